@@ -1,0 +1,121 @@
+# Redoubt: build, test and run. `make help` lists the targets.
+#
+# Everything is built below $(BUILD). A room is a folder of services/; each becomes one archive, and one program
+# if it has a main.c. Tests and benchmarks are found by name: tests/*/test_ROOM[_*].c links ROOM's archive.
+
+BUILD  ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC     ?= gcc
+SAN    ?=
+# Sanitised builds live beside the plain one: build/asan..., never mixed with it.
+ifneq ($(SAN),)
+comma := ,
+OUT := $(BUILD)/san-$(subst $(comma),-,$(SAN))
+else
+OUT := $(BUILD)
+endif
+
+VERSION := 0.1.0
+PKGS    := libnats hiredis libprotobuf-c libcurl libuv jansson libmicrohttpd libsodium yaml-0.1
+WARN    := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wformat=2 -Werror
+HARDEN  := -fstack-protector-strong -fPIE -fno-common -ffunction-sections -fdata-sections
+ifeq ($(SAN),)
+OPT     ?= -O2 -g
+HARDEN  += -D_FORTIFY_SOURCE=2
+else
+OPT     ?= -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all
+endif
+# Values are read once; pkg-config is absent until `make deps` has run.
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+CPPFLAGS += -D_GNU_SOURCE -DREDOUBT_VERSION='"$(VERSION)"' -Iservices -I$(OUT)/proto $(PKG_CFLAGS)
+CFLAGS   += -std=c17 $(OPT) $(WARN) $(HARDEN)
+LDFLAGS  += -pie -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed $(if $(SAN),-fsanitize=$(SAN))
+LIBS     := -lnats -lhiredis -lprotobuf-c -lcurl -luv -ljansson -lmicrohttpd -lsodium -lyaml -lpthread -lm
+
+PROTOS   := $(sort $(wildcard proto/redoubt/v1/*.proto))
+PROTO_C  := $(patsubst proto/%.proto,$(OUT)/proto/%.pb-c.c,$(PROTOS))
+PROTO_H  := $(PROTO_C:.c=.h)
+PROTO_O  := $(PROTO_C:.c=.o)
+
+ROOMS    := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard services/*/*.c)))))
+SRC      := $(sort $(wildcard services/*/*.c))
+MAINS    := $(wildcard services/*/main.c)
+PROGRAMS := $(patsubst %,$(OUT)/bin/redoubt-%,$(filter-out cli,$(patsubst services/%/main.c,%,$(MAINS)))) \
+            $(if $(wildcard services/cli/main.c),$(OUT)/bin/redoubt)
+archive   = $(OUT)/lib/lib$(1).a
+room_objs = $(patsubst %.c,$(OUT)/obj/%.o,$(filter-out %/main.c,$(wildcard services/$(1)/*.c)))
+
+TESTS_C  := $(sort $(wildcard tests/unit/test_*.c tests/integration/test_*.c))
+TESTS    := $(patsubst tests/%.c,$(OUT)/tests/%,$(TESTS_C))
+BENCH    := $(patsubst tests/%.c,$(OUT)/tests/%,$(sort $(wildcard tests/bench/bench_*.c)))
+FUZZ     := $(patsubst tests/%.c,$(OUT)/tests/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+
+.DEFAULT_GOAL := all
+.SUFFIXES:
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(PROGRAMS) ## build every program below build/bin
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) deploy/make/*.mk 2>/dev/null | sort -u | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+$(OUT)/proto/%.pb-c.c $(OUT)/proto/%.pb-c.h &: proto/%.proto
+	@mkdir -p $(OUT)/proto
+	protoc-c -Iproto --c_out=$(OUT)/proto $<
+
+# Generated code is not ours to warn about.
+$(OUT)/proto/%.o: $(OUT)/proto/%.c $(PROTO_H)
+	$(CC) $(CPPFLAGS) $(filter-out $(WARN),$(CFLAGS)) -MMD -MP -c $< -o $@
+
+$(OUT)/obj/%.o: %.c $(PROTO_H) | deps-said
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+define room_rules
+$(call archive,$(1)): $(call room_objs,$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	ar rcsD $$@ $$^
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_rules,$(r))))
+$(call archive,proto): $(PROTO_O)
+	@mkdir -p $(@D)
+	@rm -f $@
+	ar rcsD $@ $^
+
+# What a program of a room stands on, besides its own archive.
+base      = $(if $(wildcard services/client/*.c),$(call archive,client)) $(call archive,common) $(call archive,proto)
+link      = $(CC) $(CFLAGS) $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS) $(1) -o $@
+
+define program_rules
+$(OUT)/bin/$(if $(filter cli,$(1)),redoubt,redoubt-$(1)): $(OUT)/obj/services/$(1)/main.o $(call archive,$(1)) \
+    $(if $(filter cli,$(1)),$(foreach r,$(filter-out cli,$(ROOMS)),$(call archive,$(r)))) $(base)
+	@mkdir -p $$(@D)
+	$$(call link)
+endef
+$(foreach m,$(MAINS),$(eval $(call program_rules,$(patsubst services/%/main.c,%,$(m)))))
+
+# tests/unit/test_breaker_sim.c -> room "breaker"
+room_of   = $(word 2,$(subst _, ,$(notdir $(1))))
+define test_rules
+$(OUT)/tests/$(patsubst tests/%.c,%,$(1)): $(OUT)/obj/$(1:.c=.o) \
+    $(if $(filter $(call room_of,$(1:.c=)),$(ROOMS)),$(call archive,$(call room_of,$(1:.c=)))) $(base)
+	@mkdir -p $$(@D)
+	$$(call link,-lcmocka)
+endef
+$(foreach t,$(TESTS_C) $(wildcard tests/bench/bench_*.c),$(eval $(call test_rules,$(t))))
+
+.PHONY: deps-said
+deps-said:
+	@pkg-config --exists $(PKGS) || { echo "make: libraries are missing: run 'make deps' first" >&2; exit 1; }
+
+tests: $(TESTS) ## build the C tests
+
+clean: ## remove everything built
+	rm -rf $(BUILD)
+
+-include $(patsubst %.c,$(OUT)/obj/%.d,$(SRC) $(TESTS_C) $(wildcard tests/bench/*.c))
+-include deploy/make/*.mk
+.PHONY: all help tests clean

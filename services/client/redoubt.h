@@ -1,0 +1,106 @@
+/* redoubt.h - libredoubt: what an agent in C links. Connects, sends heartbeats, reports calls, admits calls by the pushed
+ * breaker state, and receives directives exactly once per epoch.
+ *
+ * The library runs one thread of its own. Functions may be called from any thread; callbacks come on the library's thread
+ * and must not block for long (they may call any function here except redoubt_close). */
+#ifndef REDOUBT_CLIENT_H
+#define REDOUBT_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct redoubt redoubt;
+
+/* Numbers as in the contract (proto/redoubt/v1). */
+enum redoubt_posture {
+    REDOUBT_NORMAL = 1,
+    REDOUBT_BACKUP_LLM = 2,
+    REDOUBT_RECOVERING = 3,
+    REDOUBT_DEGRADED = 4,
+    REDOUBT_SECURITY_FALLBACK = 5,
+    REDOUBT_FROZEN = 6, /* also: nothing heard for lease_ms, or no directive yet and fail_secure */
+};
+enum redoubt_outcome {
+    REDOUBT_SUCCESS = 1,
+    REDOUBT_ERROR = 2,
+    REDOUBT_TIMEOUT = 3,
+    REDOUBT_RATE_LIMITED = 4,
+    REDOUBT_OVERLOADED = 5,
+    REDOUBT_UNREACHABLE = 6,
+    REDOUBT_RUNNING = 7,
+    REDOUBT_IGNORED = 8,
+};
+
+/* What the agent must be. Valid only inside the callback. */
+typedef struct {
+    uint64_t epoch;
+    enum redoubt_posture posture;
+    int step;               /* enum Step of the contract */
+    int llm_index;          /* -1: none usable */
+    const char *llm_target; /* "" if none */
+    const char *llm_model;
+    bool automation_enabled;
+    int backend; /* enum BackendMode of the contract */
+    unsigned ramp_percent;
+    const char *reason;
+} redoubt_directive;
+
+/* How the agent took it; sent back as the acknowledgement. */
+enum redoubt_ack { REDOUBT_APPLIED = 1, REDOUBT_ALREADY = 2, REDOUBT_FAILED = 3 };
+
+typedef struct {
+    const char *url;      /* NATS; required */
+    const char *user;     /* may be NULL */
+    const char *password; /* may be NULL */
+    const char *token;    /* may be NULL */
+    const char *tls_ca_file;
+    const char *agent;     /* name, [a-z0-9_-]; required */
+    const char *instance;  /* NULL = host and process id */
+    unsigned heartbeat_ms; /* 0 = 1,000 */
+    /* With nothing from the suite (no connection to the bus) for this long, the agent is told to be FROZEN with epoch 0 and
+     * reason "out of touch"; the last directive is given again when the suite is back. 0 = 30,000. */
+    unsigned lease_ms;
+    /* Called exactly once per epoch, in growing order of epoch. detail may be filled for REDOUBT_FAILED. Required. */
+    enum redoubt_ack (*on_directive)(void *ctx, const redoubt_directive *d, char detail[256]);
+    /* Fills in what the agent knows of itself before each heartbeat; may be NULL. */
+    void (*on_heartbeat)(void *ctx, uint64_t *progress, uint64_t *exceptions, uint32_t *queue_depth);
+    void (*on_connection)(void *ctx, bool up); /* may be NULL */
+    void *ctx;
+} redoubt_options;
+
+/* Connects in the background; NULL only for wrong options (text in error, may be NULL). */
+redoubt *redoubt_open(const redoubt_options *o, char error[256]);
+void redoubt_close(redoubt *r); /* waits for what was reported to leave, 1 s at most; NULL is fine */
+
+typedef struct {
+    enum redoubt_outcome outcome;
+    unsigned status_code;
+    unsigned total_ms;
+    unsigned first_token_ms; /* 0 = not measured */
+    unsigned retry_after_ms;
+    uint64_t permit_id; /* from redoubt_admit */
+} redoubt_call;
+/* Says how a call to a target ended. Never blocks: 0, or -1 (unknown names, or 65,536 reports wait already; counted). */
+int redoubt_report(redoubt *r, const char *target, const redoubt_call *c);
+
+typedef struct {
+    bool admitted;
+    uint64_t permit_id;      /* pass on in the report */
+    unsigned retry_after_ms; /* if not admitted */
+} redoubt_admission;
+/* May this target be called now? Decided locally by the pushed breaker state (unknown = yes while connected, no once out of
+ * touch): no lock, no round trip. */
+redoubt_admission redoubt_admit(redoubt *r, const char *target);
+
+enum redoubt_posture redoubt_posture_now(const redoubt *r);
+uint64_t redoubt_epoch_now(const redoubt *r);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

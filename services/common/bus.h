@@ -1,0 +1,159 @@
+/* bus.h - NATS for one loop: subscribe, publish, request, and JetStream, all without blocking the loop thread.
+ *
+ * The library's delivery thread hands messages over a bounded queue to the loop; when the queue is full that thread
+ * waits, so that the library's own limits and slow-consumer errors stay visible (counted). All functions below are
+ * for the loop thread, and all callbacks run on it, never from inside the call that asked for them. */
+#ifndef REDOUBT_BUS_H
+#define REDOUBT_BUS_H
+
+#include "common/err.h"
+#include "common/loop.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct bus;
+
+struct bus_opts {
+    const char *url;            /* nats://host:port[,nats://...]; required */
+    const char *name;           /* shown by the server */
+    const char *user;           /* may be NULL */
+    const char *password;       /* may be NULL */
+    const char *token;          /* may be NULL */
+    const char *tls_ca_file;    /* NULL = no TLS unless the url says tls:// */
+    const char *inbox_prefix;   /* "_INBOX_breaker"; replies and deliveries come below it; required */
+    size_t queue_max;           /* messages waiting for the loop; 0 = 65,536 */
+    int stream_replicas;        /* 1 or 3; 0 = 1 */
+    void (*on_up)(void *ctx);   /* connected, or connected again; streams are ensured. May be NULL */
+    void (*on_down)(void *ctx); /* connection lost. May be NULL */
+    void *ctx;
+};
+
+/* Connects in the background, for ever. NULL only for wrong options. */
+struct bus *bus_open(struct loop *l, const struct bus_opts *o, struct err *e);
+bool bus_up(const struct bus *b);
+/* Flushes what was published, unsubscribes, closes within timeout_ms, then calls done(ctx) on the loop; frees b. */
+void bus_close(struct bus *b, int64_t timeout_ms, loop_cb done, void *ctx);
+
+/* ---- messages ---- */
+
+/* Valid only inside the handler. */
+struct bus_msg {
+    const char *subject;
+    const char *reply; /* NULL if none */
+    const void *data;
+    size_t len;
+    const char *id;          /* ce-id, or Nats-Msg-Id; NULL if none */
+    const char *type;        /* ce-type; NULL if none */
+    const char *source;      /* ce-source; NULL if none */
+    const char *traceparent; /* NULL if none */
+    /* JetStream only (0 otherwise): */
+    uint64_t stream_seq;
+    uint64_t deliveries; /* 1 = first */
+    uint64_t pending;    /* left behind this one */
+    const char *stream;  /* NULL otherwise */
+    void *raw;           /* natsMsg *, for the rare caller that needs more headers */
+};
+typedef void (*bus_handler)(void *ctx, const struct bus_msg *m);
+
+struct bus_sub;
+/* queue NULL = every subscriber gets every message. Stays across reconnects. NULL on a wrong subject. */
+struct bus_sub *bus_subscribe(struct bus *b, const char *subject, const char *queue, bus_handler fn, void *ctx);
+void bus_unsubscribe(struct bus_sub *s); /* no call of fn after this returns; NULL is fine */
+
+struct bus_out {
+    const char *subject;
+    const char *reply;       /* may be NULL */
+    const char *id;          /* becomes ce-id and Nats-Msg-Id; NULL = none */
+    const char *type;        /* ce-type; NULL = no ce-* headers */
+    const char *traceparent; /* may be NULL */
+    const void *data;
+    size_t len;
+};
+/* Core NATS, fire and forget. 0, or -1 (not connected and the library's buffer is full, too large). */
+int bus_publish(struct bus *b, const struct bus_out *o, struct err *e);
+
+enum bus_status {
+    BUS_OK,
+    BUS_TIMEOUT,       /* unknown: it may have happened */
+    BUS_NO_RESPONDERS, /* nobody serves that subject now */
+    BUS_REFUSED,       /* the other side said no; text in the result */
+    BUS_CLOSED,        /* the bus was closed meanwhile */
+};
+const char *bus_status_text(enum bus_status s);
+typedef void (*bus_reply_cb)(void *ctx, enum bus_status st,
+                             const struct bus_msg *reply); /* reply NULL unless BUS_OK */
+void bus_request(struct bus *b, const struct bus_out *o, int64_t timeout_ms, bus_reply_cb cb, void *ctx);
+
+/* ---- JetStream ---- */
+
+/* Publishes to a stream and keeps at it: repeated with the same id after each timeout, lost connection or absent
+ * JetStream, until acknowledged (BUS_OK), refused for good (BUS_REFUSED: text says why), given up after give_up_ms
+ * (BUS_TIMEOUT; 0 = never) or the bus closes. o->id is required. */
+struct bus_stored {
+    enum bus_status status;
+    const char *stream;
+    uint64_t seq;
+    bool duplicate;
+    const char *error; /* with BUS_REFUSED */
+};
+typedef void (*bus_stored_cb)(void *ctx, const struct bus_stored *r);
+void bus_store(struct bus *b, const struct bus_out *o, int64_t give_up_ms, bus_stored_cb cb, void *ctx);
+
+/* A durable push consumer shared by a deliver group, created if absent, with manual acknowledgement. The handler gets a
+ * message with a hold; sooner or later exactly one of bus_ack/bus_nak/bus_dead must be called on it. While it is held, the
+ * server is told every third of ack_wait_ms that work goes on. */
+struct bus_consumer_opts {
+    const char *stream;
+    const char *durable; /* [A-Za-z0-9_-] */
+    const char *filter;  /* subject, may hold wildcards */
+    int64_t ack_wait_ms; /* 0 = 5,000 */
+    int max_ack_pending; /* 0 = 1,000 */
+    uint64_t dead_after; /* deliveries after which bus_nak turns into bus_dead; 0 = 10 */
+};
+struct bus_hold;
+typedef void (*bus_consume_fn)(void *ctx, const struct bus_msg *m, struct bus_hold *h);
+struct bus_consumer;
+struct bus_consumer *bus_consume(struct bus *b, const struct bus_consumer_opts *o, bus_consume_fn fn, void *ctx);
+void bus_ack(struct bus_hold *h);
+void bus_nak(struct bus_hold *h, int64_t delay_ms, const char *reason); /* again after delay */
+void bus_dead(struct bus_hold *h, const char *reason); /* to the dead letters; acknowledged when that is stored */
+void bus_consumer_close(struct bus_consumer *c);       /* NULL is fine; holds are given back to the server */
+
+/* Watches the present and the future of a STATE filter: on each connect the last message of every subject is replayed
+ * from the stream, then `synced` is called; live messages come by core NATS at once. A message may come twice or
+ * out of order: handlers go by epoch. Every resync_ms (0 = 60,000) the replay is done again, for messages lost on the way. */
+struct bus_watch;
+struct bus_watch *bus_watch(struct bus *b, const char *filter, int64_t resync_ms, bus_handler fn, loop_cb synced,
+                            void *ctx);
+void bus_watch_close(struct bus_watch *w);
+
+/* Last message of one subject of a stream; cb gets BUS_OK with the message, or BUS_REFUSED if there is none. */
+void bus_last(struct bus *b, const char *stream, const char *subject, int64_t timeout_ms, bus_reply_cb cb, void *ctx);
+
+/* The suite's streams as rows; bus ensures all of them on each connect (created, or updated where a setting differs,
+ * never deleted). */
+struct bus_stream {
+    const char *name;
+    const char *subjects[8];
+    int64_t max_age_ms; /* 0 = for ever */
+    int64_t max_bytes;
+    int64_t max_per_subject; /* 0 = no limit */
+    bool discard_new;        /* refuse when full instead of dropping the oldest */
+    bool work_queue;
+};
+extern const struct bus_stream bus_streams[];
+extern const size_t bus_streams_n;
+
+/* ---- NATS service protocol (ADR-32): $SRV.PING, INFO, STATS ---- */
+struct bus_service {
+    const char *name; /* redoubt-breaker */
+    const char *version;
+    const char *description;
+    const char *id;               /* instance */
+    const char *const *endpoints; /* subjects served, NULL-terminated */
+};
+int bus_serve(struct bus *b,
+              const struct bus_service *s); /* s is kept by reference. STATS carries all metrics in `data` */
+
+#endif

@@ -1,0 +1,76 @@
+/* http.h - outward HTTP and SMTP by one curl multi handle on the loop: time-outs, size caps, no redirects. */
+#ifndef REDOUBT_HTTP_H
+#define REDOUBT_HTTP_H
+
+#include "common/err.h"
+#include "common/loop.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct http;
+struct http_call;
+
+/* How a call ended, finely enough to act upon. */
+enum http_fault {
+    HTTP_OK,      /* an answer came, whatever its status */
+    HTTP_RESOLVE, /* name not found */
+    HTTP_CONNECT, /* refused, no route */
+    HTTP_TLS,
+    HTTP_TIMEOUT,    /* connect or total */
+    HTTP_CUT,        /* connection ended in the middle */
+    HTTP_TOO_LARGE,  /* more than max_response bytes */
+    HTTP_BAD_ANSWER, /* not HTTP/SMTP, weird encoding */
+    HTTP_LOGIN,      /* SMTP or HTTP authentication refused by the library's own dialogue */
+    HTTP_FORBIDDEN,  /* address not allowed (SSRF guard), protocol not allowed */
+    HTTP_CANCELLED,
+    HTTP_FAILED, /* anything else; text says what */
+};
+const char *http_fault_text(enum http_fault f);
+
+struct http_mail { /* makes it SMTP: url is smtp:// or smtps:// */
+    const char *from;
+    const char *const *to; /* NULL-terminated */
+    bool starttls;         /* require STARTTLS */
+};
+
+struct http_request {
+    const char *method; /* NULL = GET, or POST with a body */
+    const char *url;
+    const char *const *headers; /* "Name: value", NULL-terminated; may be NULL. Values may be secrets: never logged */
+    const void *body;
+    size_t body_len;
+    const char *user; /* may be NULL */
+    const char *password;
+    int64_t connect_timeout_ms; /* 0 = 3,000 */
+    int64_t timeout_ms;         /* total; 0 = 10,000 */
+    size_t max_response;        /* 0 = 1 MiB */
+    bool fresh;                 /* no kept connection */
+    bool public_only;           /* refuse loopback, private and link-local addresses (for URLs that users supply) */
+    const char *unix_socket;    /* may be NULL */
+    const struct http_mail *mail;
+};
+
+struct http_result { /* valid only inside the callback */
+    enum http_fault fault;
+    int status;        /* HTTP or SMTP status; 0 if none */
+    const char *error; /* one line; "" if none */
+    const char *body;  /* zero-terminated after len bytes; never NULL */
+    size_t len;
+    const char *content_type; /* "" if none */
+    int64_t retry_after_ms;   /* from Retry-After (seconds or date); -1 = none */
+    int64_t total_ms;
+    int64_t first_byte_ms; /* -1 = none came */
+};
+typedef void (*http_done)(void *ctx, const struct http_result *r);
+/* Sees each piece of the body as it comes, with the time since the start; return false to end the call. */
+typedef bool (*http_piece)(void *ctx, const char *data, size_t len, int64_t at_ms);
+
+struct http *http_open(struct loop *l, struct err *e);
+/* Everything in the request is copied. The callback comes exactly once, also for a request that is wrong. */
+struct http_call *http_start(struct http *h, const struct http_request *r, http_piece piece, http_done done,
+                             void *ctx);
+void http_cancel(struct http_call *c);                    /* done is called later with HTTP_CANCELLED */
+void http_close(struct http *h, loop_cb done, void *ctx); /* cancels all */
+
+#endif

@@ -1,0 +1,23 @@
+/* replica.h - a replica's own directory below the data directory, under a file lock; dead replicas' ones are found. */
+#ifndef REDOUBT_REPLICA_H
+#define REDOUBT_REPLICA_H
+
+#include "common/err.h"
+#include <stdbool.h>
+
+#define REPLICA_MAX  64
+#define REPLICA_PATH 512
+
+struct replica {
+    int index; /* 0 .. REPLICA_MAX-1 */
+    int lock_fd;
+    char dir[REPLICA_PATH]; /* <data_dir>/<service>/<index> */
+    char instance[64];      /* <host>-<service>-<index>, token-safe */
+};
+/* Takes the lowest free index, creating the directory (mode 0700). 0 or -1. */
+int replica_claim(struct replica *r, const char *data_dir, const char *service, struct err *e);
+void replica_release(struct replica *r);
+/* Finds a sibling directory that holds files and whose owner is gone, and locks it: *ret is it. True if one was found. */
+bool replica_find_dead(const struct replica *self, struct replica *ret);
+
+#endif

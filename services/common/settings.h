@@ -1,0 +1,152 @@
+/* settings.h - the suite's settings as C structs. The table in settings.c gives each its default, bounds and help. */
+#ifndef REDOUBT_SETTINGS_H
+#define REDOUBT_SETTINGS_H
+
+#include "common/conf.h"
+#include "common/log.h"
+
+struct set_nats {
+    char *url;
+    char *user;
+    char *password;
+    char *token;
+    char *tls_ca_file;
+    int64_t replicas;  /* of streams: 1 or 3 */
+    int64_t queue_max; /* messages between the library and the loop */
+};
+struct set_redis {
+    char *host;
+    int64_t port;
+    char *user;
+    char *password;
+    int64_t db;
+    int64_t timeout_ms;
+};
+struct set_log {
+    int level;  /* enum log_level */
+    int format; /* enum log_format */
+};
+
+/* A probe of a target. */
+enum set_probe_type { SET_PROBE_NONE, SET_PROBE_HTTP, SET_PROBE_TCP, SET_PROBE_LLM };
+struct set_probe {
+    int type;                  /* enum set_probe_type */
+    char *url;                 /* http, llm: base URL of the API (".../v1"); tcp: tcp://host:port */
+    char *model;               /* llm */
+    char *api_key;             /* llm, secret; sent as a bearer token */
+    int64_t expect_status_min; /* http: 200 */
+    int64_t expect_status_max; /* http: 299 */
+    int64_t interval_ms;       /* 10 s (llm: 60 s) */
+    int64_t fast_interval_ms;  /* while in transition: 2 s */
+    int64_t timeout_ms;        /* 5 s */
+    int64_t slow_ms;           /* slower than this is DEGRADED; 0 = never */
+    int64_t fall;              /* 3 failures to UNHEALTHY */
+    int64_t rise;              /* 2 successes to HEALTHY */
+};
+struct set_breaker {
+    int64_t window_ms;       /* 30 s, in 10 buckets */
+    int64_t min_calls;       /* 10 */
+    int64_t failure_percent; /* 50 */
+    int64_t slow_percent;    /* 50 */
+    int64_t slow_ms;         /* total; 0 = off */
+    int64_t slow_first_ms;   /* first token; 0 = off */
+    int64_t consecutive;     /* 5 */
+    int64_t open_ms;         /* 30 s x n */
+    int64_t open_max_ms;     /* 300 s */
+    int64_t jitter_percent;  /* 20 */
+    int64_t decay_ms;        /* n falls by one after this long closed */
+    int64_t permit_ms;       /* 10 s: then the permit is given out again */
+    int64_t ramp_step_ms;    /* 30 s per step of 10, 25, 50, 100 % */
+    int64_t min_reporters;   /* 2: once more than one reports */
+    bool metrics_only;
+};
+enum set_target_kind { SET_TARGET_LLM, SET_TARGET_BACKEND, SET_TARGET_OTHER };
+struct set_target {
+    char *name;
+    int kind; /* enum set_target_kind */
+    struct set_probe probe;
+    struct set_breaker breaker;
+};
+
+/* An agent under protection. */
+struct set_override {
+    char *url;           /* base URL of the backend; empty = no override */
+    char *activate_path; /* /api/admin/override/activate */
+    char *release_path;  /* /api/admin/override/deactivate */
+    char *token;         /* secret; bearer */
+    int64_t duration_ms; /* 3,600,000: one hour, the source's figure */
+    int64_t renew_ms;    /* renewed when less than this is left: 10 min */
+    int64_t retry_ms;    /* between tries: 2 s, doubling up to 30 s */
+};
+struct set_chain_item {
+    char *target;
+    char *model;
+};
+struct set_agent {
+    char *name;
+    struct conf_list chain; /* struct set_chain_item, primary first */
+    char *backend;          /* target; may be empty */
+    struct set_override override;
+    int64_t heartbeat_ms;    /* 1 s; expected interval */
+    int64_t heartbeat_fall;  /* 3 missed: AGENT_DOWN */
+    int64_t ack_ms;          /* 1 s: then the directive is sent again */
+    int64_t ack_alert_ms;    /* 5 s without ack: alert */
+    int64_t restore_hold_ms; /* 30 s: a better LLM must have been closed this long */
+    int64_t backend_step_ms; /* 30 s per step of 10, 25, 50, 100 % */
+};
+
+struct set_fallback {
+    int64_t lease_ttl_ms;
+};
+
+/* Alerting. */
+enum set_channel_type { SET_CHANNEL_EMAIL, SET_CHANNEL_SLACK, SET_CHANNEL_FILE };
+struct set_channel {
+    char *name;
+    int type;                     /* enum set_channel_type */
+    char *url;                    /* email: smtp:// or smtps://; slack: webhook URL (secret) */
+    char *user;                   /* email */
+    char *password;               /* email, secret */
+    char *from;                   /* email */
+    struct conf_list to;          /* email: char * */
+    bool starttls;                /* email */
+    char *path;                   /* file */
+    int64_t attempt_ms;           /* 10 s */
+    int64_t tries;                /* 3 */
+    int64_t deadline_critical_ms; /* 30 s */
+    int64_t deadline_ms;          /* 5 min */
+};
+struct set_route {
+    int min_severity;          /* 0 info .. 3 critical */
+    struct conf_list channels; /* char *, tried in order: the first that accepts ends it; files are the record */
+};
+struct set_alert {
+    struct conf_list channels; /* struct set_channel */
+    struct conf_list routes;   /* struct set_route; the first that matches */
+};
+
+struct set_audit {
+    int64_t segment_bytes; /* 64 MiB */
+};
+
+struct settings {
+    struct set_nats nats;
+    struct set_redis redis;
+    struct set_log log;
+    char *data_dir;
+    int64_t tilt_hold_ms;     /* 30 s */
+    struct conf_list targets; /* struct set_target */
+    struct conf_list agents;  /* struct set_agent */
+    struct set_fallback fallback;
+    struct set_alert alert;
+    struct set_audit audit;
+};
+extern const struct conf_schema settings_schema;
+
+/* Loads and cross-checks (names unique, chain and backend targets exist, routes name channels). NULL with lines in r. */
+struct settings *settings_load(const char *path, struct conf_report *r);
+void settings_free(struct settings *s);
+const struct set_target *settings_target(const struct settings *s, const char *name); /* NULL if none */
+const struct set_agent *settings_agent(const struct settings *s, const char *name);
+
+#endif

@@ -1,0 +1,43 @@
+/* subjects.h - the subjects, streams and name rules of the contract, once. proto/README.md explains them. */
+#ifndef REDOUBT_SUBJECTS_H
+#define REDOUBT_SUBJECTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define SUBJECT_PREFIX    "redoubt.v1."
+#define SUBJECT_REPORT    SUBJECT_PREFIX "report."    /* + target */
+#define SUBJECT_HEARTBEAT SUBJECT_PREFIX "heartbeat." /* + agent */
+#define SUBJECT_HEALTH    SUBJECT_PREFIX "health."    /* + target */
+#define SUBJECT_BREAKER   SUBJECT_PREFIX "breaker."   /* + target */
+#define SUBJECT_DIRECTIVE SUBJECT_PREFIX "directive." /* + agent */
+#define SUBJECT_ACK       SUBJECT_PREFIX "ack."       /* + agent */
+#define SUBJECT_ACTION    SUBJECT_PREFIX "action."    /* + agent */
+#define SUBJECT_ALERT     SUBJECT_PREFIX "alert"
+#define SUBJECT_DELIVERY  SUBJECT_PREFIX "delivery." /* + alert id */
+#define SUBJECT_ROLLBACK  SUBJECT_PREFIX "rollback." /* + deployment */
+#define SUBJECT_INCIDENT  SUBJECT_PREFIX "incident." /* + id */
+#define SUBJECT_AUDIT     SUBJECT_PREFIX "audit."    /* + service */
+#define SUBJECT_CMD       SUBJECT_PREFIX "cmd."      /* + service.verb */
+#define SUBJECT_DEAD      SUBJECT_PREFIX "dead."     /* + stream */
+
+#define STREAM_STATE   "REDOUBT_STATE"
+#define STREAM_EVENTS  "REDOUBT_EVENTS"
+#define STREAM_ALERTS  "REDOUBT_ALERTS"
+#define STREAM_AUDIT   "REDOUBT_AUDIT"
+#define STREAM_ACTIONS "REDOUBT_ACTIONS"
+#define STREAM_DEAD    "REDOUBT_DEAD"
+
+#define NAME_MAX_LEN    64  /* a token: agent, reporter, service */
+#define TARGET_MAX_LEN  128 /* a dotted path of tokens */
+#define SUBJECT_MAX_LEN 256
+#define MESSAGE_MAX     65536
+
+/* A token: 1 to NAME_MAX_LEN of [a-z0-9_-]. */
+bool name_token_ok(const char *s);
+/* A target: tokens joined by dots, 1 to TARGET_MAX_LEN in all. */
+bool name_target_ok(const char *s);
+/* The part of `subject` after `prefix`, or NULL if it does not start with it or nothing follows. */
+const char *subject_tail(const char *subject, const char *prefix);
+
+#endif
