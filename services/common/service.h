@@ -30,7 +30,7 @@ struct service_sub {
 };
 
 /* Operators' commands: `redoubt.v1.cmd.<service>.<verb>`, in a queue group. The handler must answer once, now or later, with
- * service_reply() or service_reply_message(). m is valid only inside: keep m->reply by service_command_keep(). */
+ * service_reply() or service_reply_message(). m is valid only inside: who answers later copies m->reply. */
 struct service_cmd {
     const char *verb;
     const ProtobufCMessageDescriptor *desc;

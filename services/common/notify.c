@@ -1,0 +1,172 @@
+/* notify.c - what every service says: events on streams, alerts, audit records. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/metric.h"
+#include "common/service.h"
+#include "common/subjects.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+METRIC_DEFINE(alerts_raised, METRIC_COUNTER, "redoubt_alerts_raised_total", "Alerts raised by this service.");
+METRIC_DEFINE(audit_said, METRIC_COUNTER, "redoubt_audit_records_total", "Audit records written by this service.");
+METRIC_DEFINE(not_durable, METRIC_COUNTER, "redoubt_outbox_refused_total",
+              "Alerts and audit records that the outbox could not make durable; sent to the bus directly instead.");
+METRIC_DEFINE(invalid_out, METRIC_COUNTER, "redoubt_invalid_out_total",
+              "Messages of our own that broke the contract: bugs.");
+
+const char *service_new_id(struct service *s, char buf[static 48])
+{
+    static _Atomic uint64_t counter;
+    snprintf(buf, 48, "%s-%" PRIu64, s->boot_id, atomic_fetch_add(&counter, 1) + 1);
+    return buf;
+}
+
+static void *pack(const void *message, size_t *len)
+{
+    struct err e;
+    void *data = wire_pack(message, len, &e);
+    if (!data) {
+        metric_add(&invalid_out, 1);
+        log_error("own message is not valid", F_STR("type", wire_type(message)), F_STR("why", e.text));
+    }
+    return data;
+}
+
+static void ignore_stored(void *ctx, const struct bus_stored *r)
+{
+    (void)ctx;
+    if (r->status == BUS_REFUSED)
+        log_error("stream refused a message", F_STR("why", r->error));
+}
+
+void service_announce(struct service *s, const char *subject, const char *id, const void *message, bus_stored_cb cb,
+                      void *ctx)
+{
+    char fresh[48];
+    size_t len;
+    void *data = pack(message, &len);
+    if (!data) {
+        if (cb)
+            cb(ctx, &(struct bus_stored){.status = BUS_REFUSED, .error = "own message is not valid"});
+        return;
+    }
+    struct bus_out o = {.subject = subject,
+                        .id = id ? id : service_new_id(s, fresh),
+                        .type = wire_type(message),
+                        .data = data,
+                        .len = len};
+    bus_store(s->bus, &o, 0, cb ? cb : ignore_stored, ctx);
+    free(data);
+}
+
+/* One message on its way into the outbox; kept packed so that it can go to the bus directly if the disk fails. */
+struct durable {
+    struct service *s;
+    outbox_cb done;
+    void *ctx;
+    const char *type;
+    bool direct; /* if the outbox refuses, try the bus by itself */
+    char id[72];
+    char subject[SUBJECT_MAX_LEN];
+    size_t len;
+    unsigned char data[];
+};
+
+static void durable_done(void *ctx, int status, const char *error)
+{
+    struct durable *d = ctx;
+    if (status != 0) {
+        metric_add(&not_durable, 1);
+        log_error("outbox refused a message", F_STR("subject", d->subject), F_STR("id", d->id), F_STR("why", error));
+        if (d->direct && d->s->bus) {
+            struct bus_out o = {.subject = d->subject, .id = d->id, .type = d->type, .data = d->data, .len = d->len};
+            bus_store(d->s->bus, &o, 60000, ignore_stored, NULL);
+        }
+    }
+    if (d->done)
+        d->done(d->ctx, status, error);
+    free(d);
+}
+
+struct refused {
+    outbox_cb done;
+    void *ctx;
+};
+
+static void refused_later(void *ctx)
+{
+    struct refused r = *(struct refused *)ctx;
+    free(ctx);
+    r.done(r.ctx, -1, "the record itself is not valid");
+}
+
+static void say_durably(struct service *s, const char *subject, const char *id, const void *message, bool direct,
+                        outbox_cb done, void *ctx)
+{
+    assert(s->outbox && "a service that raises alerts or audits asks for SERVICE_OUTBOX");
+    size_t len;
+    void *data = pack(message, &len);
+    struct durable *d = data ? malloc(sizeof *d + len) : NULL;
+    if (!d) {
+        free(data);
+        struct refused *r = done ? malloc(sizeof *r) : NULL;
+        if (r) {
+            *r = (struct refused){done, ctx};
+            loop_defer(&s->loop, refused_later, r);
+        }
+        return;
+    }
+    *d = (struct durable){.s = s, .done = done, .ctx = ctx, .type = wire_type(message), .direct = direct, .len = len};
+    snprintf(d->id, sizeof d->id, "%s", id);
+    snprintf(d->subject, sizeof d->subject, "%s", subject);
+    memcpy(d->data, data, len);
+    free(data);
+    struct outbox_item i = {.subject = d->subject, .id = d->id, .type = d->type, .data = d->data, .len = len};
+    outbox_append(s->outbox, &i, durable_done, d);
+}
+
+static bool given(const char *text)
+{
+    return text && *text;
+}
+
+void service_alert(struct service *s, PB(Alert) * a)
+{
+    char id[48];
+    if (!given(a->id))
+        a->id = (char *)service_new_id(s, id);
+    if (!given(a->source))
+        a->source = (char *)s->desc->name;
+    if (a->raised_unix_ms == 0)
+        a->raised_unix_ms = clock_wall_ms();
+    metric_add(&alerts_raised, 1);
+    /* The line on stderr is the last resort: it is there even when disk and bus are not. */
+    LOG_AT(a->severity >= REDOUBT__V1__SEVERITY__SEVERITY_HIGH ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "alert",
+           F_STR("severity", wire_enum_name(&redoubt__v1__severity__descriptor, (int)a->severity)),
+           F_STR("key", a->dedup_key), F_STR("summary", a->summary), F_INT("resolved", a->resolved));
+    say_durably(s, SUBJECT_ALERT, a->id, a, true, NULL, NULL);
+}
+
+void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void *ctx)
+{
+    char id[48], subject[SUBJECT_MAX_LEN];
+    if (!given(r->id))
+        r->id = (char *)service_new_id(s, id);
+    r->service = (char *)s->desc->name;
+    r->instance = (char *)s->instance;
+    if (!given(r->actor))
+        r->actor = (char *)s->desc->name;
+    if (r->at_unix_ms == 0)
+        r->at_unix_ms = clock_wall_ms();
+    r->at_mono_ns = clock_mono_ns();
+    if (r->audit_class == REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_UNSPECIFIED)
+        r->audit_class = REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY;
+    metric_add(&audit_said, 1);
+    snprintf(subject, sizeof subject, "%s%s", SUBJECT_AUDIT, s->desc->name);
+    bool strict = r->audit_class == REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT;
+    say_durably(s, subject, r->id, r, !strict, done, ctx);
+}
