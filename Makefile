@@ -59,7 +59,7 @@ FUZZ     := $(patsubst tests/%.c,$(OUT)/tests/%,$(sort $(wildcard tests/fuzz/fuz
 all: $(PROGRAMS) ## build every program below build/bin
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) deploy/make/*.mk 2>/dev/null | sort -u | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 $(OUT)/proto/%.pb-c.c $(OUT)/proto/%.pb-c.h &: proto/%.proto
 	@mkdir -p $(OUT)/proto
@@ -111,11 +111,68 @@ $(foreach t,$(TESTS_C) $(wildcard tests/bench/bench_*.c),$(eval $(call test_rule
 deps-said:
 	@pkg-config --exists $(PKGS) || { echo "make: libraries are missing: run 'make deps' first" >&2; exit 1; }
 
-tests: $(TESTS) ## build the C tests
+tests: $(TESTS) $(FUZZ) ## build the C tests
+benches: $(BENCH)
+
+# ---- what people call; each installs what it needs and builds by itself ----
+
+SUB := $(MAKE) --no-print-directory -j$(shell nproc)
+
+deps: ## install the Debian packages that are missing (DEPS="build run test lint")
+	@deploy/deps $(or $(DEPS),build run)
+
+demo: ## the LLM-outage story on a private stack, with real kills (KEEP=1 leaves it running)
+	@deploy/deps build run
+	@$(SUB) all
+	@$(OUT)/bin/redoubt drill llm-outage $(if $(KEEP),--keep)
+
+up: ## run the suite on this machine in the background, on loopback
+	@deploy/deps build run
+	@$(SUB) all
+	@deploy/local up $(OUT)
+
+down: ## end what `make up` started
+	@deploy/local down $(OUT)
+
+test: ## every test: C (plain, sanitised, valgrind) and end to end
+	@deploy/deps build run test
+	@$(SUB) node-modules
+	@tests/all $(BUILD)
+
+bench: ## every figure beside its reference; writes build/bench.json
+	@deploy/deps build run test
+	@$(SUB) all benches
+	@rm -f $(BUILD)/bench.json
+	@for b in $(BENCH); do $$b --bin $(OUT)/bin --json $(BUILD)/bench.json || exit 1; done
+
+lint: ## form of C, shell and the contract
+	@deploy/deps build lint
+	@$(SUB) node-modules $(PROTO_H)
+	@tests/lint $(OUT)
+
+# npm writes this file last, so it is newer than the lock file exactly when the install is complete.
+node-modules: tests/node_modules/.package-lock.json
+tests/node_modules/.package-lock.json: tests/package-lock.json
+	@cd tests && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error && touch node_modules/.package-lock.json
+
+install: all ## install programs, libredoubt, the contract and an example configuration
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/redoubt
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 services/client/redoubt.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(OUT)/lib/libredoubt.a $(DESTDIR)$(PREFIX)/lib
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' services/client/redoubt.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/redoubt.pc
+	cp -R proto $(DESTDIR)$(PREFIX)/share/redoubt/
+	install -m 644 deploy/redoubt.yaml $(DESTDIR)$(PREFIX)/share/redoubt/redoubt.yaml
+
+# What an agent links: client, common and contract in one archive.
+$(OUT)/lib/libredoubt.a: $(base)
+	@rm -f $@
+	printf 'create %s\n' $@ > $@.mri; for a in $^; do printf 'addlib %s\n' $$a >> $@.mri; done; printf 'save\nend\n' >> $@.mri
+	ar -M < $@.mri
+all: $(OUT)/lib/libredoubt.a
 
 clean: ## remove everything built
 	rm -rf $(BUILD)
 
--include $(patsubst %.c,$(OUT)/obj/%.d,$(SRC) $(TESTS_C) $(wildcard tests/bench/*.c))
--include deploy/make/*.mk
-.PHONY: all help tests clean
+-include $(patsubst %.c,$(OUT)/obj/%.d,$(SRC) $(TESTS_C) $(wildcard tests/*.c tests/bench/*.c tests/fuzz/*.c))
+.PHONY: all help tests benches deps demo up down test bench lint node-modules install clean
