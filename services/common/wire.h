@@ -18,19 +18,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* PB(BreakerChanged) is the C type, PB_INIT(breaker_changed) its initialiser, PB_DESC(breaker_changed) its descriptor. */
+/* PB(BreakerChanged) is the C type, PB_INIT(BREAKER_CHANGED) its initialiser, PB_DESC(breaker_changed) its descriptor. */
 #define PB(type)      Redoubt__V1__##type
+#define PB_INIT(NAME) REDOUBT__V1__##NAME##__INIT
 #define PB_DESC(name) (&redoubt__v1__##name##__descriptor)
 
 /* Unpacks `len` bytes as `desc`. Refuses: more than MESSAGE_MAX bytes, allocation of more than WIRE_ALLOC_MAX, malformed
- * bytes, an empty buffer, unknown enum values, strings that are too long, not UTF-8 or hold NUL, too many repeated
- * fields, a missing required field (rules in wire_rules.c, per message). On success the caller frees with wire_free().
+ * bytes, an empty buffer, a field given twice, unknown enum values, strings that are too long, not UTF-8 or hold NUL, too
+ * many repeated fields, a missing required field (rules in wire_rules.c, per message). Fields that a newer sender knows
+ * and we don't are skipped. On success the caller frees with wire_free().
  * NULL on error, with the text in *e. */
 #define WIRE_ALLOC_MAX (512 * 1024)
 void *wire_unpack(const ProtobufCMessageDescriptor *desc, const void *data, size_t len, struct err *e);
 void wire_free(void *message); /* NULL is fine */
 
-/* The checks of wire_unpack() on a message in memory: for senders' tests and for the outbox. 0 or -1. */
+/* The checks of wire_unpack() on a message in memory, but for its packed size: for senders' tests. 0 or -1. */
 int wire_check(const void *message, struct err *e);
 
 /* Packs into a malloc'ed buffer; *ret_len gets its length. NULL if the message is not valid by wire_check() (a bug of
@@ -44,7 +46,9 @@ const ProtobufCMessageDescriptor *wire_by_name(const char *full_name);
 const ProtobufCMessageDescriptor *wire_by_subject(const char *subject);
 /* Name of an enum value without its prefix ("OPEN"), "?" if unknown. */
 const char *wire_enum_name(const ProtobufCEnumDescriptor *desc, int value);
-/* The message as JSON text (proto3 JSON mapping, 64-bit numbers as numbers, enum names without prefix), malloc'ed. */
+/* The message as JSON text in one line, malloc'ed; NULL if memory is out or a string is not UTF-8. proto3 JSON mapping
+ * (lowerCamelCase names, bytes as base64) with 64-bit numbers as numbers and enum names without prefix. Every field is
+ * there: unset ones as 0, false, "", [] or null. */
 char *wire_json(const void *message);
 
 #endif

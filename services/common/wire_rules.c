@@ -1,0 +1,254 @@
+/* wire_rules.c - the limits that proto/redoubt/v1 states in its comments, one row per field that has one of its own. */
+#include "common/wire_rules.h"
+#include "common/subjects.h"
+#include "common/wire.h"
+
+/* A number that every language's JSON keeps exactly; an epoch near the end of uint64 could not grow any more. */
+#define EPOCH_MAX    ((INT64_C(1) << 53) - 1)
+#define TEN_YEARS_MS (INT64_C(10) * 366 * 24 * 3600 * 1000)
+
+#define TEXT(t, f, lo, hi)                                                                                           \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_TEXT, .min = lo, .max = hi                                                \
+    }
+#define TOKEN(t, f)                                                                                                  \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_TOKEN, .min = 1, .max = NAME_MAX_LEN                                      \
+    }
+#define TOKEN_OR_EMPTY(t, f)                                                                                         \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_TOKEN, .min = 0, .max = NAME_MAX_LEN                                      \
+    }
+#define TARGET(t, f)                                                                                                 \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_TARGET, .min = 1, .max = TARGET_MAX_LEN                                   \
+    }
+#define TARGET_OR_EMPTY(t, f)                                                                                        \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_TARGET, .min = 0, .max = TARGET_MAX_LEN                                   \
+    }
+#define ID(t, f)                                                                                                     \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_ID, .min = 1, .max = 64                                                   \
+    }
+#define KEY(t, f)                                                                                                    \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_KEY, .min = 1, .max = 64                                                  \
+    }
+#define NUMBER(t, f, lo, hi)                                                                                         \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_NUMBER, .min = lo, .max = hi                                              \
+    }
+#define PERCENT(t, f)       NUMBER(t, f, 0, 100)
+#define STATUS_CODE(t, f)   NUMBER(t, f, 0, 999)
+#define EPOCH(t, f)         NUMBER(t, f, 1, EPOCH_MAX)
+#define EPOCH_OR_ZERO(t, f) NUMBER(t, f, 0, EPOCH_MAX)
+#define SET(t, f)                                                                                                    \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_SET                                                                       \
+    }
+#define PRESENT(t, f)                                                                                                \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_PRESENT                                                                   \
+    }
+#define BYTES(t, f, hi)                                                                                              \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_BYTES, .min = 0, .max = hi                                                \
+    }
+#define MESSAGES(t, f, lo, hi)                                                                                       \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_MESSAGE, .count_min = lo, .count_max = hi                                 \
+    }
+#define TEXTS(t, f, hi, items)                                                                                       \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_TEXT, .min = 1, .max = hi, .count_max = items                             \
+    }
+#define TOKENS(t, f, items)                                                                                          \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_TOKEN, .min = 1, .max = NAME_MAX_LEN, .count_max = items                  \
+    }
+
+static const struct wire_rule outcome_report[] = {
+    TARGET(1, "target"),           TOKEN(2, "reporter"),          SET(3, "outcome"),
+    STATUS_CODE(4, "status_code"), EPOCH_OR_ZERO(9, "permit_id"),
+};
+static const struct wire_rule outcome_batch[] = {
+    MESSAGES(1, "reports", 1, 1000),
+};
+static const struct wire_rule heartbeat[] = {
+    TOKEN(1, "agent"),
+    TEXT(2, "instance", 1, 128),
+    EPOCH_OR_ZERO(5, "epoch"),
+    NUMBER(7, "interval_ms", 100, 600000),
+    TARGET_OR_EMPTY(11, "llm_target"),
+};
+static const struct wire_rule probe_result[] = {
+    SET(1, "kind"),
+    SET(2, "fault"),
+    TEXT(3, "observer", 0, 128),
+    STATUS_CODE(7, "status_code"),
+    TEXT(8, "detail", 0, 256),
+};
+static const struct wire_rule health_changed[] = {
+    TARGET(1, "target"),
+    EPOCH(2, "epoch"),
+    SET(3, "state"),
+    TEXT(9, "observer", 0, 128),
+    MESSAGES(10, "evidence", 0, 20),
+};
+static const struct wire_rule breaker_permit[] = {
+    EPOCH_OR_ZERO(1, "id"),
+    TOKEN_OR_EMPTY(2, "holder"),
+};
+static const struct wire_rule breaker_changed[] = {
+    TARGET(1, "target"),           EPOCH(2, "epoch"), SET(3, "state"), PERCENT(10, "ramp_percent"),
+    TEXT(14, "forced_by", 0, 128),
+};
+static const struct wire_rule allow_request[] = {
+    TARGET(1, "target"),
+    TOKEN(2, "holder"),
+};
+static const struct wire_rule allow_reply[] = {
+    EPOCH_OR_ZERO(3, "permit_id"),
+    EPOCH_OR_ZERO(5, "epoch"),
+};
+static const struct wire_rule breaker_command[] = {
+    TARGET(1, "target"),
+    TEXT(2, "by", 1, 128),
+    TEXT(3, "reason", 1, 1024),
+    NUMBER(4, "duration_ms", 0, TEN_YEARS_MS),
+};
+static const struct wire_rule agent_state[] = {
+    TOKEN(1, "agent"),
+    EPOCH_OR_ZERO(2, "epoch"),
+    SET(3, "posture"),
+    NUMBER(4, "llm_index", -1, 1000),
+    TARGET_OR_EMPTY(5, "llm_target"),
+    TEXT(6, "llm_model", 0, 256),
+    PERCENT(8, "ramp_percent"),
+    TEXT(10, "frozen_by", 0, 128),
+    TEXT(14, "override_key", 0, 128),
+    EPOCH_OR_ZERO(15, "acked_epoch"),
+    EPOCH_OR_ZERO(18, "revision"),
+    EPOCH_OR_ZERO(19, "fence"),
+    TARGET_OR_EMPTY(24, "cause"),
+};
+static const struct wire_rule directive[] = {
+    PRESENT(1, "state"),
+    SET(2, "step"),
+    TARGET_OR_EMPTY(5, "cause"),
+};
+static const struct wire_rule directive_ack[] = {
+    TOKEN(1, "agent"), TEXT(2, "instance", 0, 128),      EPOCH(3, "epoch"),
+    SET(4, "status"),  TARGET_OR_EMPTY(7, "llm_target"),
+};
+static const struct wire_rule agent_command[] = {
+    TOKEN(1, "agent"),
+    TEXT(2, "by", 0, 128),
+    TEXT(3, "reason", 0, 1024),
+};
+static const struct wire_rule label[] = {
+    KEY(1, "key"),
+    TEXT(2, "value", 0, 1024),
+};
+static const struct wire_rule alert[] = {
+    ID(1, "id"),
+    TEXT(2, "dedup_key", 1, 255),
+    SET(3, "severity"),
+    TOKEN_OR_EMPTY(4, "source"),
+    TOKEN_OR_EMPTY(5, "agent"),
+    TARGET_OR_EMPTY(6, "target"),
+    TEXT(8, "summary", 1, 512),
+    TEXT(9, "detail", 0, 8192),
+    TEXTS(10, "actions_taken", 256, 32),
+    MESSAGES(12, "labels", 0, 32),
+};
+static const struct wire_rule delivery_receipt[] = {
+    ID(1, "alert_id"), TEXT(2, "dedup_key", 0, 255), TEXT(3, "channel", 0, 64), TEXT(4, "channel_kind", 0, 32),
+    SET(5, "status"),  STATUS_CODE(7, "code"),
+};
+static const struct wire_rule audit_record[] = {
+    ID(1, "id"),
+    NUMBER(3, "at_mono_ns", 0, INT64_MAX),
+    TOKEN(4, "service"),
+    TEXT(5, "instance", 0, 128),
+    SET(6, "audit_class"),
+    KEY(7, "action"),
+    TEXT(8, "actor", 0, 128),
+    TEXT(9, "subject", 0, 256),
+    EPOCH_OR_ZERO(11, "epoch"),
+    MESSAGES(13, "fields", 0, 32),
+};
+static const struct wire_rule rollback_changed[] = {
+    TOKEN(1, "deployment"),
+    TEXT(2, "job_id", 0, 64),
+    EPOCH(3, "epoch"),
+    SET(4, "phase"),
+    TEXT(6, "from_version", 0, 256),
+    TEXT(7, "to_version", 0, 256),
+    PERCENT(8, "weight_percent"),
+    TEXT(11, "started_by", 0, 128),
+};
+static const struct wire_rule objective_clock[] = {
+    KEY(1, "objective"),
+    NUMBER(2, "limit_ms", 0, TEN_YEARS_MS),
+    NUMBER(3, "elapsed_ms", 0, TEN_YEARS_MS),
+};
+static const struct wire_rule incident_changed[] = {
+    ID(1, "id"), EPOCH(2, "epoch"), SET(3, "phase"), TOKENS(7, "agents", 1000), MESSAGES(12, "clocks", 0, 32),
+};
+static const struct wire_rule action_request[] = {
+    TOKEN(1, "agent"), EPOCH_OR_ZERO(2, "epoch"),        TEXT(3, "idempotency_key", 1, 128),
+    KEY(4, "action"),  MESSAGES(5, "parameters", 0, 64), NUMBER(6, "priority", 0, 9),
+};
+static const struct wire_rule action_reply[] = {
+    TEXT(1, "idempotency_key", 0, 128),
+    SET(2, "decision"),
+    STATUS_CODE(5, "status_code"),
+};
+static const struct wire_rule command_reply[] = {
+    SET(1, "status"),
+    EPOCH_OR_ZERO(3, "epoch"),
+    BYTES(4, "payload", MESSAGE_MAX),
+};
+static const struct wire_rule dead_letter[] = {
+    TEXT(1, "stream", 1, 64),   TEXT(2, "subject", 1, SUBJECT_MAX_LEN),
+    TEXT(5, "service", 0, 64),  MESSAGES(8, "headers", 0, 64),
+    BYTES(9, "payload", 49152),
+};
+
+#define ROWS(name)                                                                                                   \
+    {                                                                                                                \
+        .desc = PB_DESC(name), .rows = name, .n = sizeof name / sizeof name[0]                                       \
+    }
+/* Most frequent first: the search is linear. */
+const struct wire_rules wire_rules[] = {
+    ROWS(outcome_report),
+    ROWS(outcome_batch),
+    ROWS(heartbeat),
+    {.desc = PB_DESC(resource_usage)},
+    ROWS(allow_request),
+    ROWS(allow_reply),
+    ROWS(label),
+    ROWS(audit_record),
+    ROWS(breaker_changed),
+    {.desc = PB_DESC(breaker_totals)},
+    ROWS(breaker_permit),
+    ROWS(health_changed),
+    ROWS(probe_result),
+    ROWS(agent_state),
+    ROWS(directive),
+    ROWS(directive_ack),
+    ROWS(alert),
+    ROWS(delivery_receipt),
+    ROWS(action_request),
+    ROWS(action_reply),
+    ROWS(breaker_command),
+    ROWS(agent_command),
+    ROWS(command_reply),
+    ROWS(dead_letter),
+    ROWS(rollback_changed),
+    ROWS(incident_changed),
+    ROWS(objective_clock),
+};
+const size_t wire_rules_n = sizeof wire_rules / sizeof wire_rules[0];
