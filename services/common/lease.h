@@ -18,9 +18,10 @@ struct lease_opts {
     void (*on_lost)(void *ctx);
     void *ctx;
 };
-/* Tries for ever to get and keep it. */
+/* Tries for ever to get and keep it. Close it before its store: a closed store ends its commands with STORE_CLOSED for good. on_lost
+ * is not called by lease_close(). NULL if memory is out. */
 struct lease *lease_open(struct loop *l, struct store *s, const struct lease_opts *o);
-/* The token while held, 0 otherwise. Cheap: ask before each act. */
+/* The token while held, 0 otherwise, also before on_lost had a chance to run. Cheap: ask before each act. */
 uint64_t lease_fence(const struct lease *x);
 /* Gives it back at once (so that another need not wait for the TTL) and frees. done may be NULL. */
 void lease_close(struct lease *x, loop_cb done, void *ctx);

@@ -26,7 +26,10 @@ struct store_opts {
 };
 struct store *store_open(struct loop *l, const struct store_opts *o, struct err *e);
 bool store_up(const struct store *s);
-/* Fails what is in flight with STORE_CLOSED, disconnects, calls done(ctx) when the memory is gone. */
+/* Why it is not up, or what went wrong last: for the log line of the caller. "" if nothing ever did. */
+const char *store_last_error(const struct store *s);
+/* Fails what is in flight with STORE_CLOSED, disconnects, calls done(ctx) (may be NULL) when the memory is gone. on_down is not
+ * called; commands given meanwhile end with STORE_CLOSED. */
 void store_close(struct store *s, loop_cb done, void *ctx);
 
 enum store_status {
@@ -43,11 +46,13 @@ typedef void (*store_cb)(void *ctx, enum store_status st, const redisReply *repl
 /* One command; arguments are copied. `lens` NULL = strlen of each. cb may be NULL. */
 void store_cmd(struct store *s, store_cb cb, void *ctx, int argc, const char *const *argv, const size_t *lens);
 
-/* A Lua script without policy. SHA is computed on first use; NOSCRIPT falls back to EVAL by itself. */
+/* A Lua script without policy. Until Redis has told its SHA (SCRIPT LOAD, sent along with the first EVAL), it goes by EVAL; then
+ * by EVALSHA, and on NOSCRIPT once more by EVAL: never an extra round trip. All keys in `keys`. One per loop. */
 struct store_script {
     const char *name; /* for messages */
     const char *body;
-    char sha[41]; /* filled in by store_eval */
+    char sha[41]; /* this and the next filled in by the store */
+    enum { STORE_SHA_UNKNOWN, STORE_SHA_ASKED, STORE_SHA_KNOWN, STORE_SHA_REFUSED } sha_state;
 };
 void store_eval(struct store *s, struct store_script *script, store_cb cb, void *ctx, int n_keys,
                 const char *const *keys, int n_args, const char *const *args, const size_t *arg_lens);
@@ -62,12 +67,14 @@ struct store_doc {
     const void *data;
     size_t len;
     bool pending;
+    const char *error; /* "" unless STORE_ERROR: what Redis said, e.g. that the key holds something else */
 };
 enum store_cas {
     STORE_CAS_WON,
     STORE_CAS_LOST,   /* someone else was first: *current is theirs, decide again */
     STORE_CAS_FENCED, /* our lease is older than a writer's before us */
 };
+/* The documents given are never NULL, and valid only inside the callback; without STORE_OK they are empty. */
 typedef void (*store_doc_cb)(void *ctx, enum store_status st, const struct store_doc *doc);
 typedef void (*store_cas_cb)(void *ctx, enum store_status st, enum store_cas r, const struct store_doc *current);
 void store_doc_get(struct store *s, const char *key, store_doc_cb cb, void *ctx);
