@@ -100,7 +100,7 @@ $(foreach m,$(MAINS),$(eval $(call program_rules,$(patsubst services/%/main.c,%,
 # tests/unit/test_breaker_sim.c -> room "breaker"
 room_of   = $(word 2,$(subst _, ,$(notdir $(1))))
 define test_rules
-$(OUT)/tests/$(patsubst tests/%.c,%,$(1)): $(OUT)/obj/$(1:.c=.o) \
+$(OUT)/tests/$(patsubst tests/%.c,%,$(1)): $(OUT)/obj/$(1:.c=.o) $(OUT)/obj/tests/harness.o \
     $(if $(filter $(call room_of,$(1:.c=)),$(ROOMS)),$(call archive,$(call room_of,$(1:.c=)))) $(base)
 	@mkdir -p $$(@D)
 	$$(call link,-lcmocka)
