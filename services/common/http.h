@@ -1,4 +1,7 @@
-/* http.h - outward HTTP and SMTP by one curl multi handle on the loop: time-outs, size caps, no redirects. */
+/* http.h - outward HTTP and SMTP by one curl multi handle on the loop: time-outs, size caps, no redirects.
+ *
+ * SMTP goes by a thread of its own for each mail (at most HTTP_MAILS_AT_ONCE, the others wait): libcurl says QUIT by a
+ * blocking read, and a silent server would hold the loop. All callbacks come on the loop thread all the same. */
 #ifndef REDOUBT_HTTP_H
 #define REDOUBT_HTTP_H
 
@@ -28,7 +31,11 @@ enum http_fault {
 };
 const char *http_fault_text(enum http_fault f);
 
-struct http_mail { /* makes it SMTP: url is smtp:// or smtps:// */
+#define HTTP_MAILS_AT_ONCE 4
+/* Makes it SMTP: url is smtp:// or smtps://, body is the whole message with its headers (bare line feeds become CRLF). The result:
+ * HTTP_OK with status 250 = taken over for at least one recipient (`error` names the last refusal of another);
+ * HTTP_OK with 4yz or 5yz = refused, `error` is the server's line; HTTP_LOGIN = the login was refused. */
+struct http_mail {
     const char *from;
     const char *const *to; /* NULL-terminated */
     bool starttls;         /* require STARTTLS */
@@ -54,7 +61,7 @@ struct http_request {
 struct http_result { /* valid only inside the callback */
     enum http_fault fault;
     int status;        /* HTTP or SMTP status; 0 if none */
-    const char *error; /* one line; "" if none */
+    const char *error; /* one line; "" if none. Holds no header values and no user info of the URL */
     const char *body;  /* zero-terminated after len bytes; never NULL */
     size_t len;
     const char *content_type; /* "" if none */
@@ -63,7 +70,8 @@ struct http_result { /* valid only inside the callback */
     int64_t first_byte_ms; /* -1 = none came */
 };
 typedef void (*http_done)(void *ctx, const struct http_result *r);
-/* Sees each piece of the body as it comes, with the time since the start; return false to end the call. */
+/* Sees each piece of the body as it comes, with the time since the start; return false to end the call (HTTP_CANCELLED, with status
+ * and body as far as they came). http_start and http_cancel may be called from inside; http_close may not. */
 typedef bool (*http_piece)(void *ctx, const char *data, size_t len, int64_t at_ms);
 
 struct http *http_open(struct loop *l, struct err *e);

@@ -1,0 +1,83 @@
+/* http_priv.h - what the files of http share. Not for others. */
+#ifndef REDOUBT_HTTP_PRIV_H
+#define REDOUBT_HTTP_PRIV_H
+
+#include "common/http.h"
+#include <curl/curl.h>
+
+#define HTTP_IDLE_MAX 8 /* easy handles kept for the next call */
+
+struct http_poll;
+struct http_mailer;
+struct mail_thread;
+
+struct http {
+    struct loop *loop;
+    CURLM *multi;
+    struct loop_timer timer;
+    struct http_call *calls; /* all whose end has not been told */
+    CURL *idle[HTTP_IDLE_MAX];
+    int n_idle;
+    struct http_poll *polls;
+    int polls_open;             /* uv handles not yet closed */
+    struct http_mailer *mailer; /* made by the first mail */
+    bool closing, clean_due, cleaned, timer_closed;
+    loop_cb close_done;
+    void *close_ctx;
+};
+
+struct http_call {
+    struct http *http;
+    struct http_call *prev, *next;
+    CURL *easy; /* HTTP only; mails' belong to their threads */
+    bool in_multi;
+    struct curl_slist *headers, *rcpt;
+    char *mail_text; /* mail only: curl copies the bodies of HTTP */
+    size_t mail_len, mail_sent;
+    bool mail, public_only;
+    size_t max_response;
+    http_piece piece;
+    http_done done;
+    void *ctx;
+
+    char *body;
+    size_t body_len, body_cap, head_len;
+    int64_t start_ms, first_byte_ms;
+    char error[CURL_ERROR_SIZE];
+    char refusal[160]; /* mail: the server's last line of 400 and above */
+    int status;        /* mail: code of the server's last line */
+    bool connected;
+    bool too_large, forbidden, ended_by_piece, out_of_memory;
+
+    bool cancelled;
+    bool end_due; /* its end is deferred: nobody else tells it */
+    enum http_fault fault;
+
+    struct mail_thread *thread;  /* while a mail is on its way */
+    struct http_call *mail_next; /* in the mailer's queues */
+    CURLcode code;
+};
+
+/* http.c */
+void http_ended(struct http_call *c, CURLcode code); /* curl is done with it: tells the caller and frees it */
+void http_closed_part(struct http *h);               /* one of what http_close waits for is gone */
+/* What HTTP and mail have in common: time-outs, protocols, no proxy, TLS, who may be called. */
+void http_common_options(CURL *easy, const struct http_request *r, const char *protocols);
+
+/* http_uv.c: the multi handle on the loop */
+int http_uv_open(struct http *h, struct err *e);
+void http_uv_close(struct http *h); /* all calls are gone */
+
+/* http_mail.c */
+/* Queues the mail; http_ended() comes later. Or what could not be done. */
+const char *http_mail_start(struct http *h, struct http_call *c, const struct http_request *r);
+/* True: it is out of the mailer's hands. False: http_ended() comes soon. */
+bool http_mail_cancel(struct http_call *c);
+void http_mail_close(struct http *h); /* all calls are gone, but threads may still say QUIT */
+
+/* http_verdict.c: pure */
+enum http_fault http_verdict(const struct http_call *c, CURLcode code);
+bool http_address_public(const struct sockaddr *a);
+int64_t http_retry_after(const char *value, int64_t now_unix_s); /* ms; -1 = none */
+
+#endif
