@@ -62,6 +62,9 @@ struct conf_schema {
 /* Adds a problem at the object now being checked. */
 __attribute__((format(printf, 3, 4))) void conf_problem(struct conf_ctx *ctx, const char *key, const char *fmt, ...);
 
+/* For checks: is this a URL with a host and one of the schemes (NULL-terminated; NULL = any)? */
+bool conf_url_ok(const char *url, size_t len, const char *const *schemes);
+
 /* Problems found, one line each: "redoubt.yaml:12: targets[2].probe.interval: found `2 parsecs`; allowed: ...". */
 struct conf_report {
     char **lines;

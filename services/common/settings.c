@@ -1,0 +1,340 @@
+/* settings.c - the suite's settings as one table: key, type, default, bounds, help. */
+#include "common/settings.h"
+#include "common/log.h"
+#include "common/settings_impl.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define SECOND  INT64_C(1000)
+#define MINUTE  (60 * SECOND)
+#define HOUR    (60 * MINUTE)
+#define DAY     (24 * HOUR)
+#define GIB     (INT64_C(1) << 30)
+#define N_OF(a) (sizeof(a) / sizeof((a)[0]))
+
+/* One row: key, type, member of STRUCT, default, least, greatest, help; then choices, schema or item type by name. */
+#define ROW(key_, type_, member_, def_, min_, max_, help_, ...)                                                      \
+    {                                                                                                                \
+        .key = key_, .type = CONF_##type_, .offset = offsetof(STRUCT, member_), .def = def_, .min = min_,            \
+        .max = max_, .reload = RELOAD, .help = help_ __VA_OPT__(, ) __VA_ARGS__                                      \
+    }
+#define REQUIRED NULL
+
+/* ---- connections: a change needs a restart ---- */
+
+#define RELOAD false
+#define STRUCT struct set_nats
+
+static const struct conf_field nats_fields[] = {
+    ROW("url", STRING, url, "nats://127.0.0.1:4222", 1, 0,
+        "NATS servers: nats://host:port or tls://host:port, several joined by commas."),
+    ROW("user", STRING, user, "", 0, 0, "User of this service; empty = none."),
+    ROW("password", SECRET, password, "", 0, 0, "Password of `user`."),
+    ROW("token", SECRET, token, "", 0, 0, "Token instead of user and password."),
+    ROW("tls_ca_file", STRING, tls_ca_file, "", 0, 0,
+        "PEM file with the authorities that sign the servers' certificates; empty = TLS only if the URL says "
+        "tls://."),
+    ROW("replicas", INT, replicas, "1", 1, 5, "Copies of each stream: 1 on a single server, 3 on a cluster."),
+    ROW("queue_max", INT, queue_max, "65536", 16, 1 << 20,
+        "Messages that may wait between the NATS library and the loop; then the library waits and counts slow "
+        "consumers. The default is the library's own limit."),
+};
+
+#undef STRUCT
+#define STRUCT struct set_redis
+static const struct conf_field redis_fields[] = {
+    ROW("host", STRING, host, "127.0.0.1", 1, 255, "Name or address of the Redis server."),
+    ROW("port", INT, port, "6379", 1, 65535, "Its port."),
+    ROW("user", STRING, user, "", 0, 0, "ACL user; empty = `default`."),
+    ROW("password", SECRET, password, "", 0, 0, "Its password; empty = no login."),
+    ROW("db", INT, db, "0", 0, 15, "Number of the database."),
+    ROW("timeout", DURATION, timeout_ms, "1s", 10, MINUTE,
+        "Longest wait for the answer to one command; then its outcome counts as unknown."),
+};
+
+#undef RELOAD
+#define RELOAD true
+#undef STRUCT
+#define STRUCT struct set_log
+static const char *const log_levels[] = {[LOG_LEVEL_DEBUG] = "debug",
+                                         [LOG_LEVEL_INFO] = "info",
+                                         [LOG_LEVEL_WARN] = "warn",
+                                         [LOG_LEVEL_ERROR] = "error",
+                                         NULL};
+static const char *const log_formats[] = {[LOG_FORMAT_LOGFMT] = "logfmt", [LOG_FORMAT_JSON] = "json", NULL};
+static const struct conf_field log_fields[] = {
+    ROW("level", ENUM, level, "info", 0, 0, "Least level that is written.", .choices = log_levels),
+    ROW("format", ENUM, format, "logfmt", 0, 0, "Form of a line on stderr.", .choices = log_formats),
+};
+
+/* ---- targets ---- */
+
+#undef STRUCT
+#define STRUCT struct set_probe
+const char *const settings_probe_types[] = {
+    [SET_PROBE_NONE] = "none", [SET_PROBE_HTTP] = "http", [SET_PROBE_TCP] = "tcp", [SET_PROBE_LLM] = "llm", NULL};
+static const struct conf_field probe_fields[] = {
+    ROW("type", ENUM, type, "none", 0, 0,
+        "How the target is watched. none: only reports of real calls speak for it. http: GET. tcp: connect. llm: a "
+        "completion of one token from an OpenAI-compatible API.",
+        .choices = settings_probe_types),
+    ROW("url", STRING, url, "", 1, 0,
+        "http: what is fetched. tcp: tcp://host:port. llm: base URL of the API, as in https://api.openai.com/v1."),
+    ROW("model", STRING, model, "", 1, 256, "llm: the model that is asked."),
+    ROW("api_key", SECRET, api_key, "", 0, 0,
+        "llm: sent as bearer token; ${file:/run/secrets/...} keeps it out of this file."),
+    ROW("expect_status_min", INT, expect_status_min, "200", 100, 599, "http: least status that counts as well."),
+    ROW("expect_status_max", INT, expect_status_max, "299", 100, 599, "http: greatest status that counts as well."),
+    ROW("interval", DURATION, interval_ms, "0s", 0, DAY,
+        "Time between probes, 100ms or more. 0s = by type: 10s, for llm 60s because a completion costs money."),
+    ROW("fast_interval", DURATION, fast_interval_ms, "2s", 50, HOUR,
+        "Time between probes while the verdict is about to change. An outage is seen after `fall` of these."),
+    ROW("timeout", DURATION, timeout_ms, "5s", 10, 5 * MINUTE,
+        "A probe without a whole answer after this time has failed."),
+    ROW("slow", DURATION, slow_ms, "0s", 0, 5 * MINUTE,
+        "An answer slower than this makes the target DEGRADED; 0s = never."),
+    ROW("fall", INT, fall, "3", 1, 100, "Failures in a row until UNHEALTHY."),
+    ROW("rise", INT, rise, "2", 1, 100, "Successes in a row until HEALTHY."),
+};
+
+#undef STRUCT
+#define STRUCT struct set_breaker
+static const struct conf_field breaker_fields[] = {
+    ROW("window", DURATION, window_ms, "30s", SECOND, HOUR,
+        "Calls of this last stretch of time are counted, in ten buckets."),
+    ROW("min_calls", INT, min_calls, "10", 1, 1000000,
+        "Fewer calls than this in the window say nothing about shares."),
+    ROW("failure_ratio", PERCENT, failure_percent, "50%", 1, 100, "Share of failed calls that opens."),
+    ROW("slow_ratio", PERCENT, slow_percent, "50%", 1, 100, "Share of slow calls that opens."),
+    ROW("slow", DURATION, slow_ms, "0s", 0, HOUR, "A call that takes longer in all is slow; 0s = off."),
+    ROW("slow_first", DURATION, slow_first_ms, "0s", 0, HOUR,
+        "A call whose first token takes longer is slow; 0s = off."),
+    ROW("consecutive", INT, consecutive, "5", 1, 1000000, "Failures in a row that open, whatever the share."),
+    ROW("open", DURATION, open_ms, "30s", 100, DAY, "How long it stays open, times the number of openings in a row."),
+    ROW("open_max", DURATION, open_max_ms, "5m", 100, DAY, "The longest that it stays open by itself."),
+    ROW("jitter", PERCENT, jitter_percent, "20%", 0, 100,
+        "By how much the open time varies, so that not all targets are tried at once."),
+    ROW("decay", DURATION, decay_ms, "5m", SECOND, 7 * DAY,
+        "After this long closed the number of openings in a row falls by one."),
+    ROW("permit", DURATION, permit_ms, "10s", 100, HOUR,
+        "How long the holder of the one permitted call may be silent; then the permit is given out again."),
+    ROW("ramp_step", DURATION, ramp_step_ms, "30s", 10, HOUR,
+        "Length of each step of the way back: 10, 25, 50, 100 % of the calls."),
+    ROW("min_reporters", INT, min_reporters, "2", 1, 1000,
+        "Once more than one reports, this many must see failures: a lone failing reporter is a broken link."),
+    ROW("metrics_only", BOOL, metrics_only, "false", 0, 0, "Counts but never opens: for trying new rules."),
+};
+
+static const struct conf_schema probe_schema = {"probe", sizeof(struct set_probe), probe_fields, N_OF(probe_fields),
+                                                settings_check_probe};
+static const struct conf_schema breaker_schema = {"breaker", sizeof(struct set_breaker), breaker_fields,
+                                                  N_OF(breaker_fields), settings_check_breaker};
+
+#undef STRUCT
+#define STRUCT struct set_target
+static const char *const target_kinds[] = {
+    [SET_TARGET_LLM] = "llm", [SET_TARGET_BACKEND] = "backend", [SET_TARGET_OTHER] = "other", NULL};
+static const struct conf_field target_fields[] = {
+    ROW("name", TARGET, name, REQUIRED, 0, 0, "Its name in every subject, e.g. llm.openai.gpt-4o."),
+    ROW("kind", ENUM, kind, REQUIRED, 0, 0,
+        "llm: may stand in an agent's chain. backend: executes an agent's actions. other: watched only.",
+        .choices = target_kinds),
+    ROW("probe", OBJECT, probe, "", 0, 0, "How it is watched.", .schema = &probe_schema),
+    ROW("breaker", OBJECT, breaker, "", 0, 0, "When its breaker opens and closes.", .schema = &breaker_schema),
+};
+
+/* ---- agents ---- */
+
+#undef STRUCT
+#define STRUCT struct set_override
+static const struct conf_field override_fields[] = {
+    ROW("url", URL, url, "", 0, 0,
+        "Base URL of the backend that enforces strict default policies; empty = no override.",
+        .choices = (const char *const[]){"http", "https", NULL}),
+    ROW("activate_path", STRING, activate_path, "/api/admin/override/activate", 0, 0, "POST to switch it on."),
+    ROW("release_path", STRING, release_path, "/api/admin/override/deactivate", 0, 0, "POST to switch it off."),
+    ROW("token", SECRET, token, "", 0, 0, "Bearer token for both."),
+    ROW("duration", DURATION, duration_ms, "1h", SECOND, 7 * DAY,
+        "How long one activation holds: one hour, the objective for LLM fallback."),
+    ROW("renew", DURATION, renew_ms, "10m", 100, DAY,
+        "Renewed when less than this is left; at most half of `duration` is used."),
+    ROW("retry", DURATION, retry_ms, "2s", 50, MINUTE, "First pause between tries, doubling up to 30s."),
+};
+
+#undef STRUCT
+#define STRUCT struct set_chain_item
+static const struct conf_field chain_fields[] = {
+    ROW("target", TARGET, target, REQUIRED, 0, 0, "A target of kind llm."),
+    ROW("model", STRING, model, "", 1, 256, "The model that the agent shall use there."),
+};
+static const struct conf_schema override_schema = {"override", sizeof(struct set_override), override_fields,
+                                                   N_OF(override_fields), settings_check_override};
+static const struct conf_schema chain_schema = {"chain", sizeof(struct set_chain_item), chain_fields,
+                                                N_OF(chain_fields), NULL};
+
+#undef STRUCT
+#define STRUCT struct set_agent
+static const struct conf_field agent_fields[] = {
+    ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in every subject."),
+    ROW("chain", LIST, chain, REQUIRED, 1, 16,
+        "The LLMs that it may use, primary first. With none usable the agent goes to security fallback.",
+        .schema = &chain_schema),
+    ROW("backend", TARGET, backend, "", 0, 0, "The target of kind backend that executes its actions; empty = none."),
+    ROW("override", OBJECT, override, "", 0, 0, "The backend's strict default policies during a security fallback.",
+        .schema = &override_schema),
+    ROW("heartbeat", DURATION, heartbeat_ms, "1s", 100, 10 * MINUTE, "Time between its heartbeats."),
+    ROW("heartbeat_fall", INT, heartbeat_fall, "3", 1, 100, "Heartbeats missed in a row until it counts as down."),
+    ROW("ack", DURATION, ack_ms, "1s", 50, MINUTE,
+        "A directive without acknowledgement is sent again after this time."),
+    ROW("ack_alert", DURATION, ack_alert_ms, "5s", 100, HOUR,
+        "A directive without acknowledgement for this long raises an alert."),
+    ROW("restore_hold", DURATION, restore_hold_ms, "30s", 0, DAY,
+        "A better LLM must have been well for this long before the agent goes back to it."),
+    ROW("backend_step", DURATION, backend_step_ms, "30s", 10, HOUR,
+        "Length of each step of the backend's way back: 10, 25, 50, 100 % of the calls."),
+};
+
+/* ---- services ---- */
+
+#undef RELOAD
+#define RELOAD false
+#undef STRUCT
+#define STRUCT struct set_fallback
+static const struct conf_field fallback_fields[] = {
+    ROW("lease_ttl", DURATION, lease_ttl_ms, "3s", 500, MINUTE,
+        "How long a dead replica keeps its lease; another orchestrates after it."),
+};
+
+/* ---- alerting ---- */
+
+#undef RELOAD
+#define RELOAD true
+#undef STRUCT
+#define STRUCT struct set_channel
+const char *const settings_channel_types[] = {
+    [SET_CHANNEL_EMAIL] = "email", [SET_CHANNEL_SLACK] = "slack", [SET_CHANNEL_FILE] = "file", NULL};
+static const struct conf_field channel_fields[] = {
+    ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in routes and receipts."),
+    ROW("type", ENUM, type, REQUIRED, 0, 0,
+        "email: SMTP. slack: incoming webhook. file: one line of JSON per alert, the record; never counts as told.",
+        .choices = settings_channel_types),
+    ROW("url", SECRET, url, "", 0, 0,
+        "email: smtp://host:port or smtps://host:port. slack: the webhook's URL, which is a secret."),
+    ROW("user", STRING, user, "", 0, 0, "email: login; empty = none."),
+    ROW("password", SECRET, password, "", 0, 0, "email: its password."),
+    ROW("from", STRING, from, "", 3, 254, "email: the sender's address."),
+    ROW("to", STRINGS, to, "", 1, 32, "email: the receivers' addresses.", .item = CONF_STRING),
+    ROW("starttls", BOOL, starttls, "false", 0, 0, "email: refuse to go on without STARTTLS."),
+    ROW("path", STRING, path, "", 1, 0, "file: where it is."),
+    ROW("attempt", DURATION, attempt_ms, "10s", 100, 5 * MINUTE, "Longest time that one attempt may take."),
+    ROW("tries", INT, tries, "3", 1, 20, "Attempts until the next channel is tried."),
+    ROW("deadline_critical", DURATION, deadline_critical_ms, "30s", SECOND, HOUR,
+        "A critical alert stays this long on this channel at most."),
+    ROW("deadline", DURATION, deadline_ms, "5m", SECOND, DAY,
+        "Any other alert stays this long on this channel at most."),
+};
+
+#undef STRUCT
+#define STRUCT struct set_route
+static const char *const severities[] = {"info", "warning", "high", "critical", NULL};
+static const struct conf_field route_fields[] = {
+    ROW("min_severity", ENUM, min_severity, "info", 0, 0, "The route takes alerts of this severity and above.",
+        .choices = severities),
+    ROW("channels", STRINGS, channels, REQUIRED, 1, 32,
+        "Names of channels, tried in order: the first that accepts ends it. Files are the record: they are always "
+        "written.",
+        .item = CONF_TOKEN),
+};
+
+static const struct conf_schema channel_schema = {"channel", sizeof(struct set_channel), channel_fields,
+                                                  N_OF(channel_fields), settings_check_channel};
+static const struct conf_schema route_schema = {"route", sizeof(struct set_route), route_fields, N_OF(route_fields),
+                                                NULL};
+
+#undef STRUCT
+#define STRUCT struct set_alert
+static const struct conf_field alert_fields[] = {
+    ROW("channels", LIST, channels, "", 0, 64, "Ways to tell people.", .schema = &channel_schema),
+    ROW("routes", LIST, routes, "", 0, 64,
+        "Which alert goes which way; the first route that takes it. Left out = one route for all, over all channels "
+        "in their order.",
+        .schema = &route_schema),
+};
+
+#undef RELOAD
+#define RELOAD false
+#undef STRUCT
+#define STRUCT struct set_audit
+static const struct conf_field audit_fields[] = {
+    ROW("segment", SIZE, segment_bytes, "64MiB", 4096, 16 * GIB,
+        "A file of the trail is closed at this size and the next is begun."),
+};
+
+/* ---- all of it ---- */
+
+#undef STRUCT
+#define STRUCT struct settings
+static const struct conf_schema nats_schema = {"nats", sizeof(struct set_nats), nats_fields, N_OF(nats_fields),
+                                               settings_check_nats};
+static const struct conf_schema redis_schema = {"redis", sizeof(struct set_redis), redis_fields, N_OF(redis_fields),
+                                                NULL};
+static const struct conf_schema log_schema = {"log", sizeof(struct set_log), log_fields, N_OF(log_fields), NULL};
+static const struct conf_schema target_schema = {"target", sizeof(struct set_target), target_fields,
+                                                 N_OF(target_fields), NULL};
+static const struct conf_schema agent_schema = {"agent", sizeof(struct set_agent), agent_fields, N_OF(agent_fields),
+                                                settings_check_agent};
+static const struct conf_schema fallback_schema = {"fallback", sizeof(struct set_fallback), fallback_fields,
+                                                   N_OF(fallback_fields), NULL};
+static const struct conf_schema alert_schema = {"alert", sizeof(struct set_alert), alert_fields, N_OF(alert_fields),
+                                                settings_check_alert};
+static const struct conf_schema audit_schema = {"audit", sizeof(struct set_audit), audit_fields, N_OF(audit_fields),
+                                                NULL};
+
+static const struct conf_field settings_fields[] = {
+    ROW("nats", OBJECT, nats, "", 0, 0, "The message bus.", .schema = &nats_schema),
+    ROW("redis", OBJECT, redis, "", 0, 0, "The shared state.", .schema = &redis_schema),
+    ROW("log", OBJECT, log, "", 0, 0, "What is written to stderr.", .schema = &log_schema),
+    ROW("data_dir", STRING, data_dir, "/var/lib/redoubt", 1, 400,
+        "Where services keep outboxes and the trail; every replica takes a directory of its own below it."),
+#undef RELOAD
+#define RELOAD true
+    ROW("tilt_hold", DURATION, tilt_hold_ms, "30s", 0, HOUR,
+        "After a jump of the clock or a long pause a service watches on, but takes no action for this long."),
+    ROW("targets", LIST, targets, "", 0, 1000, "LLM APIs, backends and whatever else is watched and has a breaker.",
+        .schema = &target_schema),
+    ROW("agents", LIST, agents, "", 0, 1000, "The agents under protection.", .schema = &agent_schema),
+#undef RELOAD
+#define RELOAD false
+    ROW("fallback", OBJECT, fallback, "", 0, 0, "The service that moves agents between postures.",
+        .schema = &fallback_schema),
+    ROW("alert", OBJECT, alert, "", 0, 0, "Who is told, and how.", .schema = &alert_schema),
+    ROW("audit", OBJECT, audit, "", 0, 0, "The trail.", .schema = &audit_schema),
+};
+const struct conf_schema settings_schema = {"settings", sizeof(struct settings), settings_fields,
+                                            N_OF(settings_fields), settings_check_all};
+
+struct settings *settings_load(const char *path, struct conf_report *r)
+{
+    return conf_load(&settings_schema, path, r);
+}
+
+void settings_free(struct settings *s)
+{
+    conf_free(&settings_schema, s);
+}
+
+const struct set_target *settings_target(const struct settings *s, const char *name)
+{
+    for (size_t i = 0; i < s->targets.n; i++)
+        if (strcmp(CONF_AT(s->targets, struct set_target, i)->name, name) == 0)
+            return CONF_AT(s->targets, struct set_target, i);
+    return NULL;
+}
+
+const struct set_agent *settings_agent(const struct settings *s, const char *name)
+{
+    for (size_t i = 0; i < s->agents.n; i++)
+        if (strcmp(CONF_AT(s->agents, struct set_agent, i)->name, name) == 0)
+            return CONF_AT(s->agents, struct set_agent, i);
+    return NULL;
+}

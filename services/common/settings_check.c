@@ -1,0 +1,233 @@
+/* settings_check.c - what settings must fit together, beyond the bounds of each. */
+#include "common/settings_impl.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void settings_check_nats(void *object, struct conf_ctx *ctx)
+{
+    static const char *const schemes[] = {"nats", "tls", NULL};
+    struct set_nats *n = object;
+    for (const char *url = n->url; url; url = strchr(url, ',') ? strchr(url, ',') + 1 : NULL) {
+        if (!conf_url_ok(url, strcspn(url, ","), schemes)) {
+            conf_problem(ctx, "url",
+                         "found another form; allowed: nats://host:port or tls://host:port, several joined by "
+                         "commas without spaces");
+            break;
+        }
+    }
+    if (n->replicas % 2 == 0)
+        conf_problem(ctx, "replicas", "found %d; allowed: 1, 3 or 5, so that a majority exists", (int)n->replicas);
+    if (*n->token && *n->user)
+        conf_problem(ctx, "token", "given together with user; allowed: one of both");
+}
+
+void settings_check_probe(void *object, struct conf_ctx *ctx)
+{
+    static const char *const http[] = {"http", "https", NULL}, *const tcp[] = {"tcp", NULL};
+    struct set_probe *p = object;
+    if (p->interval_ms == 0) /* the one default that depends on another setting */
+        p->interval_ms = p->type == SET_PROBE_LLM ? 60000 : 10000;
+    if (p->interval_ms < 100)
+        conf_problem(ctx, "interval", "found %dms; allowed: 100ms or more, or 0s for the default",
+                     (int)p->interval_ms);
+    if (p->fast_interval_ms > p->interval_ms)
+        p->fast_interval_ms =
+            p->interval_ms; /* a short interval is a wish for speed, and it need not be said twice */
+    if (p->expect_status_min > p->expect_status_max)
+        conf_problem(ctx, "expect_status_min", "is greater than expect_status_max");
+    if (p->type == SET_PROBE_NONE)
+        return;
+    bool is_tcp = p->type == SET_PROBE_TCP;
+    if (!*p->url)
+        conf_problem(ctx, "url", "required for a probe of type %s", settings_probe_types[p->type]);
+    else if (!conf_url_ok(p->url, strlen(p->url), is_tcp ? tcp : http))
+        conf_problem(ctx, "url", "found another form; allowed for a probe of type %s: %s",
+                     settings_probe_types[p->type], is_tcp ? "tcp://host:port" : "http://... or https://...");
+    else if (is_tcp && !strrchr(p->url + strlen("tcp://"), ':'))
+        conf_problem(ctx, "url", "found no port; allowed: tcp://host:port");
+    if (p->type == SET_PROBE_LLM && !*p->model)
+        conf_problem(ctx, "model", "required for a probe of type llm: name the model that is asked");
+}
+
+void settings_check_breaker(void *object, struct conf_ctx *ctx)
+{
+    struct set_breaker *b = object;
+    if (b->open_ms > b->open_max_ms)
+        conf_problem(ctx, "open", "is longer than open_max");
+}
+
+void settings_check_override(void *object, struct conf_ctx *ctx)
+{
+    struct set_override *o = object;
+    if (*o->activate_path != '/')
+        conf_problem(ctx, "activate_path", "found `%s`; allowed: a path that starts with /", o->activate_path);
+    if (*o->release_path != '/')
+        conf_problem(ctx, "release_path", "found `%s`; allowed: a path that starts with /", o->release_path);
+    if (o->renew_ms > o->duration_ms / 2)
+        o->renew_ms = o->duration_ms / 2;
+}
+
+void settings_check_agent(void *object, struct conf_ctx *ctx)
+{
+    struct set_agent *a = object;
+    if (a->ack_alert_ms < a->ack_ms)
+        conf_problem(ctx, "ack_alert", "is shorter than ack");
+    for (size_t i = 1; i < a->chain.n; i++) {
+        const struct set_chain_item *x = CONF_AT(a->chain, struct set_chain_item, i);
+        for (size_t k = 0; k < i; k++) {
+            const struct set_chain_item *y = CONF_AT(a->chain, struct set_chain_item, k);
+            if (strcmp(x->target, y->target) == 0 && strcmp(x->model, y->model) == 0) {
+                char key[32];
+                snprintf(key, sizeof key, "chain[%zu]", i);
+                conf_problem(ctx, key, "the same target and model as chain[%zu]", k);
+            }
+        }
+    }
+}
+
+static void check_address(struct conf_ctx *ctx, const char *key, const char *address)
+{
+    const char *at = strchr(address, '@');
+    if (!at || at == address || !at[1] || strpbrk(address, " <>,;\"") || strchr(at + 1, '@'))
+        conf_problem(ctx, key, "found `%s`; allowed: a plain address such as ops@example.org", address);
+}
+
+void settings_check_channel(void *object, struct conf_ctx *ctx)
+{
+    static const char *const smtp[] = {"smtp", "smtps", NULL}, *const web[] = {"http", "https", NULL};
+    struct set_channel *c = object;
+    const char *type = settings_channel_types[c->type];
+    if (c->type == SET_CHANNEL_FILE) {
+        if (*c->path != '/')
+            conf_problem(ctx, "path", "%s; a channel of type file needs an absolute path",
+                         *c->path ? "is relative" : "is missing");
+        return;
+    }
+    if (!*c->url)
+        conf_problem(ctx, "url", "required for a channel of type %s", type);
+    else if (!conf_url_ok(c->url, strlen(c->url), c->type == SET_CHANNEL_EMAIL ? smtp : web))
+        conf_problem(ctx, "url", "found *** of another form; allowed for a channel of type %s: %s", type,
+                     c->type == SET_CHANNEL_EMAIL ? "smtp://host:port or smtps://host:port"
+                                                  : "http://... or https://...");
+    if (c->type != SET_CHANNEL_EMAIL)
+        return;
+    if (!*c->from)
+        conf_problem(ctx, "from", "required for a channel of type email");
+    else
+        check_address(ctx, "from", c->from);
+    if (c->to.n == 0)
+        conf_problem(ctx, "to", "required for a channel of type email");
+    for (size_t i = 0; i < c->to.n; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "to[%zu]", i);
+        check_address(ctx, key, *CONF_AT(c->to, char *, i));
+    }
+}
+
+/* Left out, the routes are one for all: the source's own rule, channels in order until the first that accepts. */
+static void default_route(struct set_alert *a, struct conf_ctx *ctx)
+{
+    struct set_route *r = calloc(1, sizeof *r);
+    char **names = calloc(a->channels.n, sizeof *names);
+    bool ok = r && names;
+    for (size_t i = 0; ok && i < a->channels.n; i++) {
+        names[i] = strdup(CONF_AT(a->channels, struct set_channel, i)->name);
+        r->channels = (struct conf_list){names, i + 1};
+        ok = names[i] != NULL;
+    }
+    if (r)
+        a->routes = (struct conf_list){r, 1};
+    if (!ok) {
+        if (!r || r->channels.n == 0)
+            free(names);
+        conf_problem(ctx, "routes", "out of memory");
+    }
+}
+
+static bool has_channel(const struct set_alert *a, const char *name)
+{
+    for (size_t i = 0; i < a->channels.n; i++)
+        if (strcmp(CONF_AT(a->channels, struct set_channel, i)->name, name) == 0)
+            return true;
+    return false;
+}
+
+void settings_check_alert(void *object, struct conf_ctx *ctx)
+{
+    struct set_alert *a = object;
+    char key[64];
+    for (size_t i = 0; i < a->channels.n; i++) {
+        const char *name = CONF_AT(a->channels, struct set_channel, i)->name;
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(name, CONF_AT(a->channels, struct set_channel, k)->name) == 0) {
+                snprintf(key, sizeof key, "channels[%zu].name", i);
+                conf_problem(ctx, key, "found `%s`, which is the name of channels[%zu] too; allowed: every name once",
+                             name, k);
+                break;
+            }
+        }
+    }
+    for (size_t i = 0; i < a->routes.n; i++) {
+        const struct set_route *r = CONF_AT(a->routes, struct set_route, i);
+        for (size_t k = 0; k < r->channels.n; k++) {
+            if (!has_channel(a, *CONF_AT(r->channels, char *, k))) {
+                snprintf(key, sizeof key, "routes[%zu].channels[%zu]", i, k);
+                conf_problem(ctx, key, "found `%s`; allowed: the name of a channel of this file",
+                             *CONF_AT(r->channels, char *, k));
+            }
+        }
+    }
+    if (a->routes.n == 0 && a->channels.n > 0)
+        default_route(a, ctx);
+}
+
+static void check_chain(const struct settings *s, size_t agent, struct conf_ctx *ctx)
+{
+    const struct set_agent *a = CONF_AT(s->agents, struct set_agent, agent);
+    char key[64];
+    for (size_t i = 0; i < a->chain.n; i++) {
+        const char *name = CONF_AT(a->chain, struct set_chain_item, i)->target;
+        const struct set_target *t = settings_target(s, name);
+        snprintf(key, sizeof key, "agents[%zu].chain[%zu].target", agent, i);
+        if (!t)
+            conf_problem(ctx, key, "found `%s`, which is not among `targets`; allowed: a target of kind llm", name);
+        else if (t->kind != SET_TARGET_LLM)
+            conf_problem(ctx, key, "found `%s`, which is of another kind; allowed: a target of kind llm", name);
+    }
+    if (*a->backend) {
+        const struct set_target *t = settings_target(s, a->backend);
+        snprintf(key, sizeof key, "agents[%zu].backend", agent);
+        if (!t)
+            conf_problem(ctx, key, "found `%s`, which is not among `targets`; allowed: a target of kind backend",
+                         a->backend);
+        else if (t->kind != SET_TARGET_BACKEND)
+            conf_problem(ctx, key, "found `%s`, which is of another kind; allowed: a target of kind backend",
+                         a->backend);
+    }
+}
+
+void settings_check_all(void *object, struct conf_ctx *ctx)
+{
+    struct settings *s = object;
+    char key[64];
+    if (*s->data_dir != '/')
+        conf_problem(ctx, "data_dir", "found `%s`; allowed: an absolute path", s->data_dir);
+    for (size_t i = 0; i < s->targets.n; i++) {
+        const char *name = CONF_AT(s->targets, struct set_target, i)->name;
+        if (settings_target(s, name) != CONF_AT(s->targets, struct set_target, i)) {
+            snprintf(key, sizeof key, "targets[%zu].name", i);
+            conf_problem(ctx, key, "found `%s` for the second time; allowed: every name once", name);
+        }
+    }
+    for (size_t i = 0; i < s->agents.n; i++) {
+        const char *name = CONF_AT(s->agents, struct set_agent, i)->name;
+        snprintf(key, sizeof key, "agents[%zu].name", i);
+        if (settings_agent(s, name) != CONF_AT(s->agents, struct set_agent, i))
+            conf_problem(ctx, key, "found `%s` for the second time; allowed: every name once", name);
+        /* Verdicts on both go out on redoubt.v1.health.<name>. */
+        if (settings_target(s, name))
+            conf_problem(ctx, key, "found `%s`, which is a target's name too; allowed: a name of its own", name);
+        check_chain(s, i, ctx);
+    }
+}

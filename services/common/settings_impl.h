@@ -1,0 +1,19 @@
+/* settings_impl.h - what settings.c and settings_check.c share; private to them. */
+#ifndef REDOUBT_SETTINGS_IMPL_H
+#define REDOUBT_SETTINGS_IMPL_H
+
+#include "common/settings.h"
+
+extern const char *const settings_probe_types[];
+extern const char *const settings_channel_types[];
+
+void settings_check_nats(void *object, struct conf_ctx *ctx);
+void settings_check_probe(void *object, struct conf_ctx *ctx);
+void settings_check_breaker(void *object, struct conf_ctx *ctx);
+void settings_check_override(void *object, struct conf_ctx *ctx);
+void settings_check_agent(void *object, struct conf_ctx *ctx);
+void settings_check_channel(void *object, struct conf_ctx *ctx);
+void settings_check_alert(void *object, struct conf_ctx *ctx);
+void settings_check_all(void *object, struct conf_ctx *ctx);
+
+#endif
