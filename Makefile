@@ -18,7 +18,8 @@ endif
 
 VERSION := 0.1.0
 PKGS    := libnats hiredis libprotobuf-c libcurl libuv jansson libmicrohttpd libsodium yaml-0.1
-WARN    := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wformat=2 -Werror
+WARN    := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wformat=2 -Werror \
+           -Wno-unknown-warning-option -Wno-format-truncation # texts are cut on purpose
 HARDEN  := -fstack-protector-strong -fPIE -fno-common -ffunction-sections -fdata-sections
 ifeq ($(SAN),)
 OPT     ?= -O2 -g
