@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/metric.h"
 #include "common/sm.h"
+#include "common/store_ring.h"
 #include "common/store_uv.h"
 #include <assert.h>
 #include <sodium.h>
@@ -21,8 +22,7 @@
 #define COMMAND_TIMEOUT_MS 1000
 #define BACKOFF_MIN_MS     50
 #define BACKOFF_MAX_MS     2000
-#define STEADY_MS          2000 /* up for this long: the next pause starts small again */
-#define RING_KEEP          1024
+#define STEADY_MS          2000        /* up for this long: the next pause starts small again */
 #define FLIGHT_MAX         (64 * 1024) /* commands */
 #define FLIGHT_BYTES_MAX   (64u << 20) /* of commands not yet answered */
 
@@ -49,23 +49,11 @@ static const struct sm_table store_sm = {
         [CLOSING] = 0,
     }};
 
-/* One command in flight, or one callback that is due. */
-struct cmd {
-    store_cb cb;
-    void *ctx;
-    int64_t sent_ms;
-    size_t bytes;
-    const char *greeting;        /* name of a command of our own greeting */
-    struct store_script *script; /* LOAD, EVAL or EVALSHA of it */
-    bool load;                   /* our own SCRIPT LOAD */
-    char *evalsha;               /* the formatted command, kept until answered in case of NOSCRIPT */
-    enum store_status st;        /* in `late` */
+/* Outlives its store if the resolver hangs. */
+struct lookup {
+    uv_getaddrinfo_t req;
+    struct store *store; /* NULL once the store is closed */
 };
-struct ring {
-    struct cmd *at;
-    size_t cap, first, n;
-};
-
 struct store {
     struct loop *loop;
     char *host;
@@ -79,8 +67,7 @@ struct store {
 
     int state;
     struct loop_timer timer; /* what it is for depends on the state: pause, attempt, or the oldest answer */
-    uv_getaddrinfo_t resolve;
-    bool resolving, resolve_failed_over;
+    struct lookup *lookup;   /* at most one: a hanging resolver must not fill libuv's threads */
     struct addrinfo *addrs, *next_addr;
     struct store_link *link;
     int links_open;
@@ -88,51 +75,13 @@ struct store {
     int64_t pause_ms, up_since_ms;
     char error[ERR_TEXT_MAX];
 
-    struct ring flight, late;
+    struct store_ring flight, late;
     size_t flight_bytes;
     bool late_due; /* deliver() is deferred */
     bool timer_closed;
     loop_cb close_done;
     void *close_ctx;
 };
-
-/* ---- rings ---- */
-
-static struct cmd *ring_push(struct ring *r)
-{
-    if (r->n == r->cap) {
-        size_t cap = r->cap ? r->cap * 2 : 16;
-        struct cmd *at = calloc(cap, sizeof *at);
-        if (!at)
-            abort(); /* a callback that could not be promised would hang its owner for ever */
-        for (size_t i = 0; i < r->n; i++)
-            at[i] = r->at[(r->first + i) % r->cap];
-        free(r->at);
-        *r = (struct ring){.at = at, .cap = cap, .n = r->n};
-    }
-    struct cmd *c = &r->at[(r->first + r->n++) % r->cap];
-    memset(c, 0, sizeof *c);
-    return c;
-}
-
-static struct cmd ring_pop(struct ring *r)
-{
-    assert(r->n > 0);
-    struct cmd c = r->at[r->first];
-    r->first = (r->first + 1) % r->cap;
-    if (--r->n == 0 && r->cap > RING_KEEP) { /* what a burst needed goes back */
-        free(r->at);
-        *r = (struct ring){0};
-    }
-    return c;
-}
-
-static void free_evalsha(struct cmd *c)
-{
-    if (c->evalsha)
-        redisFreeCommand(c->evalsha);
-    c->evalsha = NULL;
-}
 
 /* ---- callbacks that are no answers ---- */
 
@@ -143,7 +92,7 @@ static void deliver(void *ctx)
     struct store *s = ctx;
     s->late_due = false;
     for (size_t n = s->late.n; n > 0; n--) { /* what a callback adds waits for the next turn */
-        struct cmd c = ring_pop(&s->late);
+        struct store_item c = store_ring_pop(&s->late);
         c.cb(c.ctx, c.st, NULL);
     }
     finish_close(s);
@@ -153,7 +102,7 @@ static void later(struct store *s, store_cb cb, void *ctx, enum store_status st)
 {
     if (!cb)
         return;
-    struct cmd *c = ring_push(&s->late);
+    struct store_item *c = store_ring_push(&s->late);
     c->cb = cb;
     c->ctx = ctx;
     c->st = st;
@@ -166,8 +115,8 @@ static void later(struct store *s, store_cb cb, void *ctx, enum store_status st)
 static void fail_flight(struct store *s, enum store_status st)
 {
     while (s->flight.n > 0) {
-        struct cmd c = ring_pop(&s->flight);
-        free_evalsha(&c);
+        struct store_item c = store_ring_pop(&s->flight);
+        store_item_done(&c);
         if (c.load)
             c.script->sha_state = STORE_SHA_UNKNOWN;
         else if (!c.greeting)
@@ -216,11 +165,11 @@ static void drop(struct store *s, const char *why)
         s->on_down(s->ctx);
 }
 
-static int push_sent(struct store *s, const char *cmd, size_t len, struct cmd model)
+static int push_sent(struct store *s, const char *cmd, size_t len, struct store_item model)
 {
     if (store_link_send(s->link, cmd, len) < 0)
         return -1;
-    struct cmd *c = ring_push(&s->flight);
+    struct store_item *c = store_ring_push(&s->flight);
     *c = model;
     c->sent_ms = clock_mono_ms();
     c->bytes = len;
@@ -236,7 +185,7 @@ static int greet(struct store *s, int argc, const char **argv)
     int len = (int)redisFormatCommandArgv(&cmd, argc, argv, NULL);
     if (len < 0)
         return -1;
-    int r = push_sent(s, cmd, (size_t)len, (struct cmd){.greeting = argv[0]});
+    int r = push_sent(s, cmd, (size_t)len, (struct store_item){.greeting = argv[0]});
     sodium_memzero(cmd, (size_t)len); /* AUTH */
     redisFreeCommand(cmd);
     s->greetings_left++;
@@ -265,7 +214,7 @@ static void link_connected(void *ctx)
         drop(s, "out of memory");
 }
 
-static void greeted(struct store *s, const struct cmd *c, const redisReply *reply)
+static void greeted(struct store *s, const struct store_item *c, const redisReply *reply)
 {
     /* A user that may not PING is greeted all the same: it is who it says it is. */
     if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) != 0) {
@@ -335,14 +284,18 @@ static void free_addrs(struct store *s)
 
 static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
 {
-    struct store *s = req->data;
-    s->resolving = false;
-    free_addrs(s);
-    s->addrs = res;
-    if (s->state != RESOLVING) { /* closed, or given up, while the resolver was at work */
-        finish_close(s);
+    struct lookup *lookup = req->data;
+    struct store *s = lookup->store;
+    free(lookup);
+    if (s)
+        s->lookup = NULL;
+    if (!s || s->state != RESOLVING) { /* closed, or given up, while the resolver was at work */
+        if (res)
+            uv_freeaddrinfo(res);
         return;
     }
+    free_addrs(s);
+    s->addrs = res;
     loop_timer_stop(&s->timer);
     if (status < 0 || !res) {
         drop(s, status < 0 ? uv_strerror(status) : "the name has no address");
@@ -350,6 +303,24 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
     }
     s->next_addr = res;
     try_next(s);
+}
+
+static int look_up(struct store *s)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    if (s->lookup)
+        return UV_EBUSY;
+    struct lookup *lookup = calloc(1, sizeof *lookup);
+    if (!lookup)
+        return UV_ENOMEM;
+    lookup->store = s;
+    lookup->req.data = lookup;
+    int r = uv_getaddrinfo(&s->loop->uv, &lookup->req, on_resolved, s->host, NULL, &hints);
+    if (r < 0)
+        free(lookup);
+    else
+        s->lookup = lookup;
+    return r;
 }
 
 static void start(struct store *s)
@@ -362,14 +333,11 @@ static void start(struct store *s)
         return;
     }
     sm_move(&store_sm, &s->state, RESOLVING);
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    int r = s->resolving ? UV_EBUSY /* an attempt that was given up still occupies the resolver */
-                         : uv_getaddrinfo(&s->loop->uv, &s->resolve, on_resolved, s->host, NULL, &hints);
+    int r = look_up(s);
     if (r < 0) {
-        drop(s, uv_strerror(r));
+        drop(s, r == UV_EBUSY ? "the name is still being looked up" : uv_strerror(r));
         return;
     }
-    s->resolving = true;
     loop_timer_start(&s->timer, s->timeout_ms, 0);
 }
 
@@ -437,7 +405,7 @@ void store_cmd(struct store *s, store_cb cb, void *ctx, int argc, const char *co
         return;
     char *cmd = NULL;
     int len = (int)redisFormatCommandArgv(&cmd, argc, (const char **)(uintptr_t)argv, lens);
-    if (len < 0 || push_sent(s, cmd, (size_t)len, (struct cmd){.cb = cb, .ctx = ctx}) < 0)
+    if (len < 0 || push_sent(s, cmd, (size_t)len, (struct store_item){.cb = cb, .ctx = ctx}) < 0)
         later(s, cb, ctx, STORE_DOWN);
     else
         metric_add(&commands, 1);
@@ -456,7 +424,7 @@ static size_t evalsha_head(const char *cmd)
 static const char no_sha[] = "0000000000000000000000000000000000000000";
 
 /* Sends the script's whole text with the arguments of a formatted EVALSHA. */
-static int send_eval(struct store *s, const char *evalsha, size_t len, struct cmd model)
+static int send_eval(struct store *s, const char *evalsha, size_t len, struct store_item model)
 {
     size_t head = evalsha_head(evalsha), body = strlen(model.script->body);
     size_t max = len + body + 64;
@@ -482,7 +450,7 @@ static void send_script_load(struct store *s, struct store_script *script)
     int len = (int)redisFormatCommandArgv(&cmd, 3, argv, NULL);
     if (len < 0)
         return;
-    if (push_sent(s, cmd, (size_t)len, (struct cmd){.script = script, .load = true}) == 0)
+    if (push_sent(s, cmd, (size_t)len, (struct store_item){.script = script, .load = true}) == 0)
         script->sha_state = STORE_SHA_ASKED;
     redisFreeCommand(cmd);
 }
@@ -513,7 +481,7 @@ void store_eval(struct store *s, struct store_script *script, store_cb cb, void 
     char *cmd = NULL;
     int len = (int)redisFormatCommandArgv(&cmd, argc, argv, lens);
     int r = len < 0 ? -1 : 0;
-    struct cmd model = {.cb = cb, .ctx = ctx, .script = script};
+    struct store_item model = {.cb = cb, .ctx = ctx, .script = script};
     if (r == 0 && script->sha_state == STORE_SHA_KNOWN) {
         model.evalsha = cmd;
         r = push_sent(s, cmd, (size_t)len, model);
@@ -539,7 +507,7 @@ static void link_reply(void *ctx, const redisReply *reply)
         drop(s, why);
         return;
     }
-    struct cmd c = ring_pop(&s->flight);
+    struct store_item c = store_ring_pop(&s->flight);
     s->flight_bytes -= c.bytes;
     if (c.greeting) {
         greeted(s, &c, reply);
@@ -554,13 +522,13 @@ static void link_reply(void *ctx, const redisReply *reply)
         return;
     }
     if (c.evalsha && error && strncmp(reply->str, "NOSCRIPT", 8) == 0) {
-        struct cmd model = {.cb = c.cb, .ctx = c.ctx, .script = c.script};
+        struct store_item model = {.cb = c.cb, .ctx = c.ctx, .script = c.script};
         if (send_eval(s, c.evalsha, c.bytes, model) < 0)
             later(s, c.cb, c.ctx, STORE_DOWN);
-        free_evalsha(&c);
+        store_item_done(&c);
         return;
     }
-    free_evalsha(&c);
+    store_item_done(&c);
     if (error) {
         metric_add(&errors, 1);
         snprintf(s->error, sizeof s->error, "Redis at %s port %d: %s", s->host, s->port, reply->str);
@@ -615,7 +583,6 @@ struct store *store_open(struct loop *l, const struct store_opts *o, struct err 
     s->ctx = o->ctx;
     s->state = PAUSING;
     s->pause_ms = BACKOFF_MIN_MS;
-    s->resolve.data = s;
     metric_set(&up_now, 0);
     loop_timer_init(l, &s->timer, on_timer, s);
     s->late_due = true;
@@ -648,7 +615,7 @@ static void timer_is_closed(void *ctx)
 
 static void finish_close(struct store *s)
 {
-    if (s->state != CLOSING || !s->timer_closed || s->late_due || s->links_open > 0 || s->resolving)
+    if (s->state != CLOSING || !s->timer_closed || s->late_due || s->links_open > 0)
         return;
     loop_cb done = s->close_done;
     void *ctx = s->close_ctx;
@@ -670,8 +637,10 @@ void store_close(struct store *s, loop_cb done, void *ctx)
         s->link = NULL;
     }
     fail_flight(s, STORE_CLOSED);
-    if (s->resolving)
-        (void)uv_cancel((uv_req_t *)&s->resolve); /* its callback comes in any case */
+    if (s->lookup) {
+        s->lookup->store = NULL;
+        (void)uv_cancel((uv_req_t *)&s->lookup->req); /* its callback comes in any case */
+    }
     loop_timer_close(&s->timer, timer_is_closed);
 }
 
