@@ -232,8 +232,13 @@ int audit_checkpoint_check(const char *text, size_t len, const char *key_name,
     sig += strlen(prefix);
     copy[len - 1] = 0;
     size_t n = 0;
-    if (sodium_base642bin(raw, sizeof raw, sig, strlen(sig), NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) ||
-        n != sizeof raw)
+    char again[sodium_base64_ENCODED_LEN(SIGNED_BYTES, sodium_base64_VARIANT_ORIGINAL)];
+    bool readable =
+        sodium_base642bin(raw, sizeof raw, sig, strlen(sig), NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) == 0 &&
+        n == sizeof raw;
+    /* The decoder takes some bytes beyond ASCII for letters: only the one proper spelling is accepted. */
+    if (!readable ||
+        strcmp(sodium_bin2base64(again, sizeof again, raw, sizeof raw, sodium_base64_VARIANT_ORIGINAL), sig) != 0)
         return err_set(e, "the checkpoint's signature is not readable");
     key_id(key_name, public_key, id);
     if (memcmp(id, raw, sizeof id) != 0)
