@@ -69,8 +69,11 @@ static size_t on_line(char *data, size_t size, size_t n, void *ctx)
             return len;
     if (!c)
         return len;
-    c->status = (data[0] - '0') * 100 + (data[1] - '0') * 10 + (data[2] - '0');
-    if (c->status >= 400) {
+    int code = (data[0] - '0') * 100 + (data[1] - '0') * 10 + (data[2] - '0');
+    if (code == 221) /* the farewell after a refusal says nothing about the mail */
+        return len;
+    c->status = code;
+    if (code >= 400) {
         int keep = (int)(len < sizeof c->refusal - 1 ? len : sizeof c->refusal - 1);
         snprintf(c->refusal, sizeof c->refusal, "%.*s", keep, data);
     }
