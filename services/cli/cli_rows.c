@@ -1,0 +1,278 @@
+/* cli_rows.c - the commands, one row each: what they are called, what they take, what their help says. */
+#include "cli/cli.h"
+#include "cli/cmd.h"
+#include "cli/sim.h"
+
+#define COUNT(a)         (sizeof(a) / sizeof((a)[0]))
+#define DAY_MS           INT64_C(86400000)
+#define YEAR_MS          (366 * DAY_MS)
+/* The options of a row, their number, and the struct that they fill. */
+#define OPTS(rows, type) .opts = rows, .n_opts = COUNT(rows), .opts_size = sizeof(struct type)
+
+static const struct cli_opt status_opts[] = {
+    {"watch", 'w', CLI_FLAG, NULL, offsetof(struct opts_status, watch), 0, 0, "stay, and draw again at each change"},
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_status, json), 0, 0,
+     "one JSON object (with --watch: one a line) instead of tables"},
+};
+
+static const struct cli_opt tail_opts[] = {
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_tail, json), 0, 0, "one JSON object per event"},
+    {"replay", 'r', CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0,
+     "first what the streams still hold, oldest first"},
+    {"since-start", 0, CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0, "the same"},
+    {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_tail, all), 0, 0, "heartbeats and reports, too"},
+    {"count", 'n', CLI_INT, "N", offsetof(struct opts_tail, count), 1, INT64_MAX, "end after N events"},
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_tail, limit_ms), 1, YEAR_MS, "end after this time"},
+};
+static const struct cli_opt audit_tail_opts[] = {
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_tail, json), 0, 0, "one JSON object per record"},
+    {"replay", 'r', CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0,
+     "first what the stream still holds, oldest first"},
+    {"count", 'n', CLI_INT, "N", offsetof(struct opts_tail, count), 1, INT64_MAX, "end after N records"},
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_tail, limit_ms), 1, YEAR_MS, "end after this time"},
+};
+
+static const struct opts_report report_defaults = {.reporter = "operator", .count = 1};
+static const struct cli_opt report_opts[] = {
+    {"reporter", 0, CLI_TEXT, "NAME", offsetof(struct opts_report, reporter), 0, 0,
+     "who made the calls (default: operator)"},
+    {"total-ms", 0, CLI_INT, "N", offsetof(struct opts_report, total_ms), 0, 86400000, "how long a call took"},
+    {"status", 0, CLI_INT, "N", offsetof(struct opts_report, status), 0, 999, "HTTP status of the answer"},
+    {"retry-after-ms", 0, CLI_INT, "N", offsetof(struct opts_report, retry_after_ms), 0, 86400000,
+     "what the answer's Retry-After said"},
+    {"count", 'n', CLI_INT, "N", offsetof(struct opts_report, count), 1, 1000000, "so many calls (default: 1)"},
+};
+
+static const struct cli_opt show_opts[] = {
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_show, json), 0, 0, "JSON instead of a table"},
+};
+#define BY_AND_REASON                                                                                                \
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_order, by), 0, 0, "who orders it; required"},                   \
+    {                                                                                                                \
+        "reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_order, reason), 0, 0, "why; required"                    \
+    }
+static const struct cli_opt order_opts[] = {BY_AND_REASON};
+static const struct cli_opt force_opts[] = {
+    BY_AND_REASON,
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_order, for_ms), 1000, YEAR_MS,
+     "how long it holds, as 10m (default: until reset)"},
+};
+
+static const struct cli_opt config_opts[] = {
+    {"help-text", 0, CLI_FLAG, NULL, offsetof(struct opts_config, help_text), 0, 0,
+     "each setting with its help as a comment"},
+};
+static const struct cli_opt verify_opts[] = {
+    {"key", 'k', CLI_TEXT, "HEX", offsetof(struct opts_verify, key), 0, 0,
+     "the public key that you trust (default: the directory's own\naudit.pub, which whoever changed the trail could "
+     "change, too)"},
+};
+static const struct cli_opt alert_opts[] = {
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_alert, by), 0, 0, "who tests (default: $USER)"},
+};
+
+static const struct opts_sim_agent sim_agent_defaults = {.rate = 5, .call_ms = 5000};
+static const struct cli_opt sim_agent_opts[] = {
+    {"rate", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, rate), 1, 1000, "LLM calls a second (default: 5)"},
+    {"instance", 0, CLI_TEXT, "NAME", offsetof(struct opts_sim_agent, instance), 0, 0,
+     "name of this process of the agent (default: host and pid)"},
+    {"heartbeat-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, heartbeat_ms), 100, 600000,
+     "time between heartbeats (default: the agent's setting)"},
+    {"call-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, call_ms), 1, 600000,
+     "a call without an answer after this has failed (default: 5000)"},
+    {"count", 'n', CLI_INT, "N", offsetof(struct opts_sim_agent, count), 1, INT32_MAX,
+     "end after so many calls' time"},
+    {"verbose", 'v', CLI_FLAG, NULL, offsetof(struct opts_sim_agent, verbose), 0, 0,
+     "a line for every good call, too"},
+};
+
+static const struct cli_opt drill_opts[] = {
+    {"keep", 'k', CLI_FLAG, NULL, offsetof(struct opts_drill, keep), 0, 0,
+     "leave the stack running, and say how to look at it"},
+    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill, json), 0, 0,
+     "write steps and figures there as JSON; - = stdout"},
+    {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill, bin_dir), 0, 0,
+     "where the services' programs are (default: beside this one)"},
+};
+
+const struct cli_row cli_rows[] = {
+    {.path = "status",
+     .summary = "what lives, what is healthy, where each agent stands; fails if anything is not normal",
+     .text = "Services are those that answer $SRV.STATS on the bus; targets and agents come from the stream of "
+             "states, and\n"
+             "from the settings, if a settings file is used. ADMITS is the share of calls that a breaker lets pass.",
+     .connects = true,
+     .run = cmd_status,
+     OPTS(status_opts, opts_status)},
+    {.path = "tail",
+     .args = "[SUBJECT]",
+     .max_args = 1,
+     .summary = "events as they happen, decoded, one a line",
+     .text = "SUBJECT is one of the suite's (redoubt.v1.breaker.llm.openai.gpt-4o), the same without its head\n"
+             "(breaker.llm.openai.gpt-4o), one word for all of a kind (breaker, health, directive, ack, alert, "
+             "delivery,\n"
+             "audit, report, heartbeat, cmd, dead), or a pattern of NATS ('redoubt.v1.*.llm.>').\n"
+             "Without it: everything but heartbeats and reports.",
+     .connects = true,
+     .run = cmd_tail,
+     OPTS(tail_opts, opts_tail)},
+    {.path = "report",
+     .args = "TARGET OUTCOME",
+     .min_args = 2,
+     .max_args = 2,
+     .summary = "say how calls to a target ended, as an agent would",
+     .text = "OUTCOME: success, error, timeout, rate-limited, overloaded, unreachable, running or ignored.",
+     .connects = true,
+     .run = cmd_report,
+     .defaults = &report_defaults,
+     OPTS(report_opts, opts_report)},
+
+    {.path = "breaker", .summary = "look at a target's circuit breaker, or take it over"},
+    {.path = "breaker show",
+     .args = "[TARGET]",
+     .max_args = 1,
+     .summary = "state and counts of one breaker, or all of them",
+     .connects = true,
+     .run = cmd_breaker_show,
+     OPTS(show_opts, opts_show)},
+    {.path = "breaker open",
+     .args = "TARGET",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "force it open: no call passes",
+     .connects = true,
+     .run = cmd_breaker_order,
+     OPTS(force_opts, opts_order)},
+    {.path = "breaker close",
+     .args = "TARGET",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "force it closed: every call passes, whatever is reported",
+     .connects = true,
+     .run = cmd_breaker_order,
+     OPTS(force_opts, opts_order)},
+    {.path = "breaker metrics",
+     .args = "TARGET",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "let it count, but never open",
+     .connects = true,
+     .run = cmd_breaker_order,
+     OPTS(force_opts, opts_order)},
+    {.path = "breaker reset",
+     .args = "TARGET",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "give it back to its own judgement",
+     .connects = true,
+     .run = cmd_breaker_order,
+     OPTS(order_opts, opts_order)},
+
+    {.path = "freeze",
+     .args = "AGENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "stop an agent's automated actions until a person unfreezes it",
+     .connects = true,
+     .run = cmd_agent_order,
+     OPTS(order_opts, opts_order)},
+    {.path = "unfreeze",
+     .args = "AGENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "let a frozen agent act again",
+     .connects = true,
+     .run = cmd_agent_order,
+     OPTS(order_opts, opts_order)},
+    {.path = "agent", .summary = "look at an agent's position"},
+    {.path = "agent show",
+     .args = "[AGENT]",
+     .max_args = 1,
+     .summary = "posture, LLM, backend, override of one agent, or all of them",
+     .connects = true,
+     .run = cmd_agent_show,
+     OPTS(show_opts, opts_show)},
+
+    {.path = "config", .summary = "check a settings file, or show what it comes to"},
+    {.path = "config check",
+     .args = "[FILE]",
+     .max_args = 1,
+     .summary = "say all that is wrong with it, with line and key",
+     .text = "FILE defaults to $REDOUBT_CONFIG, then /etc/redoubt/redoubt.yaml; - is stdin.",
+     .run = cmd_config_check},
+    {.path = "config show",
+     .args = "[FILE]",
+     .max_args = 1,
+     .summary = "the whole with every default, secrets as ***",
+     .text = "FILE defaults to $REDOUBT_CONFIG, then /etc/redoubt/redoubt.yaml; - is stdin.",
+     .run = cmd_config_show,
+     OPTS(config_opts, opts_config)},
+
+    {.path = "audit", .summary = "verify the trail, or follow it"},
+    {.path = "audit verify",
+     .args = "DIR",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "check a trail from the first byte to the last: flips, gaps, reordering, truncation",
+     .text = "DIR is a replica's directory, <data_dir>/audit/0. Reads files only: neither bus nor service is needed.",
+     .run = cmd_audit_verify,
+     OPTS(verify_opts, opts_verify)},
+    {.path = "audit tail",
+     .args = "[SERVICE]",
+     .max_args = 1,
+     .summary = "audit records as they are written, of one service or all",
+     .connects = true,
+     .run = cmd_audit_tail,
+     OPTS(audit_tail_opts, opts_tail)},
+
+    {.path = "alert", .summary = "test an alert channel"},
+    {.path = "alert test",
+     .args = "CHANNEL",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "send a test alert by one channel and say whether it was accepted",
+     .connects = true,
+     .run = cmd_alert_test,
+     OPTS(alert_opts, opts_alert)},
+
+    {.path = "sim", .summary = "stand-ins that speak the real protocols and can be told to fail in every way"},
+    {.path = "sim llm", .args = "[OPTIONS]", .summary = "an OpenAI-compatible LLM API", .raw = sim_llm_main},
+    {.path = "sim backend",
+     .args = "[OPTIONS]",
+     .summary = "an MCP-Security backend with the override API",
+     .raw = sim_backend_main},
+    {.path = "sim agent",
+     .args = "[AGENT]",
+     .max_args = 1,
+     .summary = "an MCP-Security agent: calls its LLM, reports, obeys directives",
+     .text = "AGENT is one of the settings file, which also says where each LLM is; it may be left out if there is "
+             "only one.\n"
+             "Prints one JSON line per event: connected, directive, call_failed, call_ok (the first one after a "
+             "failure or a\n"
+             "re-initialisation), held_back and admitted (by the breaker), end. SIGTERM ends it.",
+     .connects = true,
+     .run = cmd_sim_agent,
+     .defaults = &sim_agent_defaults,
+     OPTS(sim_agent_opts, opts_sim_agent)},
+    {.path = "sim slack", .args = "[OPTIONS]", .summary = "a Slack incoming webhook", .raw = sim_slack_main},
+    {.path = "sim smtp", .args = "[OPTIONS]", .summary = "a mail server", .raw = sim_smtp_main},
+
+    {.path = "drill", .summary = "play an outage on a private stack of real parts, and measure it"},
+    {.path = "drill llm-outage",
+     .summary = "primary LLM dies, backup dies, both return",
+     .text =
+         "Starts nats-server, redis-server, the five services, simulators and an agent on free loopback ports in a "
+         "private\n"
+         "directory below $TMPDIR, kills the LLMs with SIGKILL, and tells what happened when. Takes less than a "
+         "minute.\n"
+         "Succeeds only if every step happened. Nothing of it stays behind, however it ends, unless --keep is given.",
+     .run = cmd_drill_llm_outage,
+     OPTS(drill_opts, opts_drill)},
+    {.path = "drill stop",
+     .args = "DIR",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "end a stack that `drill ... --keep` has left, and remove its directory",
+     .run = cmd_drill_stop},
+};
+const size_t cli_rows_n = sizeof cli_rows / sizeof cli_rows[0];

@@ -1,0 +1,67 @@
+/* cmd.h - the commands' entry points and option structs; the rows of cli_rows.c bind them together. */
+#ifndef REDOUBT_CLI_CMD_H
+#define REDOUBT_CLI_CMD_H
+
+#include "cli/cli.h"
+
+struct opts_status {
+    bool watch, json;
+};
+int cmd_status(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_tail {
+    bool json, replay, all;
+    int64_t count, limit_ms;
+};
+int cmd_tail(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_audit_tail(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_report {
+    const char *reporter;
+    int64_t total_ms, status, retry_after_ms, count;
+};
+int cmd_report(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_show {
+    bool json;
+};
+struct opts_order { /* who and why; lands in the audit trail */
+    const char *by, *reason;
+    int64_t for_ms;
+};
+int cmd_breaker_show(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_breaker_order(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_agent_show(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_agent_order(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_config {
+    bool help_text;
+};
+int cmd_config_check(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_config_show(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_verify {
+    const char *key;
+};
+int cmd_audit_verify(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_alert {
+    const char *by;
+};
+int cmd_alert_test(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_sim_agent {
+    const char *instance;
+    int64_t rate, heartbeat_ms, call_ms, count;
+    bool verbose;
+};
+int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv); /* sim_agent.c */
+
+struct opts_drill {
+    bool keep;
+    const char *json, *bin_dir;
+};
+int cmd_drill_llm_outage(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_drill_stop(struct cli *c, const void *opts, int argc, char **argv);
+
+#endif

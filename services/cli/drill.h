@@ -1,0 +1,121 @@
+/* drill.h - runs a story on a private stack: a table of steps, each an act and the marks that must be seen after it, within a
+ * limit. A new drill is a new table; the runner knows nothing of LLMs or agents. */
+#ifndef REDOUBT_CLI_DRILL_H
+#define REDOUBT_CLI_DRILL_H
+
+#include "cli/cli.h"
+#include "cli/drill_stack.h"
+#include "common/bus.h"
+#include "common/http.h"
+#include "common/loop.h"
+#include "common/wire.h"
+#include <jansson.h>
+
+#define DRILL_MARKS_MAX 10
+#define DRILL_LOGS_MAX  4
+#define DRILL_WATCH_MAX 4 /* pages that are looked at over HTTP */
+
+struct drill;
+/* Something that must be seen. Exactly one of `message` and `look` is set. */
+struct drill_mark {
+    const char *key;  /* "detected"; with the step's key it names the moment for figures and JSON */
+    const char *text; /* what is waited for, for people */
+    /* Is it this message of the suite? Sees each one that came since the step began, until it says yes; *detail is for people. */
+    bool (*message)(struct drill *d, const struct drill_mark *m, const void *message, char *detail, size_t size);
+    /* Is it so now? Asked every DRILL_TICK_MS. */
+    bool (*look)(struct drill *d, const struct drill_mark *m, char *detail, size_t size);
+    const char *who; /* for the functions above: target, agent, channel, process, ... */
+    const char *llm; /* "" = none must be used, NULL = any */
+    int what;        /* a state, posture, status, ... */
+};
+struct drill_step {
+    const char *key;
+    const char *text;                                                       /* what is done, for people */
+    int (*act)(struct drill *d, const struct drill_step *s, struct err *e); /* NULL = only wait */
+    struct drill_mark marks[DRILL_MARKS_MAX];
+    int64_t limit_ms;
+    const char *logs[DRILL_LOGS_MAX]; /* whose ends are shown if something is missing */
+    bool failure;                     /* the act breaks something: times are counted from it */
+    bool ends;                        /* part of the end of the stack: left out when it is kept */
+    const char *who;                  /* for act */
+};
+/* A time between two moments: "step" (its act) or "step.mark". */
+struct drill_figure {
+    const char *key;
+    const char *text;
+    const char *from, *to;
+};
+struct drill_story {
+    const char *name;
+    const char *title;
+    const struct drill_step *steps;
+    size_t n_steps;
+    const struct drill_figure *figures;
+    size_t n_figures;
+    int64_t limit_ms; /* of the whole */
+    /* Defines the processes and writes their settings; d->stack is open. 0 or -1. */
+    int (*prepare)(struct drill *d, struct err *e);
+    /* For people who keep the stack: what else can be looked at. May be NULL. */
+    void (*hints)(struct drill *d);
+};
+
+/* A page of a simulator, looked at again and again; `json` is the last good answer. */
+struct drill_page {
+    struct drill *drill;
+    const char *name;
+    char url[256];
+    json_t *json;
+    bool asking;
+    int64_t next_ms;
+};
+struct drill_event {
+    int64_t at_ms; /* monotonic: when it came to us */
+    void *message;
+};
+struct drill_moment {
+    bool seen, told;
+    int64_t at_ms;
+    char detail[512];
+};
+struct drill {
+    struct cli *c;
+    const struct drill_story *story;
+    struct drill_stack stack;
+    struct loop loop;
+    struct bus *bus;
+    struct http *http;
+    char nats_url[64];
+    bool bus_is_up, interrupted;
+    struct drill_page pages[DRILL_WATCH_MAX];
+    size_t n_pages;
+    struct drill_event *events; /* of the present step */
+    size_t n_events, cap_events;
+    struct drill_moment *acts;                     /* one per step */
+    struct drill_moment (*marks)[DRILL_MARKS_MAX]; /* DRILL_MARKS_MAX per step */
+    size_t step;                                   /* the present one */
+    int64_t began_ms, ended_ms;
+    int64_t failure_ms; /* when the last failure was made; 0 = none yet */
+    void *state;        /* the story's own */
+    bool failed;
+    char why[1024];
+};
+
+/* Plays the story. Returns an exit code. json NULL or a file, "-" = stdout instead of the timeline. */
+int drill_run(struct cli *c, const struct drill_story *story, void *state, bool keep, const char *bin_dir,
+              const char *json);
+
+/* ---- acts and marks that any story can use ---- */
+
+int drill_act_spawn(struct drill *d, const struct drill_step *s, struct err *e); /* `who`: names joined by blanks */
+int drill_act_kill(struct drill *d, const struct drill_step *s,
+                   struct err *e); /* SIGKILL, and waits until it is gone */
+int drill_act_end(struct drill *d, const struct drill_step *s, struct err *e); /* SIGTERM */
+int drill_act_connect(struct drill *d, const struct drill_step *s, struct err *e);
+bool drill_look_listening(struct drill *d, const struct drill_mark *m, char *detail, size_t size); /* who: names */
+bool drill_look_connected(struct drill *d, const struct drill_mark *m, char *detail, size_t size);
+bool drill_look_ended(struct drill *d, const struct drill_mark *m, char *detail, size_t size); /* exit code `what` */
+/* Looks at a page from now on; read it by drill_page(). */
+void drill_watch_page(struct drill *d, const char *name, const char *url);
+const json_t *drill_page(const struct drill *d, const char *name); /* NULL = no answer yet */
+
+#endif

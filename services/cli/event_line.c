@@ -1,0 +1,315 @@
+/* event_line.c - a message of the contract as one line for people; a row per kind of message. */
+#include "cli/event_line.h"
+#include "common/clock.h"
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PBE(x) REDOUBT__V1__##x
+
+/* Appends to the line's text; what does not fit is cut. */
+__attribute__((format(printf, 2, 3))) static void add(struct event_line *l, const char *fmt, ...)
+{
+    size_t n = strlen(l->text);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(l->text + n, sizeof l->text - n, fmt, ap);
+    va_end(ap);
+}
+
+const char *event_time(int64_t unix_ms, int64_t now_unix_ms, char buf[static EVENT_TIME_MAX])
+{
+    char now[CLOCK_TEXT_MAX], full[CLOCK_TEXT_MAX];
+    clock_text(unix_ms, full);
+    clock_text(now_unix_ms, now);
+    snprintf(buf, EVENT_TIME_MAX, "%s", strncmp(full, now, 11) == 0 ? full + 11 : full);
+    return buf;
+}
+
+enum term_colour event_health_colour(int s)
+{
+    switch (s) {
+    case PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY):
+        return TERM_GREEN;
+    case PBE(HEALTH_STATE__HEALTH_STATE_UNHEALTHY):
+        return TERM_RED;
+    case PBE(HEALTH_STATE__HEALTH_STATE_MAINTENANCE):
+        return TERM_CYAN;
+    default:
+        return TERM_YELLOW;
+    }
+}
+
+enum term_colour event_breaker_colour(int s)
+{
+    switch (s) {
+    case PBE(BREAKER_STATE__BREAKER_STATE_CLOSED):
+        return TERM_GREEN;
+    case PBE(BREAKER_STATE__BREAKER_STATE_OPEN):
+    case PBE(BREAKER_STATE__BREAKER_STATE_FORCED_OPEN):
+        return TERM_RED;
+    default:
+        return TERM_YELLOW;
+    }
+}
+
+enum term_colour event_posture_colour(int p)
+{
+    switch (p) {
+    case PBE(POSTURE__POSTURE_NORMAL):
+        return TERM_GREEN;
+    case PBE(POSTURE__POSTURE_SECURITY_FALLBACK):
+    case PBE(POSTURE__POSTURE_FROZEN):
+        return TERM_RED;
+    default:
+        return TERM_YELLOW;
+    }
+}
+
+static enum term_colour severity_colour(int s)
+{
+    return s >= PBE(SEVERITY__SEVERITY_HIGH)      ? TERM_RED
+           : s == PBE(SEVERITY__SEVERITY_WARNING) ? TERM_YELLOW
+                                                  : TERM_PLAIN;
+}
+
+/* ---- a function per kind of message ---- */
+
+static void health(const void *message, struct event_line *l)
+{
+    const PB(HealthChanged) *m = message;
+    l->entity = m->target;
+    l->at_unix_ms = m->changed_unix_ms;
+    l->colour = event_health_colour((int)m->state);
+    if (m->previous != PBE(HEALTH_STATE__HEALTH_STATE_UNSPECIFIED) && m->previous != m->state)
+        add(l, "%s -> ", EVENT_NAME(health_state, m->previous));
+    add(l, "%s", EVENT_NAME(health_state, m->state));
+    if (m->failure_kind != PBE(FAILURE_KIND__FAILURE_KIND_UNSPECIFIED))
+        add(l, " (%s)", EVENT_NAME(failure_kind, m->failure_kind));
+    if (*m->reason)
+        add(l, ": %s", m->reason);
+}
+
+static void breaker(const void *message, struct event_line *l)
+{
+    const PB(BreakerChanged) *m = message;
+    char until[EVENT_TIME_MAX];
+    l->entity = m->target;
+    l->at_unix_ms = m->changed_unix_ms;
+    l->colour = event_breaker_colour((int)m->state);
+    if (m->previous != PBE(BREAKER_STATE__BREAKER_STATE_UNSPECIFIED) && m->previous != m->state)
+        add(l, "%s -> ", EVENT_NAME(breaker_state, m->previous));
+    add(l, "%s", EVENT_NAME(breaker_state, m->state));
+    if (m->state == PBE(BREAKER_STATE__BREAKER_STATE_PROBATION))
+        add(l, " %u %%", m->ramp_percent);
+    add(l, " by %s", EVENT_NAME(breaker_reason, m->reason));
+    if (m->until_unix_ms > 0)
+        add(l, " until %s", event_time(m->until_unix_ms, m->changed_unix_ms, until));
+    if (*m->detail)
+        add(l, ": %s", m->detail);
+    if (*m->forced_by)
+        add(l, " [%s: %s]", m->forced_by, m->forced_why);
+}
+
+static void directive(const void *message, struct event_line *l)
+{
+    const PB(Directive) *m = message;
+    const PB(AgentState) *a = m->state;
+    l->at_unix_ms = m->issued_unix_ms;
+    if (!a)
+        return;
+    l->entity = a->agent;
+    l->colour = event_posture_colour((int)a->posture);
+    add(l, "#%" PRIu64 " %s: be %s, LLM %s", a->epoch, EVENT_NAME(step, m->step), EVENT_NAME(posture, a->posture),
+        *a->llm_target ? a->llm_target : "none");
+    if (*a->llm_model)
+        add(l, " (%s)", a->llm_model);
+    if (*m->reason)
+        add(l, ": %s", m->reason);
+    if (*m->cause)
+        add(l, " [%s]", m->cause);
+}
+
+static void ack(const void *message, struct event_line *l)
+{
+    const PB(DirectiveAck) *m = message;
+    l->entity = m->agent;
+    l->at_unix_ms = m->applied_unix_ms;
+    l->colour = m->status == PBE(ACK_STATUS__ACK_STATUS_FAILED) ? TERM_RED : TERM_GREEN;
+    add(l, "#%" PRIu64 " %s, uses %s", m->epoch, EVENT_NAME(ack_status, m->status),
+        *m->llm_target ? m->llm_target : "no LLM");
+    if (*m->detail)
+        add(l, ": %s", m->detail);
+}
+
+static void alert(const void *message, struct event_line *l)
+{
+    const PB(Alert) *m = message;
+    l->entity = *m->agent ? m->agent : m->target;
+    l->at_unix_ms = m->raised_unix_ms;
+    l->colour = m->resolved ? TERM_GREEN : severity_colour((int)m->severity);
+    add(l, "%s%s: %s", m->resolved ? "resolved, was " : "", EVENT_NAME(severity, m->severity), m->summary);
+    for (size_t i = 0; i < m->n_actions_taken; i++)
+        add(l, "%s%s", i ? ", " : " [done: ", m->actions_taken[i]);
+    if (m->n_actions_taken)
+        add(l, "]");
+    if (m->manual_intervention_required)
+        add(l, " - a person must act");
+}
+
+static void delivery(const void *message, struct event_line *l)
+{
+    const PB(DeliveryReceipt) *m = message;
+    l->entity = m->channel;
+    l->at_unix_ms = m->ended_unix_ms;
+    switch (m->status) {
+    case PBE(DELIVERY_STATUS__DELIVERY_STATUS_ACCEPTED):
+        l->colour = TERM_GREEN;
+        break;
+    case PBE(DELIVERY_STATUS__DELIVERY_STATUS_RECORDED):
+        l->colour = TERM_PLAIN;
+        break;
+    case PBE(DELIVERY_STATUS__DELIVERY_STATUS_RETRYING):
+        l->colour = TERM_YELLOW;
+        break;
+    default:
+        l->colour = TERM_RED;
+    }
+    add(l, "%s (%s, attempt %u", EVENT_NAME(delivery_status, m->status), m->channel_kind, m->attempt);
+    if (m->code)
+        add(l, ", code %u", m->code);
+    add(l, ") %s", m->dedup_key);
+    if (*m->detail)
+        add(l, ": %s", m->detail);
+}
+
+static void audit(const void *message, struct event_line *l)
+{
+    const PB(AuditRecord) *m = message;
+    l->entity = m->subject;
+    l->at_unix_ms = m->at_unix_ms;
+    l->colour = m->outcome == PBE(AUDIT_OUTCOME__AUDIT_OUTCOME_FAILED) ||
+                        m->outcome == PBE(AUDIT_OUTCOME__AUDIT_OUTCOME_REFUSED)
+                    ? TERM_YELLOW
+                    : TERM_PLAIN;
+    add(l, "%s %s by %s (%s)", m->action, EVENT_NAME(audit_outcome, m->outcome), m->actor,
+        *m->instance ? m->instance : m->service);
+    if (m->audit_class == PBE(AUDIT_CLASS__AUDIT_CLASS_GAP))
+        add(l, " GAP");
+    if (*m->detail)
+        add(l, ": %s", m->detail);
+}
+
+static void report(const void *message, struct event_line *l)
+{
+    const PB(OutcomeReport) *m = message;
+    l->entity = m->target;
+    l->at_unix_ms = m->ended_unix_ms;
+    bool good = m->outcome == PBE(OUTCOME__OUTCOME_SUCCESS) || m->outcome == PBE(OUTCOME__OUTCOME_IGNORED);
+    l->colour = good ? TERM_PLAIN : TERM_YELLOW;
+    add(l, "%s after %u ms, says %s%s", EVENT_NAME(outcome, m->outcome), m->total_ms, m->reporter,
+        m->probe ? " (probe)" : "");
+    if (m->status_code)
+        add(l, ", status %u", m->status_code);
+    if (m->retry_after_ms)
+        add(l, ", retry after %u ms", m->retry_after_ms);
+}
+
+static void batch(const void *message, struct event_line *l)
+{
+    const PB(OutcomeBatch) *m = message;
+    size_t good = 0;
+    for (size_t i = 0; i < m->n_reports; i++)
+        good += m->reports[i]->outcome == PBE(OUTCOME__OUTCOME_SUCCESS);
+    l->colour = good == m->n_reports ? TERM_PLAIN : TERM_YELLOW;
+    if (m->n_reports == 0) {
+        add(l, "empty batch");
+        return;
+    }
+    const PB(OutcomeReport) *last = m->reports[m->n_reports - 1];
+    l->entity = last->target;
+    l->at_unix_ms = last->ended_unix_ms;
+    add(l, "%zu reports, %zu successes, says %s", m->n_reports, good, last->reporter);
+}
+
+static void heartbeat(const void *message, struct event_line *l)
+{
+    const PB(Heartbeat) *m = message;
+    l->entity = m->agent;
+    l->at_unix_ms = m->sent_unix_ms;
+    l->colour = TERM_DIM;
+    add(l, "no. %" PRIu64 " from %s, %s by #%" PRIu64 ", progress %" PRIu64 ", uses %s", m->sequence, m->instance,
+        EVENT_NAME(posture, m->posture), m->epoch, m->progress, *m->llm_target ? m->llm_target : "no LLM");
+}
+
+static void dead(const void *message, struct event_line *l)
+{
+    const PB(DeadLetter) *m = message;
+    l->entity = m->stream;
+    l->at_unix_ms = m->died_unix_ms;
+    l->colour = TERM_RED;
+    add(l, "%s gave up %s (number %" PRIu64 ") after %u deliveries: %s", m->service, m->subject, m->stream_sequence,
+        m->deliveries, m->reason);
+}
+
+static void breaker_command(const void *message, struct event_line *l)
+{
+    const PB(BreakerCommand) *m = message;
+    l->entity = m->target;
+    l->colour = TERM_CYAN;
+    add(l, "%s asks: %s", m->by, m->reason);
+}
+
+static void agent_command(const void *message, struct event_line *l)
+{
+    const PB(AgentCommand) *m = message;
+    l->entity = m->agent;
+    l->colour = *m->by ? TERM_CYAN : TERM_DIM;
+    if (*m->by)
+        add(l, "%s asks: %s", m->by, m->reason);
+    else
+        add(l, "asked for");
+}
+
+static void allow(const void *message, struct event_line *l)
+{
+    const PB(AllowRequest) *m = message;
+    l->entity = m->target;
+    l->colour = TERM_DIM;
+    add(l, "%s asks: may I call?", m->holder);
+}
+
+static const struct {
+    const ProtobufCMessageDescriptor *desc;
+    const char *kind;
+    void (*fn)(const void *message, struct event_line *l);
+} rows[] = {
+    {PB_DESC(health_changed), "health", health},
+    {PB_DESC(breaker_changed), "breaker", breaker},
+    {PB_DESC(directive), "directive", directive},
+    {PB_DESC(directive_ack), "ack", ack},
+    {PB_DESC(alert), "alert", alert},
+    {PB_DESC(delivery_receipt), "delivery", delivery},
+    {PB_DESC(audit_record), "audit", audit},
+    {PB_DESC(outcome_report), "report", report},
+    {PB_DESC(outcome_batch), "report", batch},
+    {PB_DESC(heartbeat), "heartbeat", heartbeat},
+    {PB_DESC(dead_letter), "dead", dead},
+    {PB_DESC(breaker_command), "command", breaker_command},
+    {PB_DESC(agent_command), "command", agent_command},
+    {PB_DESC(allow_request), "command", allow},
+};
+
+bool event_line(const void *message, struct event_line *ret)
+{
+    const ProtobufCMessage *m = message;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].desc == m->descriptor) {
+            *ret = (struct event_line){.kind = rows[i].kind, .entity = ""};
+            rows[i].fn(message, ret);
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,70 @@
+/* sim_core.h - what every simulator shares: options, the way it fails, the record of what came, control, signals. Private to sim_*.c.
+ *
+ * All on one thread and one loop. A simulator listens on its own port and, for control, on a second one that stays when the first is
+ * closed by mode `refuse`; HTTP simulators answer control on their own port too. */
+#ifndef REDOUBT_CLI_SIM_CORE_H
+#define REDOUBT_CLI_SIM_CORE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct sim;
+struct sim_http;
+
+struct sim_mode {
+    const char *name;
+    const char *help;
+};
+struct sim_kind {
+    const char *name;
+    const char *about;
+    const struct sim_mode *modes; /* ends with a NULL name; the first is `ok`; `refuse` is the core's business */
+    /* Starts to serve on a listening socket (which it owns from now on, also on failure); 0 or -1. */
+    int (*open)(struct sim *s, int fd);
+    /* Stops serving and cuts every connection; what is not yet answered never will be. NULL-safe: may be called twice. */
+    void (*close)(struct sim *s);
+    void (*mode_changed)(struct sim *s); /* connections that hang are let go; may be NULL */
+    json_t *(*state)(struct sim *s);     /* for GET /sim/state; may be NULL. A new reference */
+    /* One option of its own, as a row of getopt's; NULL name = none. */
+    const char *option, *option_arg, *option_help;
+    bool http_control; /* control is answered on its own port as well */
+    /* HTTP simulators: answers one request (sim_http.h). */
+    void *serve;
+};
+
+struct sim {
+    const struct sim_kind *kind;
+    uv_loop_t loop;
+    int port, control_port;
+    int guard_fd; /* bound and not listening: keeps the port ours while it is closed */
+    const struct sim_mode *mode;
+    int64_t slow_ms, retry_after_s;
+    int64_t count; /* requests that the mode still holds for; 0 = until it is changed */
+    const char *option_value;
+    bool open, stopping;
+    json_t *requests; /* the newest REQUESTS_MAX */
+    uint64_t received;
+    uv_signal_t signals[3];
+    uv_async_t apply; /* opens or closes as the mode says, outside of any callback of the servers */
+    struct sim_http *service, *control;
+    void *state;
+};
+
+int sim_run(const struct sim_kind *kind, int argc, char **argv);
+
+/* The mode for one more request; counts it. */
+const char *sim_take_mode(struct sim *s);
+/* Keeps what came; takes the reference. */
+void sim_received(struct sim *s, json_t *request);
+/* False with a text in why (a literal or `mode` names) if it is not a mode of this simulator. */
+bool sim_set_mode(struct sim *s, const char *name);
+/* Wakes the loop to open or close the port as the mode says. */
+void sim_apply(struct sim *s);
+
+/* Answers /sim/...: a new reference to the JSON answer and its status. */
+json_t *sim_control(struct sim *s, const char *method, const char *path, const char *body, size_t len, int *ret_status);
+
+#endif
