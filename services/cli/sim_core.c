@@ -94,7 +94,8 @@ static json_t *set_mode(struct sim *s, const char *body, size_t len, int *ret_st
     return answer;
 }
 
-json_t *sim_control(struct sim *s, const char *method, const char *path, const char *body, size_t len, int *ret_status)
+json_t *sim_control(struct sim *s, const char *method, const char *path, const char *body, size_t len,
+                    int *ret_status)
 {
     *ret_status = 200;
     bool get = strcmp(method, "GET") == 0;
@@ -132,8 +133,8 @@ static int bound(int port, int *ret_port)
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     socklen_t len = sizeof a;
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) || bind(fd, (struct sockaddr *)&a, len) ||
-        getsockname(fd, (struct sockaddr *)&a, &len)) {
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) ||
+        bind(fd, (struct sockaddr *)&a, len) || getsockname(fd, (struct sockaddr *)&a, &len)) {
         fprintf(stderr, "redoubt sim: cannot bind 127.0.0.1:%d: %s\n", port, strerror(errno));
         if (fd >= 0)
             close(fd);
@@ -217,13 +218,15 @@ static void usage(const struct sim_kind *k, FILE *out)
     fprintf(out, "  -h, --help                this text\n\nmodes:\n");
     for (const struct sim_mode *m = k->modes; m->name; m++)
         fprintf(out, "  %-12s %s\n", m->name, m->help);
-    fprintf(out, "\ncontrol%s:\n"
-                 "  POST /sim/mode            {\"mode\": \"429\", \"retry_after\": 2, \"slow_ms\": 100, \"count\": 3}\n"
-                 "  GET /sim/mode             what it does now\n"
-                 "  GET /sim/requests         what came, oldest first, the last %d; DELETE forgets them\n"
-                 "  GET /sim/state            what it has become of it\n\n"
-                 "Prints `listening 127.0.0.1:PORT`, then `control 127.0.0.1:PORT`. SIGUSR1: mode ok. SIGTERM, SIGINT: the end.\n"
-                 "exit codes: 0 ended as asked, 1 failed, 2 wrong usage.\n",
+    fprintf(out,
+            "\ncontrol%s:\n"
+            "  POST /sim/mode            {\"mode\": \"429\", \"retry_after\": 2, \"slow_ms\": 100, \"count\": 3}\n"
+            "  GET /sim/mode             what it does now\n"
+            "  GET /sim/requests         what came, oldest first, the last %d; DELETE forgets them\n"
+            "  GET /sim/state            what it has become of it\n\n"
+            "Prints `listening 127.0.0.1:PORT`, then `control 127.0.0.1:PORT`. SIGUSR1: mode ok. SIGTERM, SIGINT: "
+            "the end.\n"
+            "exit codes: 0 ended as asked, 1 failed, 2 wrong usage.\n",
             k->http_control ? " (HTTP, on both ports)" : " (HTTP, on the control port)", REQUESTS_MAX);
 }
 

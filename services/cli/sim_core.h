@@ -6,6 +6,7 @@
 #define REDOUBT_CLI_SIM_CORE_H
 
 #include <jansson.h>
+#include <microhttpd.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 
 struct sim;
 struct sim_http;
+struct sim_request;
 
 struct sim_mode {
     const char *name;
@@ -32,7 +34,7 @@ struct sim_kind {
     const char *option, *option_arg, *option_help;
     bool http_control; /* control is answered on its own port as well */
     /* HTTP simulators: answers one request (sim_http.h). */
-    void *serve;
+    enum MHD_Result (*serve)(struct sim_request *r);
 };
 
 struct sim {
@@ -65,6 +67,7 @@ bool sim_set_mode(struct sim *s, const char *name);
 void sim_apply(struct sim *s);
 
 /* Answers /sim/...: a new reference to the JSON answer and its status. */
-json_t *sim_control(struct sim *s, const char *method, const char *path, const char *body, size_t len, int *ret_status);
+json_t *sim_control(struct sim *s, const char *method, const char *path, const char *body, size_t len,
+                    int *ret_status);
 
 #endif
