@@ -119,7 +119,7 @@ static enum MHD_Result serve(struct sim_request *r)
     } posts[] = {{"/api/admin/override/activate", activate, false},
                  {"/api/admin/override/deactivate", release, true},
                  {"/api/actions", action, false}};
-    const char *token = r->sim->option_value, *given = sim_header(r, "Authorization");
+    const char *token = r->sim->values[0], *given = sim_header(r, "Authorization");
     enum MHD_Result ret;
     if (sim_fail(r, &ret))
         return ret;
@@ -146,7 +146,9 @@ static json_t *state(struct sim *s)
     if (!b) /* never opened */
         return json_object();
     run_out(b);
-    return json_pack("{s:O?, s:O, s:O, s:O, s:O}", "active", b->active, "activations", b->activations, "releases",
+    json_t *override = json_pack("{s:b, s:I, s:O?}", "active", b->active != NULL, "until_unix_ms",
+                                 (json_int_t)(b->active ? b->until_unix_ms : 0), "activation", b->active);
+    return json_pack("{s:o, s:O, s:O, s:O, s:O}", "override", override, "activations", b->activations, "releases",
                      b->releases, "actions", b->actions, "keys", b->keys);
 }
 
@@ -188,9 +190,7 @@ static const struct sim_kind kind = {
     .close = close_backend,
     .mode_changed = sim_http_mode_changed,
     .state = state,
-    .option = "token",
-    .option_arg = "TOKEN",
-    .option_help = "asks for this bearer token (default: none)",
+    .options = {{"token", "TOKEN", "asks for this bearer token (default: none)"}},
     .http_control = true,
     .serve = serve,
 };

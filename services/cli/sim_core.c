@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define OWN 256 /* getopt's value for the first option of a kind */
 enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE };
 #define REQUESTS_MAX 1000
 #define SLOW_MS      3000
@@ -70,6 +71,18 @@ static json_t *position(const struct sim *s)
                      (json_int_t)s->received);
 }
 
+/* With what has become of it all. */
+static json_t *full_position(struct sim *s)
+{
+    json_t *answer = position(s);
+    if (s->kind->state) {
+        json_t *more = s->kind->state(s);
+        json_object_update(answer, more);
+        json_decref(more);
+    }
+    return answer;
+}
+
 static json_t *set_mode(struct sim *s, const char *body, size_t len, int *ret_status)
 {
     json_t *in = json_loadb(body, len, JSON_REJECT_DUPLICATES, NULL);
@@ -103,22 +116,18 @@ json_t *sim_control(struct sim *s, const char *method, const char *path, const c
         return set_mode(s, body, len, ret_status);
     if (strcmp(path, "/sim/mode") == 0 && get)
         return position(s);
-    if (strcmp(path, "/sim/requests") == 0 && get)
-        return json_pack("{s:I, s:O}", "received", (json_int_t)s->received, "requests", s->requests);
+    if (strcmp(path, "/sim/requests") == 0 && get) {
+        json_t *answer = full_position(s);
+        json_object_set(answer, "requests", s->requests);
+        return answer;
+    }
     if (strcmp(path, "/sim/requests") == 0 && strcmp(method, "DELETE") == 0) {
         json_array_clear(s->requests);
         s->received = 0;
         return json_object();
     }
-    if (strcmp(path, "/sim/state") == 0 && get) {
-        json_t *answer = position(s);
-        if (s->kind->state) {
-            json_t *more = s->kind->state(s);
-            json_object_update(answer, more);
-            json_decref(more);
-        }
-        return answer;
-    }
+    if (strcmp(path, "/sim/state") == 0 && get)
+        return full_position(s);
     *ret_status = 404;
     return json_pack("{s:s}", "error",
                      "expected GET or POST /sim/mode, GET or DELETE /sim/requests, or GET /sim/state");
@@ -213,8 +222,9 @@ static void usage(const struct sim_kind *k, FILE *out)
             "      --retry-after S       Retry-After of mode 429, where there is one (default: %d)\n"
             "      --count N             the mode holds for N requests only\n",
             k->name, k->about, k->name, SLOW_MS, RETRY_S);
-    if (k->option)
-        fprintf(out, "      --%s %-*s%s\n", k->option, (int)(20 - strlen(k->option)), k->option_arg, k->option_help);
+    for (size_t i = 0; i < SIM_OPTIONS_MAX && k->options[i].name; i++)
+        fprintf(out, "      --%s %-*s%s\n", k->options[i].name, (int)(19 - strlen(k->options[i].name)),
+                k->options[i].arg, k->options[i].help);
     fprintf(out, "  -h, --help                this text\n\nmodes:\n");
     for (const struct sim_mode *m = k->modes; m->name; m++)
         fprintf(out, "  %-12s %s\n", m->name, m->help);
@@ -222,8 +232,8 @@ static void usage(const struct sim_kind *k, FILE *out)
             "\ncontrol%s:\n"
             "  POST /sim/mode            {\"mode\": \"429\", \"retry_after\": 2, \"slow_ms\": 100, \"count\": 3}\n"
             "  GET /sim/mode             what it does now\n"
-            "  GET /sim/requests         what came, oldest first, the last %d; DELETE forgets them\n"
-            "  GET /sim/state            what it has become of it\n\n"
+            "  GET /sim/requests         what came, oldest first, the last %d, and /sim/state; DELETE forgets them\n"
+            "  GET /sim/state            what has become of it\n\n"
             "Prints `listening 127.0.0.1:PORT`, then `control 127.0.0.1:PORT`. SIGUSR1: mode ok. SIGTERM, SIGINT: "
             "the end.\n"
             "exit codes: 0 ended as asked, 1 failed, 2 wrong usage.\n",
@@ -252,7 +262,8 @@ static int options(struct sim *s, int argc, char **argv, int64_t *ret_port, int6
                                   {"retry-after", required_argument, NULL, 'r'},
                                   {"count", required_argument, NULL, 'n'},
                                   {"help", no_argument, NULL, 'h'},
-                                  {k->option, required_argument, NULL, 'o'},
+                                  {k->options[0].name, required_argument, NULL, OWN},
+                                  {k->options[0].name ? k->options[1].name : NULL, required_argument, NULL, OWN + 1},
                                   {0}};
     int64_t count = 0;
     bool ok = true;
@@ -277,8 +288,9 @@ static int options(struct sim *s, int argc, char **argv, int64_t *ret_port, int6
         case 'n':
             ok = number(optarg, INT32_MAX, &count);
             break;
-        case 'o':
-            s->option_value = optarg;
+        case OWN:
+        case OWN + 1:
+            s->values[c - OWN] = optarg;
             break;
         case 'h':
             usage(k, stdout);

@@ -20,6 +20,10 @@ struct sim_mode {
     const char *name;
     const char *help;
 };
+struct sim_option { /* --name ARG */
+    const char *name, *arg, *help;
+};
+#define SIM_OPTIONS_MAX 2
 struct sim_kind {
     const char *name;
     const char *about;
@@ -28,11 +32,10 @@ struct sim_kind {
     int (*open)(struct sim *s, int fd);
     /* Stops serving and cuts every connection; what is not yet answered never will be. NULL-safe: may be called twice. */
     void (*close)(struct sim *s);
-    void (*mode_changed)(struct sim *s); /* connections that hang are let go; may be NULL */
-    json_t *(*state)(struct sim *s);     /* for GET /sim/state; may be NULL. A new reference */
-    /* One option of its own, as a row of getopt's; NULL name = none. */
-    const char *option, *option_arg, *option_help;
-    bool http_control; /* control is answered on its own port as well */
+    void (*mode_changed)(struct sim *s);        /* connections that hang are let go; may be NULL */
+    json_t *(*state)(struct sim *s);            /* added to what control tells; may be NULL. A new reference */
+    struct sim_option options[SIM_OPTIONS_MAX]; /* of its own */
+    bool http_control;                          /* control is answered on its own port as well */
     /* HTTP simulators: answers one request (sim_http.h). */
     enum MHD_Result (*serve)(struct sim_request *r);
 };
@@ -44,8 +47,8 @@ struct sim {
     int guard_fd; /* bound and not listening: keeps the port ours while it is closed */
     const struct sim_mode *mode;
     int64_t slow_ms, retry_after_s;
-    int64_t count; /* requests that the mode still holds for; 0 = until it is changed */
-    const char *option_value;
+    int64_t count;                       /* requests that the mode still holds for; 0 = until it is changed */
+    const char *values[SIM_OPTIONS_MAX]; /* of options; NULL = not given */
     bool open, stopping;
     json_t *requests; /* the newest REQUESTS_MAX */
     uint64_t received;

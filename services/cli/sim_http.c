@@ -272,7 +272,7 @@ static void record(struct sim_request *r)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    json_t *headers = json_object(), *body = r->json ? json_incref(r->json) : json_stringn(r->body, r->len);
+    json_t *headers = json_object(), *body = json_stringn(r->body, r->len);
     MHD_get_connection_values(r->connection, MHD_HEADER_KIND, add_header, headers);
     sim_received(r->sim, json_pack("{s:s, s:s, s:I, s:s, s:o, s:o}", "method", r->method, "path", r->path,
                                    "at_unix_ms", (json_int_t)t.tv_sec * 1000 + t.tv_nsec / 1000000, "mode", r->mode,

@@ -85,6 +85,8 @@ static enum MHD_Result chat(struct sim_request *r)
         return invalid(r, 400, "invalid_request_error", "you must provide a model parameter");
     if (json_array_size(messages) == 0)
         return invalid(r, 400, "invalid_request_error", "messages must be a list that is not empty");
+    if (r->sim->values[1] && strcmp(model, r->sim->values[1]) != 0)
+        return invalid(r, 404, "invalid_request_error", "the model does not exist or you do not have access to it");
     bool stream = json_is_true(json_object_get(r->json, "stream"));
     enum MHD_Result ret;
     if (stream && strcmp(r->mode, "cut") == 0)
@@ -96,7 +98,7 @@ static enum MHD_Result chat(struct sim_request *r)
 
 static bool key_right(const struct sim_request *r)
 {
-    const char *given = sim_header(r, "Authorization"), *key = r->sim->option_value;
+    const char *given = sim_header(r, "Authorization"), *key = r->sim->values[0];
     return !key || (given && strncmp(given, "Bearer ", 7) == 0 && strcmp(given + 7, key) == 0);
 }
 
@@ -112,8 +114,9 @@ static enum MHD_Result serve(struct sim_request *r)
         return ret;
     if (strcmp(r->path, "/v1/models") == 0 && strcmp(r->method, "GET") == 0)
         return sim_answer_json(r, 200,
-                               json_pack("{s:s, s:[{s:s, s:s, s:i, s:s}]}", "object", "list", "data", "id", "sim",
-                                         "object", "model", "created", 0, "owned_by", "redoubt"));
+                               json_pack("{s:s, s:[{s:s, s:s, s:i, s:s}]}", "object", "list", "data", "id",
+                                         r->sim->values[1] ? r->sim->values[1] : "sim", "object", "model", "created",
+                                         0, "owned_by", "redoubt"));
     return invalid(r, 404, "invalid_request_error", "unknown URL: this is /v1/chat/completions and /v1/models");
 }
 
@@ -124,9 +127,8 @@ static const struct sim_kind kind = {
     .open = sim_http_serve,
     .close = sim_http_stop,
     .mode_changed = sim_http_mode_changed,
-    .option = "api-key",
-    .option_arg = "KEY",
-    .option_help = "asks for this bearer token (default: none)",
+    .options = {{"api-key", "KEY", "asks for this bearer token (default: none)"},
+                {"model", "MODEL", "the only model there is (default: whichever is asked for)"}},
     .http_control = true,
     .serve = serve,
 };

@@ -141,7 +141,7 @@ static void log_in(struct conn *c, const char *user, const char *password)
     c->phase = COMMAND;
     char both[512];
     snprintf(both, sizeof both, "%s:%s", user, password);
-    const char *wanted = c->server->sim->option_value;
+    const char *wanted = c->server->sim->values[0];
     if (is(c, "535") || (wanted && strcmp(both, wanted) != 0)) {
         say(c, "535 5.7.8 authentication credentials invalid\r\n");
         return;
@@ -234,7 +234,7 @@ static void cmd_hello(struct conn *c, const char *arg)
 
 static void cmd_mail(struct conn *c, const char *arg)
 {
-    if (c->server->sim->option_value && !c->authenticated) {
+    if (c->server->sim->values[0] && !c->authenticated) {
         say(c, "530 5.7.0 authentication required\r\n");
         return;
     }
@@ -530,9 +530,7 @@ static const struct sim_kind kind = {
     .open = open_smtp,
     .close = close_smtp,
     .mode_changed = mode_changed,
-    .option = "login",
-    .option_arg = "USER:PASS",
-    .option_help = "asks for this login (default: none, any is taken)",
+    .options = {{"login", "USER:PASS", "asks for this login (default: none, any is taken)"}},
 };
 
 int sim_smtp_main(int argc, char **argv)
