@@ -421,6 +421,7 @@ int cli_main(const struct cli_row *rows, size_t n, int argc, char **argv)
     parse_add(&p, connect_opts, CONNECT_OPTS, &lead);
     p.longs[p.n] = (struct option){.name = "help", .val = 'h'};
     p.longs[p.n + 1] = (struct option){.name = "version", .val = 'V'};
+    optind = 0;
     for (int v; (v = getopt_long(argc, argv, p.shorts, p.longs, NULL)) != -1;) {
         if (v == 'h')
             return help_for(&t, 0, NULL);

@@ -21,6 +21,12 @@ static void on_down(void *ctx)
     k->downs++;
 }
 
+static void on_error(void *ctx, const char *what)
+{
+    struct cli_link *k = ctx;
+    snprintf(k->trouble, sizeof k->trouble, "%s", what);
+}
+
 static void on_signal(uv_signal_t *h, int signum)
 {
     (void)signum;
@@ -86,11 +92,13 @@ int cli_link_open(struct cli_link *k, struct cli *c)
                          .inbox_prefix = "_INBOX_cli",
                          .on_up = on_up,
                          .on_down = on_down,
+                         .on_error = on_error,
                          .ctx = k};
     if (!(k->bus = bus_open(&k->loop, &o, &e)))
         return cli_fail(c, CLI_USAGE, "%s", e.text);
     if (!loop_run_until(&k->loop, &k->up, c->timeout_ms))
-        return cli_fail(c, CLI_UNREACHABLE, "no NATS server answers at %s", shown(k->url));
+        return cli_fail(c, CLI_UNREACHABLE, "no NATS server with JetStream answers at %s%s%s", shown(k->url),
+                        *k->trouble ? ": " : "", k->trouble);
     return CLI_OK;
 }
 

@@ -15,10 +15,11 @@ struct cli_link {
     struct bus *bus;
     struct settings *settings; /* NULL if the bus was given by its URL alone */
     const char *url;
-    bool up;          /* connected now */
-    bool was_up;      /* connected at least once */
-    bool interrupted; /* SIGINT or SIGTERM came */
-    uint64_t downs;   /* how often the connection was lost */
+    bool up;           /* connected now */
+    bool was_up;       /* connected at least once */
+    bool interrupted;  /* SIGINT or SIGTERM came */
+    uint64_t downs;    /* how often the connection was lost */
+    char trouble[256]; /* what the bus said last of what went wrong */
     uv_signal_t signals[2];
     unsigned inboxes;
     char inbox[64];

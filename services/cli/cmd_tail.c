@@ -1,5 +1,6 @@
 /* cmd_tail.c - redoubt tail and redoubt audit tail. */
 #include "cli/cmd.h"
+#include "cli/subject_match.h"
 #include "cli/tail.h"
 #include "common/subjects.h"
 
@@ -15,7 +16,7 @@ int cmd_tail(struct cli *c, const void *opts, int argc, char **argv)
     char subject[SUBJECT_MAX_LEN];
     if (argc == 0)
         return run(c, opts, NULL);
-    tail_subject(argv[0], subject, sizeof subject);
+    subject_meant(argv[0], subject, sizeof subject);
     return run(c, opts, subject);
 }
 

@@ -1,6 +1,7 @@
 /* subject_match.c - which subjects a pattern of NATS covers. */
 #include "cli/subject_match.h"
-#include <stddef.h>
+#include "common/subjects.h"
+#include <stdio.h>
 #include <string.h>
 
 /* Walks both token by token; `both` = a wildcard on either side counts. */
@@ -29,4 +30,14 @@ bool subject_covers(const char *pattern, const char *other)
 bool subject_overlaps(const char *a, const char *b)
 {
     return walk(a, b, true);
+}
+
+void subject_meant(const char *given, char *buf, size_t size)
+{
+    if (strncmp(given, SUBJECT_PREFIX, strlen(SUBJECT_PREFIX)) == 0 || strchr(">*$_", *given))
+        snprintf(buf, size, "%s", given);
+    else if (strchr(given, '.') || strcmp(given, "alert") == 0)
+        snprintf(buf, size, SUBJECT_PREFIX "%s", given);
+    else
+        snprintf(buf, size, SUBJECT_PREFIX "%s.>", given);
 }

@@ -48,17 +48,6 @@ struct tail {
     FILE *out; /* stdout, or the memory of one line of the past */
 };
 
-void tail_subject(const char *given, char *buf, size_t size)
-{
-    if (strncmp(given, SUBJECT_PREFIX, strlen(SUBJECT_PREFIX)) == 0 || *given == '>' || *given == '*' ||
-        *given == '$' || *given == '_')
-        snprintf(buf, size, "%s", given);
-    else if (strchr(given, '.') || strcmp(given, "alert") == 0)
-        snprintf(buf, size, SUBJECT_PREFIX "%s", given);
-    else
-        snprintf(buf, size, SUBJECT_PREFIX "%s.>", given);
-}
-
 /* ---- one event ---- */
 
 static void show_json(struct tail *t, const struct bus_msg *m, const void *message, const char *why)

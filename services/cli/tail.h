@@ -11,7 +11,5 @@ struct tail_opts {
 };
 /* subject NULL = everything of the suite, without heartbeats and reports unless `all`. Returns an exit code. */
 int tail_run(struct cli *c, const char *subject, const struct tail_opts *o);
-/* The subject that a person means: `breaker` is redoubt.v1.breaker.>, `breaker.llm.a` is redoubt.v1.breaker.llm.a. */
-void tail_subject(const char *given, char *buf, size_t size);
 
 #endif

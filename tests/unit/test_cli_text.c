@@ -11,7 +11,6 @@
 
 #include "cli/event_line.h"
 #include "cli/subject_match.h"
-#include "cli/tail.h"
 #include "cli/term.h"
 #include <locale.h>
 
@@ -124,7 +123,7 @@ static void short_subjects_are_what_people_mean(void **state)
     };
     char buf[256];
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        tail_subject(rows[i][0], buf, sizeof buf);
+        subject_meant(rows[i][0], buf, sizeof buf);
         assert_string_equal(buf, rows[i][1]);
     }
 }
