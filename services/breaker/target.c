@@ -1,0 +1,398 @@
+/* target.c - one target's engine: flush, decide, store, announce; see target.h. */
+#include "breaker/target.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RETRY_MS 1000 /* after the store has failed us */
+
+static void step(struct breaker_target *t);
+static void cycle(struct breaker_target *t);
+
+/* ---- the document ---- */
+
+static char *copy(const char *s)
+{
+    if (!s)
+        return NULL;
+    char *p = strdup(s);
+    if (!p)
+        abort(); /* who has forced a breaker must not be forgotten */
+    return p;
+}
+
+static void adopt(struct breaker_target *t, const struct breaker *b)
+{
+    assert(b->epoch >= t->doc.epoch);
+    char *by = copy(b->forced_by), *why = copy(b->forced_why);
+    free(t->by);
+    free(t->why);
+    t->doc = *b;
+    t->doc.forced_by = t->by = by;
+    t->doc.forced_why = t->why = why;
+    if (b->state != BREAKER_HALF_OPEN)
+        t->has_outcome = false;
+    t->io->wake_at(t, breaker_wake_ms(&t->doc, &t->rule, t->io->now_ms(t)));
+}
+
+void breaker_target_seen(struct breaker_target *t, const struct breaker *b)
+{
+    if (b->epoch > t->doc.epoch)
+        adopt(t, b);
+}
+
+/* ---- evidence ---- */
+
+static void keep_away(struct breaker_target *t, struct breaker_delta *d)
+{
+    if (d->calls == 0)
+        return;
+    if (!t->away)
+        t->away = calloc(1, sizeof *t->away);
+    if (t->away)
+        breaker_window_merge(t->away, 1, breaker_bucket_ms(t->rule.window_ms), t->io->now_ms(t), d);
+    memset(d, 0, sizeof *d);
+}
+
+static void bring_back(struct breaker_target *t)
+{
+    if (!t->away)
+        return;
+    breaker_window_merge(t->away, 1, breaker_bucket_ms(t->rule.window_ms), t->io->now_ms(t), NULL);
+    struct breaker_delta d = breaker_window_delta(t->away);
+    breaker_delta_join(&d, &t->gathered);
+    t->gathered = d;
+    free(t->away);
+    t->away = NULL;
+}
+
+/* Keeps the outcome of the newest permit; told twice and differently, the stricter holds. */
+static void hear(bool *has, struct breaker_event *kept, const struct breaker_event *ev)
+{
+    uint64_t had = *has ? kept->u.outcome.permit_id : 0, id = ev->u.outcome.permit_id;
+    if (id > had || (id == had && !ev->u.outcome.good))
+        *kept = *ev;
+    *has = true;
+}
+
+void breaker_target_report(struct breaker_target *t, const struct breaker_report *r, uint64_t permit_id)
+{
+    struct breaker_call c = breaker_classify(&t->rule, r, t->io->now_ms(t));
+    breaker_delta_add(&t->gathered, &c);
+    bool ended = c.class == BREAKER_CALL_GOOD || c.class == BREAKER_CALL_FAILED;
+    if (permit_id == 0 || !ended)
+        return;
+    struct breaker_event ev = {.kind = BREAKER_EV_OUTCOME,
+                               .u.outcome = {.permit_id = permit_id,
+                                             .good = c.class == BREAKER_CALL_GOOD,
+                                             .data_path = !r->probe || r->data_path,
+                                             .retry_until_ms = c.retry_until_ms}};
+    hear(&t->has_heard, &t->heard, &ev);
+}
+
+void breaker_target_kick(struct breaker_target *t)
+{
+    if (t->gathered.calls > 0)
+        cycle(t);
+}
+
+void breaker_target_wake(struct breaker_target *t)
+{
+    cycle(t);
+}
+
+void breaker_target_unhealthy(struct breaker_target *t, int64_t changed_ms, int64_t since_ms)
+{
+    if (t->has_verdict && t->verdict.u.verdict.changed_ms >= changed_ms)
+        return;
+    t->has_verdict = true;
+    t->verdict = (struct breaker_event){.kind = BREAKER_EV_VERDICT,
+                                        .u.verdict = {.changed_ms = changed_ms, .since_ms = since_ms}};
+    cycle(t);
+}
+
+void breaker_target_well(struct breaker_target *t)
+{
+    t->has_verdict = false;
+}
+
+void breaker_target_rules(struct breaker_target *t, const struct breaker_rule *rule)
+{
+    t->rule = *rule;
+    t->has_rules = true;
+    cycle(t);
+}
+
+/* ---- requests ---- */
+
+static void refuse(struct breaker_target *t, struct breaker_request *q)
+{
+    struct breaker_result r = {.retry_after_ms = 1000};
+    t->io->answer(t, q, BREAKER_ANSWER_UNAVAILABLE, &r);
+}
+
+void breaker_target_refuse_all(struct breaker_target *t)
+{
+    while (t->requests) {
+        struct breaker_request *q = t->requests;
+        t->requests = q->next;
+        if (!t->requests)
+            t->requests_end = &t->requests;
+        refuse(t, q);
+    }
+}
+
+void breaker_target_request(struct breaker_target *t, struct breaker_request *q)
+{
+    int64_t now_ms = t->io->now_ms(t);
+    if (q->ev.kind == BREAKER_EV_ALLOW && !breaker_needs_permit(&t->doc, now_ms)) {
+        struct breaker same = t->doc;
+        struct breaker_result r = breaker_decide(&same, &t->rule, &q->ev, now_ms);
+        assert(!r.changed);
+        t->io->answer(t, q, BREAKER_ANSWER_DONE, &r);
+        return;
+    }
+    if (!t->io->up(t)) {
+        refuse(t, q);
+        return;
+    }
+    q->next = NULL;
+    *t->requests_end = q;
+    t->requests_end = &q->next;
+    cycle(t);
+}
+
+/* ---- the cycle ---- */
+
+static void cycle(struct breaker_target *t)
+{
+    if (t->phase != BREAKER_IDLE) {
+        t->again = true;
+        return;
+    }
+    t->again = false;
+    if (!t->io->up(t)) { /* evidence is kept; nothing is decided without the shared state */
+        keep_away(t, &t->gathered);
+        breaker_target_refuse_all(t);
+        return;
+    }
+    bring_back(t);
+    if (t->has_heard)
+        hear(&t->has_outcome, &t->outcome, &t->heard);
+    t->has_heard = false;
+    t->phase = BREAKER_FLUSHING;
+    t->flying = t->gathered;
+    memset(&t->gathered, 0, sizeof t->gathered);
+    t->io->flush(t, &t->flying, t->doc.epoch);
+}
+
+static void finish(struct breaker_target *t)
+{
+    t->phase = BREAKER_IDLE;
+    t->deciding = NULL;
+    t->has_totals = false;
+    if (t->again || t->gathered.calls > 0 || t->requests)
+        cycle(t);
+    else
+        t->io->wake_at(t, breaker_wake_ms(&t->doc, &t->rule, t->io->now_ms(t)));
+}
+
+/* The store did not answer. What was sent may be merged or not: it is merged again, which can only be stricter. */
+static void fail(struct breaker_target *t)
+{
+    breaker_delta_join(&t->flying, &t->gathered);
+    t->gathered = t->flying;
+    memset(&t->flying, 0, sizeof t->flying);
+    keep_away(t, &t->gathered);
+    breaker_target_refuse_all(t);
+    t->again = false;
+    finish(t);
+    t->io->wake_at(t, t->io->now_ms(t) + RETRY_MS);
+}
+
+/* The store has lost the document, or has an older one: it gets what we know. The window of that epoch is void, so what was
+ * merged into it is flushed once more. */
+static void restore(struct breaker_target *t)
+{
+    breaker_delta_join(&t->flying, &t->gathered);
+    t->gathered = t->flying;
+    memset(&t->flying, 0, sizeof t->flying);
+    t->phase = BREAKER_RESTORING;
+    t->next = t->doc;
+    t->io->put(t, &t->next, true, false);
+}
+
+static void make_first(struct breaker_target *t, bool over)
+{
+    static const struct breaker_event initial = {.kind = BREAKER_EV_INITIAL};
+    t->next = t->doc;
+    t->result = breaker_decide(&t->next, &t->rule, &initial, t->io->now_ms(t));
+    t->deciding = &initial;
+    t->phase = BREAKER_PUTTING;
+    t->io->put(t, &t->next, over, true);
+}
+
+void breaker_target_flushed(struct breaker_target *t, const struct breaker_flushed *f)
+{
+    assert(t->phase == BREAKER_FLUSHING);
+    if (!f->ok) {
+        fail(t);
+        return;
+    }
+    bool damaged = f->found == BREAKER_FOUND_DAMAGED;
+    if (f->found == BREAKER_FOUND_OTHER && f->doc->epoch > t->doc.epoch) {
+        bool first_sight = t->doc.epoch == 0;
+        adopt(t, f->doc);
+        if (f->pending)
+            t->io->pending(t, first_sight);
+    }
+    bool behind = f->found == BREAKER_FOUND_OTHER && f->doc->epoch < t->doc.epoch;
+    if (behind || damaged || f->found == BREAKER_FOUND_NONE) {
+        if (t->doc.epoch > 0) {
+            restore(t);
+        } else if (t->io->synced(t)) {
+            make_first(t, damaged);
+        } else { /* what the stream remembers is not known yet: decide nothing */
+            fail(t);
+        }
+        return;
+    }
+    t->has_totals = true;
+    t->totals = (struct breaker_event){.kind = BREAKER_EV_TOTALS, .u.totals = f->totals};
+    memset(&t->flying, 0, sizeof t->flying);
+    step(t);
+}
+
+/* Decides on one event. True if a put is on its way. */
+static bool try_event(struct breaker_target *t, const struct breaker_event *ev)
+{
+    t->next = t->doc;
+    t->result = breaker_decide(&t->next, &t->rule, ev, t->io->now_ms(t));
+    if (t->result.would_open)
+        t->io->would_open(t, t->result.reason);
+    if (!t->result.changed)
+        return false;
+    t->deciding = ev;
+    t->phase = BREAKER_PUTTING;
+    t->io->put(t, &t->next, false, true);
+    return true;
+}
+
+/* The event has had its effect, or none. */
+static void consume(struct breaker_target *t, const struct breaker_event *ev)
+{
+    if (ev == &t->totals)
+        t->has_totals = false;
+    else if (ev == &t->outcome)
+        t->has_outcome = false;
+    else if (t->requests && ev == &t->requests->ev) {
+        struct breaker_request *q = t->requests;
+        t->requests = q->next;
+        if (!t->requests)
+            t->requests_end = &t->requests;
+        t->io->answer(t, q, t->result.already ? BREAKER_ANSWER_ALREADY : BREAKER_ANSWER_DONE, &t->result);
+    }
+}
+
+static void step(struct breaker_target *t)
+{
+    static const struct breaker_event rules = {.kind = BREAKER_EV_RULES};
+    bool act = t->io->may_act(t);
+    if (!act && (t->has_totals || t->has_outcome || t->has_verdict))
+        t->skipped = true;
+    if (act && t->has_rules) {
+        t->has_rules = false;
+        if (try_event(t, &rules))
+            return;
+    }
+    if (act && t->has_totals) {
+        if (try_event(t, &t->totals))
+            return;
+        consume(t, &t->totals);
+    }
+    if (act && t->has_outcome) {
+        if (try_event(t, &t->outcome))
+            return;
+        consume(t, &t->outcome);
+    }
+    if (act && t->has_verdict && try_event(t, &t->verdict))
+        return;
+    while (t->requests) {
+        if (!act && t->requests->ev.kind == BREAKER_EV_ALLOW) { /* a person may always; a permit waits */
+            struct breaker_request *q = t->requests;
+            t->requests = q->next;
+            if (!t->requests)
+                t->requests_end = &t->requests;
+            refuse(t, q);
+            continue;
+        }
+        if (try_event(t, &t->requests->ev))
+            return;
+        consume(t, &t->requests->ev);
+    }
+    finish(t);
+}
+
+void breaker_target_stored(struct breaker_target *t, enum breaker_put_result r, const struct breaker *theirs)
+{
+    assert(t->phase == BREAKER_PUTTING || t->phase == BREAKER_RESTORING);
+    if (r == BREAKER_PUT_FAILED) {
+        fail(t);
+        return;
+    }
+    if (r == BREAKER_PUT_LOST && theirs && theirs->epoch > t->doc.epoch)
+        adopt(t, theirs);
+    if (t->phase == BREAKER_RESTORING) {
+        t->again = true;
+        finish(t);
+        return;
+    }
+    const struct breaker_event *ev = t->deciding;
+    if (r == BREAKER_PUT_LOST &&
+        (!theirs || theirs->epoch < t->next.epoch)) { /* the store lost or changed it: look again */
+        t->again = true;
+        finish(t);
+        return;
+    }
+    if (r == BREAKER_PUT_WON) {
+        /* While we waited, the stream may have told us of a later one. */
+        if (t->next.epoch > t->doc.epoch)
+            adopt(t, &t->next);
+        t->io->announce(t, &t->next);
+        consume(t, ev);
+    } else if (ev == &t->totals) {
+        /* These totals were of the document that is gone; only how long to stay away still counts. */
+        t->totals.u.totals = (struct breaker_totals){.retry_until_ms = t->totals.u.totals.retry_until_ms};
+    }
+    if (ev->kind == BREAKER_EV_INITIAL) { /* now the reports have a document to belong to */
+        breaker_delta_join(&t->flying, &t->gathered);
+        t->gathered = t->flying;
+        memset(&t->flying, 0, sizeof t->flying);
+        t->again = true;
+        finish(t);
+        return;
+    }
+    step(t);
+}
+
+/* ---- life ---- */
+
+void breaker_target_init(struct breaker_target *t, const struct breaker_io *io, void *ctx,
+                         const struct breaker_rule *rule)
+{
+    *t = (struct breaker_target){.io = io, .ctx = ctx, .rule = *rule, .has_rules = true};
+    t->requests_end = &t->requests;
+}
+
+bool breaker_target_idle(const struct breaker_target *t)
+{
+    return t->phase == BREAKER_IDLE;
+}
+
+void breaker_target_done(struct breaker_target *t)
+{
+    assert(t->phase == BREAKER_IDLE && !t->requests);
+    free(t->by);
+    free(t->why);
+    free(t->away);
+}
