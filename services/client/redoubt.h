@@ -23,7 +23,7 @@ enum redoubt_posture {
     REDOUBT_RECOVERING = 3,
     REDOUBT_DEGRADED = 4,
     REDOUBT_SECURITY_FALLBACK = 5,
-    REDOUBT_FROZEN = 6, /* also: nothing heard for lease_ms, or no directive yet and fail_secure */
+    REDOUBT_FROZEN = 6, /* also: out of touch for lease_ms, or no directive yet */
 };
 enum redoubt_outcome {
     REDOUBT_SUCCESS = 1,
@@ -63,9 +63,11 @@ typedef struct {
     const char *instance;  /* NULL = host and process id */
     unsigned heartbeat_ms; /* 0 = 1,000 */
     /* With nothing from the suite (no connection to the bus) for this long, the agent is told to be FROZEN with epoch 0 and
-     * reason "out of touch"; the last directive is given again when the suite is back. 0 = 30,000. */
+     * reason "out of touch"; when the suite is back, the directive that holds then is given, even if it is the last one
+     * again. 0 = 30,000. */
     unsigned lease_ms;
-    /* Called exactly once per epoch, in growing order of epoch. detail may be filled for REDOUBT_FAILED. Required. */
+    /* Called exactly once per epoch, in growing order of epoch; the one exception is the end of "out of touch", see above.
+     * detail may be filled for REDOUBT_FAILED: then the stricter of the old and the new posture counts. Required. */
     enum redoubt_ack (*on_directive)(void *ctx, const redoubt_directive *d, char detail[256]);
     /* Fills in what the agent knows of itself before each heartbeat; may be NULL. */
     void (*on_heartbeat)(void *ctx, uint64_t *progress, uint64_t *exceptions, uint32_t *queue_depth);
@@ -73,7 +75,7 @@ typedef struct {
     void *ctx;
 } redoubt_options;
 
-/* Connects in the background; NULL only for wrong options (text in error, may be NULL). */
+/* Connects in the background; NULL only for wrong options or without memory (text in error, may be NULL). Options are copied. */
 redoubt *redoubt_open(const redoubt_options *o, char error[256]);
 void redoubt_close(redoubt *r); /* waits for what was reported to leave, 1 s at most; NULL is fine */
 
@@ -85,7 +87,8 @@ typedef struct {
     unsigned retry_after_ms;
     uint64_t permit_id; /* from redoubt_admit */
 } redoubt_call;
-/* Says how a call to a target ended. Never blocks: 0, or -1 (unknown names, or 65,536 reports wait already; counted). */
+/* Says how a call to a target ended. Never blocks: 0, or -1 (malformed name or outcome, or 65,536 reports wait already; counted).
+ * Reports wait while the bus is away; those older than a minute by then are dropped, they prove nothing any more. */
 int redoubt_report(redoubt *r, const char *target, const redoubt_call *c);
 
 typedef struct {
@@ -93,8 +96,9 @@ typedef struct {
     uint64_t permit_id;      /* pass on in the report */
     unsigned retry_after_ms; /* if not admitted */
 } redoubt_admission;
-/* May this target be called now? Decided locally by the pushed breaker state (unknown = yes while connected, no once out of
- * touch): no lock, no round trip. */
+/* May this target be called now? Decided locally by the pushed breaker state (unknown = yes while connected, all = no before the
+ * first connection and once out of touch): no lock, no round trip. In HALF_OPEN the library asks for the fleet's one permit in the
+ * background when somebody wants to call; the next call of this function after it is granted takes it. */
 redoubt_admission redoubt_admit(redoubt *r, const char *target);
 
 enum redoubt_posture redoubt_posture_now(const redoubt *r);

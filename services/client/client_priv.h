@@ -1,0 +1,75 @@
+/* client_priv.h - what the files of the client share. Not for others. */
+#ifndef REDOUBT_CLIENT_PRIV_H
+#define REDOUBT_CLIENT_PRIV_H
+
+#include "client/client_gate.h"
+#include "client/client_table.h"
+#include "client/client_usage.h"
+#include "client/redoubt.h"
+#include "common/bus.h"
+#include "common/loop.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define CLIENT_REPORTS_MAX 65536
+#define CLIENT_CLOSE_MS    1000
+
+/* A report that waits for the loop. */
+struct client_report {
+    uint32_t slot; /* of its target */
+    uint32_t next; /* while they are sorted by target */
+    redoubt_call call;
+    int64_t ended_unix_ms, queued_ms;
+};
+struct client_reports {
+    struct client_report *at;
+    size_t n, cap;
+};
+
+enum client_touch { CLIENT_NEVER, CLIENT_UP, CLIENT_DOWN, CLIENT_OUT };
+
+struct redoubt {
+    redoubt_options o; /* its strings are in `text` */
+    char *text[6];
+    char agent[NAME_MAX_LEN + 1], instance[129], boot[17];
+    char ack_subject[SUBJECT_MAX_LEN], heartbeat_subject[SUBJECT_MAX_LEN];
+
+    /* any thread */
+    struct client_table table;
+    uv_async_t wake;
+    _Atomic bool permits_wanted;
+    _Atomic int touch; /* enum client_touch */
+    _Atomic int posture;
+    _Atomic uint64_t epoch;
+    pthread_mutex_t lock; /* of the next three, and of entering targets */
+    struct client_reports waiting;
+    bool closing;
+    bool wake_pending;
+    pthread_t thread;
+
+    /* loop thread */
+    struct loop loop;
+    struct bus *bus;
+    struct client_gate gate;
+    struct loop_timer lease_timer, heartbeat_timer;
+    struct client_usage usage;
+    uint64_t heartbeats, acks;
+    bool leaving;
+    bool last_failed;      /* the last directive could not be applied, */
+    char last_detail[257]; /* because */
+    void *last;            /* the last directive as it came */
+    size_t last_len;
+    char llm_target[TARGET_MAX_LEN + 1];
+};
+
+/* client_report.c */
+int client_report_queue(redoubt *r, const char *target, const redoubt_call *c);
+void client_report_flush(redoubt *r); /* while the bus is up */
+
+/* client_bus.c: what is heard and said */
+int client_bus_open(redoubt *r, struct err *e);
+void client_bus_ask_permits(redoubt *r);
+void client_bus_heartbeat(redoubt *r);
+void client_bus_lease(redoubt *r); /* the lease may be over */
+
+#endif
