@@ -48,7 +48,7 @@ const ProtobufCMessageDescriptor *wire_by_subject(const char *subject);
 const char *wire_enum_name(const ProtobufCEnumDescriptor *desc, int value);
 /* The message as JSON text in one line, malloc'ed; NULL if memory is out or a string is not UTF-8. proto3 JSON mapping
  * (lowerCamelCase names, bytes as base64) with 64-bit numbers as numbers and enum names without prefix. Every field is
- * there: unset ones as 0, false, "", [] or null. */
+ * there (of a oneof the one that is set): unset ones as 0, false, "", [] or null. */
 char *wire_json(const void *message);
 
 #endif

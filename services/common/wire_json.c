@@ -108,6 +108,8 @@ static json_t *message_json(const ProtobufCMessage *m)
     for (unsigned i = 0; o && i < m->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
         char name[128];
+        if ((f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) && *(const uint32_t *)(base + f->quantifier_offset) != f->id)
+            continue; /* the union holds another member */
         json_t *v = f->label == PROTOBUF_C_LABEL_REPEATED ? list_json(base, f) : value_json(base + f->offset, f);
         if (json_object_set_new(o, json_name(f->name, name, sizeof name), v)) {
             json_decref(o);
