@@ -216,6 +216,7 @@ const ProtobufCMessageDescriptor *wire_by_subject(const char *subject)
         {SUBJECT_AUDIT, PB_DESC(audit_record)},
         {SUBJECT_CMD "breaker.allow", PB_DESC(allow_request)},
         {SUBJECT_CMD "breaker.", PB_DESC(breaker_command)},
+        {SUBJECT_CMD "health.", PB_DESC(health_command)},
         {SUBJECT_CMD "fallback.", PB_DESC(agent_command)},
         {SUBJECT_DEAD, PB_DESC(dead_letter)},
     };

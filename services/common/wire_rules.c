@@ -96,6 +96,12 @@ static const struct wire_rule health_changed[] = {
     TEXT(9, "observer", 0, 128),
     MESSAGES(10, "evidence", 0, 20),
 };
+static const struct wire_rule health_command[] = {
+    TARGET(1, "target"),
+    TEXT(2, "by", 0, 128),
+    TEXT(3, "reason", 0, 1024),
+    NUMBER(4, "duration_ms", 0, TEN_YEARS_MS),
+};
 static const struct wire_rule breaker_permit[] = {
     EPOCH_OR_ZERO(1, "id"),
     TOKEN_OR_EMPTY(2, "holder"),
@@ -114,8 +120,8 @@ static const struct wire_rule allow_reply[] = {
 };
 static const struct wire_rule breaker_command[] = {
     TARGET(1, "target"),
-    TEXT(2, "by", 1, 128),
-    TEXT(3, "reason", 1, 1024),
+    TEXT(2, "by", 0, 128), /* both asked for by the service, except for `show` */
+    TEXT(3, "reason", 0, 1024),
     NUMBER(4, "duration_ms", 0, TEN_YEARS_MS),
 };
 static const struct wire_rule agent_state[] = {
@@ -132,6 +138,8 @@ static const struct wire_rule agent_state[] = {
     EPOCH_OR_ZERO(18, "revision"),
     EPOCH_OR_ZERO(19, "fence"),
     TARGET_OR_EMPTY(24, "cause"),
+    MESSAGES(26, "owed", 0, 32),
+    EPOCH_OR_ZERO(28, "verdict_epoch"),
 };
 static const struct wire_rule directive[] = {
     PRESENT(1, "state"),
@@ -237,6 +245,7 @@ const struct wire_rules wire_rules[] = {
     ROWS(health_changed),
     ROWS(probe_result),
     ROWS(agent_state),
+    {.desc = PB_DESC(owed_notice)},
     ROWS(directive),
     ROWS(directive_ack),
     ROWS(alert),
@@ -244,6 +253,7 @@ const struct wire_rules wire_rules[] = {
     ROWS(action_request),
     ROWS(action_reply),
     ROWS(breaker_command),
+    ROWS(health_command),
     ROWS(agent_command),
     ROWS(command_reply),
     ROWS(dead_letter),
