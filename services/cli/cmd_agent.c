@@ -41,9 +41,9 @@ int cmd_agent_show(struct cli *c, const void *opts, int argc, char **argv)
             code =
                 cli_fail(c, CLI_REFUSED, "nothing is known of an agent %s; `redoubt agent show` lists them", agent);
         } else if (o->json) {
-            json_t *j = agent ? status_message_json(one.agents[0].state) : json_array();
+            json_t *j = agent ? status_agent_json(one.agents[0].state) : json_array();
             for (size_t i = 0; !agent && i < m->n_agents; i++)
-                json_array_append_new(j, status_message_json(m->agents[i].state));
+                json_array_append_new(j, status_agent_json(m->agents[i].state));
             json_dumpf(j, stdout, JSON_COMPACT);
             putchar('\n');
             json_decref(j);

@@ -289,36 +289,35 @@ static int prepare(struct drill *d, struct err *e)
     if (write_settings(d, nats, redis, e))
         return -1;
     snprintf(path, sizeof path, "%s/nats.conf", s->dir);
-    if (!drill_stack_define(s, "nats", nats, e, "nats-server", "-c", path, NULL))
+    if (!drill_stack_define(s, "nats", nats, DRILL_ARGV("nats-server", "-c", path), e))
         return -1;
     snprintf(path, sizeof path, "%s/redis.conf", s->dir);
-    if (!drill_stack_define(s, "redis", redis, e, "redis-server", path, NULL))
+    if (!drill_stack_define(s, "redis", redis, DRILL_ARGV("redis-server", path), e))
         return -1;
     snprintf(o->settings, sizeof o->settings, "%s/redoubt.yaml", s->dir);
     for (size_t i = 0; i < sizeof services / sizeof services[0]; i++) {
         snprintf(program, sizeof program, "redoubt-%s", services[i]);
-        if (!drill_stack_define(s, services[i], 0, e, program, "-c", o->settings, NULL))
+        if (!drill_stack_define(s, services[i], 0, DRILL_ARGV(program, "-c", o->settings), e))
             return -1;
     }
     for (int i = 0; i < 2; i++) {
         snprintf(port, sizeof port, "%d", o->llm_ports[i]);
-        if (!drill_stack_define(s, llm_names[i], o->llm_ports[i], e, self, "sim", "llm", "--port", port,
-                                "--model", models[i], NULL))
+        if (!drill_stack_define(s, llm_names[i], o->llm_ports[i],
+                                DRILL_ARGV(self, "sim", "llm", "--port", port, "--model", models[i]), e))
             return -1;
     }
     snprintf(port, sizeof port, "%d", o->backend_port);
-    if (!drill_stack_define(s, "backend", o->backend_port, e, self, "sim", "backend", "--port", port,
-                            NULL))
+    if (!drill_stack_define(s, "backend", o->backend_port, DRILL_ARGV(self, "sim", "backend", "--port", port), e))
         return -1;
     snprintf(port, sizeof port, "%d", o->slack_port);
-    if (!drill_stack_define(s, "slack", o->slack_port, e, self, "sim", "slack", "--port", port, NULL))
+    if (!drill_stack_define(s, "slack", o->slack_port, DRILL_ARGV(self, "sim", "slack", "--port", port), e))
         return -1;
     snprintf(port, sizeof port, "%d", o->smtp_port);
-    if (!drill_stack_define(s, "smtp", o->smtp_port, e, self, "sim", "smtp", "--port", port, "--mode",
-                            "refuse", NULL))
+    if (!drill_stack_define(s, "smtp", o->smtp_port, DRILL_ARGV(self, "sim", "smtp", "--port", port, "--mode", "550"),
+                            e))
         return -1;
-    if (!drill_stack_define(s, "agent", 0, e, self, "sim", "agent", AGENT, "--rate", "10", "-c",
-                            o->settings, NULL))
+    if (!drill_stack_define(s, "agent", 0, DRILL_ARGV(self, "sim", "agent", AGENT, "--rate", "10", "-c", o->settings),
+                            e))
         return -1;
     snprintf(url, sizeof url, "http://127.0.0.1:%d/sim/requests", o->backend_port);
     drill_watch_page(d, "backend", url);

@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -276,24 +275,20 @@ static int find_program(const struct drill_stack *s, const char *program, char *
     return err_set(e, "%s is neither in %s nor in PATH: build or install it (`make`, `make deps`)", program, s->bin);
 }
 
-struct drill_proc *drill_stack_define(struct drill_stack *s, const char *name, int port, struct err *e,
-                                      const char *program, ...)
+struct drill_proc *drill_stack_define(struct drill_stack *s, const char *name, int port, const char *const *argv,
+                                      struct err *e)
 {
     assert(s->n < DRILL_PROCS_MAX);
     struct drill_proc *p = &s->procs[s->n];
     char path[2 * DRILL_PATH];
-    if (find_program(s, program, path, sizeof path, e))
+    if (find_program(s, argv[0], path, sizeof path, e))
         return NULL;
     *p = (struct drill_proc){.name = name, .port = port};
-    size_t n = 0;
-    va_list ap;
-    va_start(ap, program);
-    for (const char *arg = path; arg; arg = va_arg(ap, const char *)) {
-        assert(n < DRILL_ARGS_MAX);
-        if (!(p->argv[n++] = strdup(arg)))
+    for (size_t i = 0; argv[i]; i++) {
+        assert(i < DRILL_ARGS_MAX);
+        if (!(p->argv[i] = strdup(i == 0 ? path : argv[i])))
             abort();
     }
-    va_end(ap);
     s->n++;
     return p;
 }
@@ -303,7 +298,7 @@ struct drill_proc *drill_stack_proc(struct drill_stack *s, const char *name)
     for (size_t i = 0; i < s->n; i++)
         if (strcmp(s->procs[i].name, name) == 0)
             return &s->procs[i];
-    assert(!"a drill names only processes that it has defined");
+    assert(false && "a drill names only processes that it has defined");
     return NULL;
 }
 

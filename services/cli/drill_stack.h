@@ -43,10 +43,11 @@ int drill_stack_port(struct drill_stack *s);
 int drill_stack_self(char *buf, size_t size, struct err *e);
 /* Writes a file below the directory. 0 or -1. */
 int drill_stack_write(const struct drill_stack *s, const char *name, const char *text, struct err *e);
-/* Defines a process; program without a slash is looked for in bin, then in PATH and the sbin directories. Further arguments
- * end with NULL and are copied. NULL on error. */
-struct drill_proc *drill_stack_define(struct drill_stack *s, const char *name, int port, struct err *e,
-                                      const char *program, ...) __attribute__((sentinel));
+/* Defines a process; argv is copied. A program (argv[0]) without a slash is looked for in bin, then in PATH and the sbin
+ * directories. NULL on error. */
+struct drill_proc *drill_stack_define(struct drill_stack *s, const char *name, int port, const char *const *argv,
+                                      struct err *e);
+#define DRILL_ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
 struct drill_proc *drill_stack_proc(struct drill_stack *s, const char *name); /* asserts that it is defined */
 int drill_stack_spawn(struct drill_stack *s, struct drill_proc *p, struct err *e);
 void drill_stack_signal(struct drill_proc *p, int signum); /* its end is then no surprise */

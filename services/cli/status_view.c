@@ -177,6 +177,15 @@ json_t *status_message_json(const void *message)
     return j ? j : json_null();
 }
 
+json_t *status_agent_json(const PB(AgentState) * a)
+{
+    json_t *j = status_message_json(a);
+    /* The orchestrator's own book-keeping, of no use to anybody else. */
+    (void)json_object_del(j, "directive");
+    (void)json_object_del(j, "owed");
+    return j;
+}
+
 static void add_problem(void *ctx, const char *text)
 {
     json_array_append_new(ctx, json_string(text));
@@ -200,7 +209,7 @@ json_t *status_json(const struct status_model *s)
                                                  status_message_json(s->targets[i].breaker)));
     for (size_t i = 0; i < s->n_agents; i++)
         json_array_append_new(agents, json_pack("{s:s, s:o}", "agent", s->agents[i].name, "state",
-                                                status_message_json(s->agents[i].state)));
+                                                status_agent_json(s->agents[i].state)));
     size_t n = status_problems(s, add_problem, problems);
     return json_pack("{s:b, s:o, s:o, s:o, s:o}", "normal", n == 0, "problems", problems, "services", services,
                      "targets", targets, "agents", agents);

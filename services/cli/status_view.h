@@ -12,5 +12,6 @@ void status_print_targets(const struct status_model *s, const struct term *t, in
 void status_print_agents(const struct status_model *s, const struct term *t, int64_t now_unix_ms);
 /* A message as a JSON value; null for NULL. */
 json_t *status_message_json(const void *message);
+json_t *status_agent_json(const PB(AgentState) * a);
 
 #endif

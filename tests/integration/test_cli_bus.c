@@ -394,7 +394,7 @@ static void status_says_what_is_normal_and_what_not(void **state)
     assert_true(json_is_true(json_object_get(j, "normal")));
     assert_int_equal(json_array_size(json_object_get(j, "services")), 5);
     json_t *agent = json_object_get(json_array_get(json_object_get(j, "agents"), 0), "state");
-    assert_int_equal(json_integer_value(json_object_get(agent, "acked_epoch")),
+    assert_int_equal(json_integer_value(json_object_get(agent, "ackedEpoch")),
                      3); /* the document's, not the directive's */
     json_decref(j);
 
