@@ -1,0 +1,601 @@
+/* test_client_agent.c - libredoubt against a real NATS server; the suite's side is played by a bus of the test's own. */
+#include "../harness.h"
+#include "client/redoubt.h"
+#include "common/bus.h"
+#include "common/clock.h"
+#include "common/subjects.h"
+#include "common/wire.h"
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define AGENT  "mcp"
+#define TARGET "llm.openai.gpt-4o"
+
+/* What the agent saw; filled by the library's thread. */
+struct agent {
+    pthread_mutex_t lock;
+    redoubt *r;
+    int given, frozen, ups, downs;
+    uint64_t epochs[64];
+    char model[64], reason[64];
+    enum redoubt_posture posture;
+    enum redoubt_ack answer;
+};
+
+/* What the suite heard; filled by the test's loop. */
+struct env {
+    struct harness *h;
+    struct harness_proc *nats;
+    struct loop loop;
+    struct bus *bus;
+    struct agent agent;
+    bool up, stored, closed;
+    int acks, heartbeats, reports, messages, allows;
+    uint64_t ack_epochs[64];
+    int ack_status[64];
+    char ack_detail[300];
+    uint64_t beat_epoch, permit_reported;
+    int beat_posture;
+    bool beat_resources;
+    char beat_llm[64];
+    uint64_t grant; /* permit to give out; 0 = refuse */
+};
+
+static enum redoubt_ack on_directive(void *ctx, const redoubt_directive *d, char detail[256])
+{
+    struct agent *a = ctx;
+    pthread_mutex_lock(&a->lock);
+    if (d->epoch == 0)
+        a->frozen++;
+    else if (a->given < 64)
+        a->epochs[a->given++] = d->epoch;
+    a->posture = d->posture;
+    snprintf(a->model, sizeof a->model, "%s", d->llm_model);
+    snprintf(a->reason, sizeof a->reason, "%s", d->reason);
+    enum redoubt_ack answer = a->answer;
+    pthread_mutex_unlock(&a->lock);
+    if (answer == REDOUBT_FAILED)
+        snprintf(detail, 256, "model not loaded\n\xff");
+    return answer;
+}
+
+static void on_heartbeat(void *ctx, uint64_t *progress, uint64_t *exceptions, uint32_t *queue_depth)
+{
+    (void)ctx;
+    *progress = 7;
+    *exceptions = 1;
+    *queue_depth = 3;
+}
+
+static void on_connection(void *ctx, bool up)
+{
+    struct agent *a = ctx;
+    pthread_mutex_lock(&a->lock);
+    up ? a->ups++ : a->downs++;
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* ---- the suite's side ---- */
+
+static void on_ack(void *ctx, const struct bus_msg *m)
+{
+    struct env *v = ctx;
+    struct err e = {""};
+    PB(DirectiveAck) *a = wire_unpack(PB_DESC(directive_ack), m->data, m->len, &e);
+    if (!a)
+        fail_msg("%s", e.text);
+    assert_string_equal(a->agent, AGENT);
+    assert_string_equal(a->instance, "box-1");
+    assert_non_null(m->id);
+    v->ack_epochs[v->acks] = a->epoch;
+    v->ack_status[v->acks] = (int)a->status;
+    snprintf(v->ack_detail, sizeof v->ack_detail, "%s", a->detail);
+    v->acks++;
+    wire_free(a);
+}
+
+static void on_beat(void *ctx, const struct bus_msg *m)
+{
+    struct env *v = ctx;
+    PB(Heartbeat) *h = wire_unpack(PB_DESC(heartbeat), m->data, m->len, NULL);
+    assert_non_null(h);
+    assert_true(h->progress == 7 && h->exceptions == 1 && h->resources && h->resources->queue_depth == 3);
+    v->beat_resources = h->resources->rss_bytes > 1000000 && h->resources->open_fds > 3;
+    v->beat_epoch = h->epoch;
+    v->beat_posture = (int)h->posture;
+    snprintf(v->beat_llm, sizeof v->beat_llm, "%s", h->llm_target);
+    v->heartbeats++;
+    wire_free(h);
+}
+
+static void take_report(struct env *v, const PB(OutcomeReport) * r)
+{
+    assert_string_equal(r->reporter, AGENT);
+    assert_int_equal(strncmp(r->target, "llm.", 4), 0);
+    assert_true(r->data_path && !r->probe);
+    if (r->permit_id)
+        v->permit_reported = r->permit_id;
+    v->reports++;
+}
+
+static void on_report(void *ctx, const struct bus_msg *m)
+{
+    struct env *v = ctx;
+    struct err e = {""};
+    v->messages++;
+    if (m->type && strcmp(m->type, "redoubt.v1.OutcomeBatch") == 0) {
+        PB(OutcomeBatch) *b = wire_unpack(PB_DESC(outcome_batch), m->data, m->len, &e);
+        if (!b)
+            fail_msg("%s", e.text);
+        for (size_t i = 0; i < b->n_reports; i++) {
+            assert_string_equal(b->reports[i]->target, subject_tail(m->subject, SUBJECT_REPORT));
+            take_report(v, b->reports[i]);
+        }
+        wire_free(b);
+        return;
+    }
+    PB(OutcomeReport) *r = wire_unpack(PB_DESC(outcome_report), m->data, m->len, &e);
+    if (!r)
+        fail_msg("%s", e.text);
+    take_report(v, r);
+    wire_free(r);
+}
+
+static void on_allow(void *ctx, const struct bus_msg *m)
+{
+    struct env *v = ctx;
+    PB(AllowRequest) *q = wire_unpack(PB_DESC(allow_request), m->data, m->len, NULL);
+    assert_non_null(q);
+    assert_string_equal(q->holder, AGENT);
+    v->allows++;
+    PB(AllowReply) a = REDOUBT__V1__ALLOW_REPLY__INIT;
+    a.admitted = v->grant != 0;
+    a.permit_id = v->grant;
+    a.state = REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_HALF_OPEN;
+    a.retry_after_ms = 50;
+    v->grant = 0;
+    size_t len;
+    void *data = wire_pack(&a, &len, NULL);
+    bus_publish(v->bus, &(struct bus_out){.subject = m->reply, .type = wire_type(&a), .data = data, .len = len},
+                NULL);
+    free(data);
+    wire_free(q);
+}
+
+static void on_up(void *ctx)
+{
+    ((struct env *)ctx)->up = true;
+}
+
+static void on_down(void *ctx)
+{
+    ((struct env *)ctx)->up = false;
+}
+
+static void on_stored(void *ctx, const struct bus_stored *r)
+{
+    assert_int_equal(r->status, BUS_OK);
+    ((struct env *)ctx)->stored = true;
+}
+
+static void set_true(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+static int set_up(void **state)
+{
+    struct env *v = calloc(1, sizeof *v);
+    struct err e = {""};
+    signal(SIGPIPE, SIG_IGN);
+    v->h = harness_open();
+    v->nats = harness_nats(v->h, "nats", NULL);
+    pthread_mutex_init(&v->agent.lock, NULL);
+    v->agent.answer = REDOUBT_APPLIED;
+    loop_init(&v->loop);
+    v->bus = bus_open(&v->loop,
+                      &(struct bus_opts){.url = v->nats->url,
+                                         .name = "suite",
+                                         .inbox_prefix = "_INBOX_suite",
+                                         .on_up = on_up,
+                                         .on_down = on_down,
+                                         .ctx = v},
+                      &e);
+    assert_non_null(v->bus);
+    assert_non_null(bus_subscribe(v->bus, SUBJECT_ACK ">", NULL, on_ack, v));
+    assert_non_null(bus_subscribe(v->bus, SUBJECT_HEARTBEAT ">", NULL, on_beat, v));
+    assert_non_null(bus_subscribe(v->bus, SUBJECT_REPORT ">", NULL, on_report, v));
+    assert_non_null(bus_subscribe(v->bus, SUBJECT_CMD "breaker.allow", "breaker", on_allow, v));
+    assert_true(loop_run_until(&v->loop, &v->up, HARNESS_WAIT_MS));
+    *state = v;
+    return 0;
+}
+
+static void close_agent(struct env *v)
+{
+    redoubt_close(v->agent.r);
+    v->agent.r = NULL;
+}
+
+static int tear_down(void **state)
+{
+    struct env *v = *state;
+    close_agent(v);
+    bus_close(v->bus, 1000, set_true, &v->closed);
+    assert_true(loop_run_until(&v->loop, &v->closed, HARNESS_WAIT_MS));
+    loop_done(&v->loop);
+    harness_close(v->h);
+    pthread_mutex_destroy(&v->agent.lock);
+    free(v);
+    return 0;
+}
+
+static void open_agent(struct env *v, unsigned lease_ms)
+{
+    char error[256] = "";
+    v->agent.r = redoubt_open(&(redoubt_options){.url = v->nats->url,
+                                                 .agent = AGENT,
+                                                 .instance = "box-1",
+                                                 .heartbeat_ms = 100,
+                                                 .lease_ms = lease_ms,
+                                                 .on_directive = on_directive,
+                                                 .on_heartbeat = on_heartbeat,
+                                                 .on_connection = on_connection,
+                                                 .ctx = &v->agent},
+                              error);
+    assert_string_equal(error, "");
+    assert_non_null(v->agent.r);
+}
+
+/* Turns the test's loop until the expression is true; it may look at what the library's thread fills in. */
+#define UNTIL(v, expr)                                                                                               \
+    do {                                                                                                             \
+        int64_t end_ = clock_mono_ms() + HARNESS_WAIT_MS;                                                            \
+        bool never_ = false, ok_;                                                                                    \
+        for (;;) {                                                                                                   \
+            pthread_mutex_lock(&(v)->agent.lock);                                                                    \
+            ok_ = (expr);                                                                                            \
+            pthread_mutex_unlock(&(v)->agent.lock);                                                                  \
+            if (ok_)                                                                                                 \
+                break;                                                                                               \
+            if (clock_mono_ms() > end_)                                                                              \
+                fail_msg("waited in vain: %s", #expr);                                                               \
+            (void)loop_run_until(&(v)->loop, &never_, 5);                                                            \
+        }                                                                                                            \
+    } while (0)
+
+static void store(struct env *v, const char *subject, const char *id, const void *message)
+{
+    struct err e = {""};
+    size_t len;
+    void *data = wire_pack(message, &len, &e);
+    if (!data)
+        fail_msg("%s", e.text);
+    v->stored = false;
+    bus_store(v->bus,
+              &(struct bus_out){.subject = subject, .id = id, .type = wire_type(message), .data = data, .len = len},
+              0, on_stored, v);
+    free(data);
+    assert_true(loop_run_until(&v->loop, &v->stored, HARNESS_WAIT_MS));
+}
+
+/* `again` = published once more by core NATS, as the fallback service does when no acknowledgement comes. */
+static void direct(struct env *v, uint64_t epoch, PB(Posture) posture, const char *model, bool again)
+{
+    PB(AgentState) s = REDOUBT__V1__AGENT_STATE__INIT;
+    PB(Directive) d = REDOUBT__V1__DIRECTIVE__INIT;
+    char id[64];
+    s.agent = AGENT;
+    s.epoch = epoch;
+    s.revision = epoch;
+    s.posture = posture;
+    s.llm_target = TARGET;
+    s.llm_model = (char *)(uintptr_t)model;
+    s.backend = REDOUBT__V1__BACKEND_MODE__BACKEND_MODE_UP;
+    s.automation = REDOUBT__V1__AUTOMATION_MODE__AUTOMATION_MODE_ENABLED;
+    s.override_mode = REDOUBT__V1__OVERRIDE_MODE__OVERRIDE_MODE_OFF;
+    s.step = REDOUBT__V1__STEP__STEP_SWITCH_LLM;
+    d.state = &s;
+    d.step = REDOUBT__V1__STEP__STEP_SWITCH_LLM;
+    d.reason = "test";
+    d.issued_unix_ms = clock_wall_ms();
+    d.ack_within_ms = 1000;
+    snprintf(id, sizeof id, "directive/" AGENT "/%d", (int)epoch);
+    if (!again) {
+        store(v, SUBJECT_DIRECTIVE AGENT, id, &d);
+        return;
+    }
+    size_t len;
+    void *data = wire_pack(&d, &len, NULL);
+    bus_publish(v->bus,
+                &(struct bus_out){
+                    .subject = SUBJECT_DIRECTIVE AGENT, .id = id, .type = wire_type(&d), .data = data, .len = len},
+                NULL);
+    free(data);
+}
+
+static void breaker(struct env *v, uint64_t epoch, PB(BreakerState) state, unsigned ramp, int64_t until_unix_ms)
+{
+    PB(BreakerChanged) b = REDOUBT__V1__BREAKER_CHANGED__INIT;
+    char id[64];
+    b.target = TARGET;
+    b.epoch = epoch;
+    b.state = state;
+    b.previous = REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_CLOSED;
+    b.reason = REDOUBT__V1__BREAKER_REASON__BREAKER_REASON_OPERATOR;
+    b.ramp_percent = ramp;
+    b.until_unix_ms = until_unix_ms;
+    b.changed_unix_ms = b.since_unix_ms = clock_wall_ms();
+    snprintf(id, sizeof id, "breaker/" TARGET "/%d", (int)epoch);
+    store(v, SUBJECT_BREAKER TARGET, id, &b);
+}
+
+/* ---- the tests ---- */
+
+static void directives_once_and_in_order(void **state)
+{
+    struct env *v = *state;
+    direct(v, 1, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false); /* before the agent is there */
+    open_agent(v, 0);
+    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_FROZEN);
+    UNTIL(v, v->agent.given == 1 && v->acks == 1);
+    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_NORMAL);
+    assert_true(redoubt_epoch_now(v->agent.r) == 1 && v->ack_epochs[0] == 1);
+    assert_int_equal(v->ack_status[0], REDOUBT_APPLIED);
+
+    direct(v, 3, REDOUBT__V1__POSTURE__POSTURE_BACKUP_LLM, "gpt-4o-mini", false);
+    UNTIL(v, v->agent.given == 2 && v->acks == 2);
+    assert_string_equal(v->agent.model, "gpt-4o-mini");
+    direct(v, 3, REDOUBT__V1__POSTURE__POSTURE_BACKUP_LLM, "gpt-4o-mini", true); /* our answer was lost, as it were */
+    UNTIL(v, v->acks == 3);
+    assert_int_equal(v->ack_status[2], REDOUBT_ALREADY);
+    direct(v, 2, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", true); /* late */
+    direct(v, 4, REDOUBT__V1__POSTURE__POSTURE_SECURITY_FALLBACK, "", false);
+    UNTIL(v, v->agent.given == 3 && v->acks == 4);
+    assert_true(v->agent.epochs[0] == 1 && v->agent.epochs[1] == 3 && v->agent.epochs[2] == 4);
+    UNTIL(v, v->beat_epoch == 4 && v->beat_posture == REDOUBT_SECURITY_FALLBACK && v->beat_resources);
+
+    /* Refused: the stricter posture counts, and the epoch is not the agent's. */
+    pthread_mutex_lock(&v->agent.lock);
+    v->agent.answer = REDOUBT_FAILED;
+    pthread_mutex_unlock(&v->agent.lock);
+    direct(v, 5, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false);
+    UNTIL(v, v->acks == 5);
+    assert_int_equal(v->ack_status[4], REDOUBT_FAILED);
+    assert_string_equal(v->ack_detail, "model not loaded??");
+    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_SECURITY_FALLBACK);
+    assert_true(redoubt_epoch_now(v->agent.r) == 4);
+    direct(v, 5, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", true);
+    UNTIL(v, v->acks == 6);
+    assert_int_equal(v->ack_status[5], REDOUBT_FAILED); /* not "already": it is not so */
+    assert_int_equal(v->agent.given, 4);
+}
+
+static void bad_messages_change_nothing(void **state)
+{
+    struct env *v = *state;
+    open_agent(v, 0);
+    direct(v, 2, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false);
+    UNTIL(v, v->agent.given == 1);
+    static const char *const junk[] = {"", "\xff\xff\xff\xff", "not protobuf at all", "\x0a\x05"};
+    for (size_t i = 0; i < 4; i++)
+        for (int k = 0; k < 2; k++)
+            bus_publish(v->bus,
+                        &(struct bus_out){.subject = k ? SUBJECT_DIRECTIVE AGENT : SUBJECT_BREAKER TARGET,
+                                          .data = junk[i],
+                                          .len = strlen(junk[i])},
+                        NULL);
+    char *big = calloc(1, 200000);
+    bus_publish(v->bus, &(struct bus_out){.subject = SUBJECT_DIRECTIVE AGENT, .data = big, .len = 200000}, NULL);
+    free(big);
+    direct(v, 3, REDOUBT__V1__POSTURE__POSTURE_DEGRADED, "gpt-4o", false);
+    UNTIL(v, v->agent.given == 2);
+    assert_true(v->agent.epochs[1] == 3);
+    assert_true(redoubt_admit(v->agent.r, TARGET).admitted);
+}
+
+static void reports_go_out(void **state)
+{
+    struct env *v = *state;
+    open_agent(v, 0);
+    UNTIL(v, v->agent.ups == 1);
+    const redoubt_call ok = {.outcome = REDOUBT_SUCCESS, .status_code = 200, .total_ms = 12};
+    assert_int_equal(redoubt_report(v->agent.r, TARGET, &ok), 0);
+    UNTIL(v, v->reports == 1);
+    assert_int_equal(v->messages, 1);
+    assert_int_equal(redoubt_report(v->agent.r, "Not A Target", &ok), -1);
+    assert_int_equal(redoubt_report(v->agent.r, "", &ok), -1);
+    assert_int_equal(redoubt_report(v->agent.r, TARGET, &(redoubt_call){.outcome = 99}), -1);
+    assert_int_equal(redoubt_report(v->agent.r, TARGET, &(redoubt_call){.outcome = 1, .status_code = 1000}), -1);
+    char longest[TARGET_MAX_LEN + 1];
+    for (size_t i = 0; i < TARGET_MAX_LEN; i++)
+        longest[i] = i % 32 == 31 ? '.' : 'x';
+    memcpy(longest, "llm.", 4);
+    longest[TARGET_MAX_LEN - 1] = 'x';
+    longest[TARGET_MAX_LEN] = '\0';
+    for (int i = 0; i < 5000; i++) {
+        assert_int_equal(redoubt_report(v->agent.r, TARGET, &ok), 0);
+        assert_int_equal(redoubt_report(v->agent.r, longest, &ok),
+                         0); /* 1,000 of them are more than a message holds */
+    }
+    UNTIL(v, v->reports == 10001);
+    assert_true(v->messages < 2000);
+
+    /* With the bus away they wait, up to a limit. */
+    harness_kill(v->nats);
+    UNTIL(v, v->agent.downs == 1);
+    int taken = 0;
+    while (redoubt_report(v->agent.r, TARGET, &ok) == 0)
+        taken++;
+    assert_int_equal(taken, 65536);
+    harness_start(v->nats);
+    UNTIL(v, v->agent.ups == 2 && v->up);
+    int before = v->reports; /* what waited may have left before this subscriber was back: reports are not kept */
+    UNTIL(v, redoubt_report(v->agent.r, TARGET, &ok) == 0);
+    UNTIL(v, v->reports > before);
+}
+
+static void closing_sends_what_waits(void **state)
+{
+    struct env *v = *state;
+    open_agent(v, 0);
+    UNTIL(v, v->agent.ups == 1);
+    const redoubt_call ok = {.outcome = REDOUBT_ERROR, .status_code = 500};
+    for (int i = 0; i < 3000; i++)
+        assert_int_equal(redoubt_report(v->agent.r, TARGET, &ok), 0);
+    close_agent(v);
+    UNTIL(v, v->reports == 3000);
+}
+
+static void admission(void **state)
+{
+    struct env *v = *state;
+    open_agent(v, 0);
+    UNTIL(v, v->agent.ups == 1);
+    assert_true(redoubt_admit(v->agent.r, "llm.unheard.of").admitted);
+    breaker(v, 1, REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_OPEN, 0, clock_wall_ms() + 30000);
+    UNTIL(v, !redoubt_admit(v->agent.r, TARGET).admitted);
+    assert_true(redoubt_admit(v->agent.r, TARGET).retry_after_ms > 20000);
+    breaker(v, 2, REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_CLOSED, 100, 0);
+    UNTIL(v, redoubt_admit(v->agent.r, TARGET).admitted);
+
+    breaker(v, 3, REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_HALF_OPEN, 0, 0);
+    UNTIL(v, !redoubt_admit(v->agent.r, TARGET).admitted);
+    UNTIL(v, !redoubt_admit(v->agent.r, TARGET).admitted && v->allows >= 2); /* refused, asked again in time */
+    v->grant = 77;
+    redoubt_admission a = {0};
+    UNTIL(v, (a = redoubt_admit(v->agent.r, TARGET)).admitted);
+    assert_true(a.permit_id == 77);
+    assert_false(redoubt_admit(v->agent.r, TARGET).admitted);
+    assert_int_equal(
+        redoubt_report(v->agent.r, TARGET, &(redoubt_call){.outcome = REDOUBT_SUCCESS, .permit_id = a.permit_id}), 0);
+    UNTIL(v, v->permit_reported == 77);
+}
+
+static void out_of_touch_and_back(void **state)
+{
+    struct env *v = *state;
+    open_agent(v, 300);
+    direct(v, 1, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false);
+    UNTIL(v, v->agent.given == 1 && v->acks == 1);
+    assert_true(redoubt_admit(v->agent.r, TARGET).admitted);
+    harness_kill(v->nats);
+    UNTIL(v, v->agent.downs == 1);
+    UNTIL(v, v->agent.frozen == 1);
+    assert_string_equal(v->agent.reason, "out of touch");
+    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_FROZEN);
+    assert_false(redoubt_admit(v->agent.r, TARGET).admitted);
+    harness_start(v->nats);
+    UNTIL(v, v->agent.given == 2 && v->agent.ups == 2); /* the last one again */
+    assert_true(v->agent.epochs[1] == 1);
+    UNTIL(v, redoubt_posture_now(v->agent.r) == REDOUBT_NORMAL);
+    assert_int_equal(v->agent.frozen, 1);
+    UNTIL(v, redoubt_admit(v->agent.r, TARGET).admitted);
+
+    /* A short loss is none. */
+    direct(v, 2, REDOUBT__V1__POSTURE__POSTURE_BACKUP_LLM, "b", false);
+    UNTIL(v, v->agent.given == 3);
+    v->heartbeats = 0;
+    UNTIL(v, v->heartbeats > 0);
+}
+
+static void suite_comes_late(void **state)
+{
+    struct env *v = *state;
+    harness_kill(v->nats);
+    open_agent(v, 200);
+    UNTIL(v, v->agent.frozen == 1); /* never connected: says so, once */
+    assert_false(redoubt_admit(v->agent.r, TARGET).admitted);
+    harness_start(v->nats);
+    UNTIL(v, v->agent.ups == 1 && v->up);
+    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_FROZEN); /* and no directive yet */
+    direct(v, 1, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false);
+    UNTIL(v, v->agent.given == 1);
+    UNTIL(v, redoubt_posture_now(v->agent.r) == REDOUBT_NORMAL);
+}
+
+static void wrong_options(void **state)
+{
+    struct env *v = *state;
+    char error[256];
+    assert_null(redoubt_open(&(redoubt_options){.agent = AGENT, .on_directive = on_directive}, error));
+    assert_non_null(strstr(error, "url"));
+    assert_null(
+        redoubt_open(&(redoubt_options){.url = v->nats->url, .agent = "No!", .on_directive = on_directive}, error));
+    assert_non_null(strstr(error, "agent"));
+    assert_null(redoubt_open(&(redoubt_options){.url = v->nats->url, .agent = AGENT}, error));
+    assert_non_null(strstr(error, "on_directive"));
+    assert_null(redoubt_open(
+        &(redoubt_options){.url = v->nats->url, .agent = AGENT, .on_directive = on_directive, .heartbeat_ms = 5},
+        NULL));
+    redoubt_close(NULL);
+    for (int i = 0; i < 5; i++) { /* opened and closed at once */
+        open_agent(v, 0);
+        close_agent(v);
+    }
+}
+
+/* Several threads report and ask while breakers change and directives come: for the sanitizers. */
+struct caller {
+    struct env *v;
+    _Atomic bool stop;
+};
+
+static void *caller_main(void *arg)
+{
+    struct caller *c = arg;
+    while (!atomic_load(&c->stop)) {
+        redoubt_admission a = redoubt_admit(c->v->agent.r, TARGET);
+        const redoubt_call call = {.outcome = a.admitted ? REDOUBT_SUCCESS : REDOUBT_ERROR, .permit_id = a.permit_id};
+        (void)redoubt_report(c->v->agent.r, TARGET, &call);
+        (void)redoubt_posture_now(c->v->agent.r);
+        (void)redoubt_epoch_now(c->v->agent.r);
+        usleep(50);
+    }
+    return NULL;
+}
+
+static void many_threads(void **state)
+{
+    struct env *v = *state;
+    struct caller c = {.v = v};
+    pthread_t t[4];
+    open_agent(v, 0);
+    for (int i = 0; i < 4; i++)
+        pthread_create(&t[i], NULL, caller_main, &c);
+    for (uint64_t e = 1; e <= 20; e++) {
+        breaker(v, e, (PB(BreakerState))(1 + e % 4), 50, 0);
+        direct(v, e, (PB(Posture))(1 + e % 5), "m", false);
+        v->grant = e;
+    }
+    UNTIL(v, redoubt_epoch_now(v->agent.r) == 20);
+    atomic_store(&c.stop, true);
+    for (int i = 0; i < 4; i++)
+        pthread_join(t[i], NULL);
+    UNTIL(v, v->reports > 0);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+    const struct CMUnitTest tests[] = {T(directives_once_and_in_order),
+                                       T(bad_messages_change_nothing),
+                                       T(reports_go_out),
+                                       T(closing_sends_what_waits),
+                                       T(admission),
+                                       T(out_of_touch_and_back),
+                                       T(suite_comes_late),
+                                       T(wrong_options),
+                                       T(many_threads)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
