@@ -1,0 +1,247 @@
+/* agent.c - a complete small agent under Redoubt's protection, in one file.
+ *
+ * It looks at an event once a second, asks an LLM (any OpenAI-compatible API) whether it is a threat, and says what it would do.
+ * What Redoubt adds, and where to look:
+ *
+ *   on_directive()  be what the suite says: which LLM, whether automated actions are allowed, how strict
+ *   redoubt_admit() before each call: the whole fleet's verdict on this target, pushed, without a round trip
+ *   redoubt_report() after each call: the evidence that the verdict is made from
+ *   on_heartbeat()  a progress counter: alive is not enough
+ *
+ *   ./agent nats://127.0.0.1:4222 mcp llm.primary=http://127.0.0.1:9001/v1 llm.backup=http://127.0.0.1:9002/v1
+ *
+ * The agent's name and the targets are those of the suite's settings (agents: and targets: in redoubt.yaml). */
+#include <curl/curl.h>
+#include <pthread.h>
+#include <redoubt.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define CALL_LIMIT_MS 10000
+
+/* The position that the last directive asks for. Written by the library's thread, read by ours: hence the lock. */
+struct position {
+    pthread_mutex_t lock;
+    char llm_target[129], llm_model[257];
+    bool automation;
+};
+
+struct agent {
+    redoubt *redoubt;
+    struct position now;
+    int n_llms;
+    char **llms; /* "target=base url" */
+    _Atomic uint64_t progress, exceptions;
+};
+
+static volatile sig_atomic_t stop;
+
+static void on_signal(int number)
+{
+    (void)number;
+    stop = 1;
+}
+
+static const char *url_of(const struct agent *a, const char *target)
+{
+    size_t n = strlen(target);
+    for (int i = 0; n > 0 && i < a->n_llms; i++)
+        if (strncmp(a->llms[i], target, n) == 0 && a->llms[i][n] == '=')
+            return a->llms[i] + n + 1;
+    return NULL;
+}
+
+/* Called once for each new position, in order. Take it over, then say so: until the answer the suite asks again, and after a while
+ * it tells people. Say REDOUBT_FAILED with a reason if it cannot be done, and be stricter rather than looser meanwhile. */
+static enum redoubt_ack on_directive(void *ctx, const redoubt_directive *d, char detail[256])
+{
+    struct agent *a = ctx;
+    bool known = d->llm_index < 0 || url_of(a, d->llm_target);
+
+    pthread_mutex_lock(&a->now.lock);
+    /* No usable LLM, or one that we were not told how to reach: decide by fixed rules. */
+    snprintf(a->now.llm_target, sizeof a->now.llm_target, "%s", known && d->llm_index >= 0 ? d->llm_target : "");
+    snprintf(a->now.llm_model, sizeof a->now.llm_model, "%s", d->llm_model);
+    /* Frozen, out of touch, or not able to do what we were told: no automated action. */
+    a->now.automation = d->automation_enabled && d->posture < REDOUBT_SECURITY_FALLBACK && known;
+    pthread_mutex_unlock(&a->now.lock);
+
+    printf("directive %llu: posture %d, LLM %s %s, automation %s (%s)\n", (unsigned long long)d->epoch,
+           (int)d->posture, d->llm_index < 0 ? "none" : d->llm_target, d->llm_model,
+           d->automation_enabled ? "on" : "off", d->reason);
+    if (known)
+        return REDOUBT_APPLIED;
+    snprintf(detail, 256, "no URL was given for target %s", d->llm_target);
+    return REDOUBT_FAILED;
+}
+
+static void on_heartbeat(void *ctx, uint64_t *progress, uint64_t *exceptions, uint32_t *queue_depth)
+{
+    const struct agent *a = ctx;
+    *progress = atomic_load(&a->progress); /* stands still while work waits: the suite calls that stuck */
+    *exceptions = atomic_load(&a->exceptions);
+    *queue_depth = 0;
+}
+
+static void on_connection(void *ctx, bool up)
+{
+    (void)ctx;
+    printf("%s\n", up ? "connected" : "connection lost: going on by the last directive, until the lease is over");
+}
+
+/* ---- the agent's own work ---- */
+
+struct answer {
+    char text[16384];
+    size_t len;
+    bool complete;
+};
+
+static size_t on_data(char *data, size_t size, size_t n, void *ctx)
+{
+    struct answer *x = ctx;
+    size_t len = size * n;
+    if (len >= sizeof x->text - x->len)
+        return 0; /* larger than any answer to our question: not usable */
+    memcpy(x->text + x->len, data, len);
+    x->len += len;
+    x->text[x->len] = '\0';
+    return len;
+}
+
+/* From curl's result and the HTTP status to what the breaker wants to know: whose fault was it? */
+static enum redoubt_outcome outcome_of(CURLcode code, long status, const struct answer *x)
+{
+    switch (code) {
+    case CURLE_OK:
+        break;
+    case CURLE_OPERATION_TIMEDOUT:
+        return REDOUBT_TIMEOUT;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_SSL_CONNECT_ERROR:
+        return REDOUBT_UNREACHABLE;
+    default:
+        return REDOUBT_ERROR; /* cut in the middle, not HTTP, ... */
+    }
+    if (status == 429)
+        return REDOUBT_RATE_LIMITED;
+    if (status == 503 || status == 529)
+        return REDOUBT_OVERLOADED;
+    if (status >= 500)
+        return REDOUBT_ERROR;
+    if (status >= 400)
+        return REDOUBT_IGNORED; /* our request or our key was wrong: says nothing about the target */
+    return strstr(x->text, "\"choices\"") ? REDOUBT_SUCCESS
+                                          : REDOUBT_ERROR; /* a 200 that is no answer is a failure */
+}
+
+/* Asks the LLM; false = no usable answer. */
+static bool ask_llm(struct agent *a, CURL *curl, const char *target, const char *model, const char *event)
+{
+    redoubt_admission go = redoubt_admit(a->redoubt, target);
+    if (!go.admitted) {
+        printf("%s is not to be called now, ask again in %u ms\n", target, go.retry_after_ms);
+        return false;
+    }
+    char url[512], body[1024];
+    struct answer x = {.len = 0};
+    snprintf(url, sizeof url, "%s/chat/completions", url_of(a, target));
+    snprintf(
+        body, sizeof body,
+        "{\"model\":\"%s\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"Threat or not? %s\"}]}",
+        model, event);
+    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    curl_easy_reset(curl);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &x);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)CALL_LIMIT_MS);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    CURLcode code = curl_easy_perform(curl);
+    curl_slist_free_all(headers);
+
+    long status = 0;
+    curl_off_t retry_after_s = 0, total_us = 0, first_us = 0;
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &retry_after_s);
+    curl_easy_getinfo(curl, CURLINFO_TOTAL_TIME_T, &total_us);
+    curl_easy_getinfo(curl, CURLINFO_STARTTRANSFER_TIME_T, &first_us);
+    enum redoubt_outcome outcome = outcome_of(code, status, &x);
+    /* Always report, good or bad: silence is no evidence. The permit goes back with it. */
+    redoubt_report(a->redoubt, target,
+                   &(redoubt_call){.outcome = outcome,
+                                   .status_code = (unsigned)status,
+                                   .total_ms = (unsigned)(total_us / 1000),
+                                   .first_token_ms = (unsigned)(first_us / 1000),
+                                   .retry_after_ms = (unsigned)(retry_after_s * 1000),
+                                   .permit_id = go.permit_id});
+    if (outcome != REDOUBT_SUCCESS)
+        printf("%s: %s, status %ld\n", target, code == CURLE_OK ? "no usable answer" : curl_easy_strerror(code),
+               status);
+    return outcome == REDOUBT_SUCCESS;
+}
+
+static void work(struct agent *a, CURL *curl, unsigned long number)
+{
+    char target[129], model[257], event[64];
+    snprintf(event, sizeof event, "failed login %lu from 192.0.2.7", number);
+
+    pthread_mutex_lock(&a->now.lock);
+    snprintf(target, sizeof target, "%s", a->now.llm_target);
+    snprintf(model, sizeof model, "%s", a->now.llm_model);
+    bool automation = a->now.automation;
+    pthread_mutex_unlock(&a->now.lock);
+
+    /* Without an LLM the strict default holds: what is not known to be harmless is treated as a threat, and people decide. */
+    bool by_llm = target[0] && ask_llm(a, curl, target, model, event);
+    printf("%s: judged by %s; %s\n", event, by_llm ? target : "strict rules",
+           automation && by_llm ? "acting" : "watching only, no automated action");
+    fflush(stdout);
+    atomic_fetch_add(&a->progress, 1);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3) {
+        fprintf(stderr, "usage: %s NATS-URL AGENT [TARGET=BASE-URL]...\n", argv[0]);
+        return 2;
+    }
+    char error[256];
+    struct agent a = {.n_llms = argc - 3, .llms = argv + 3};
+    pthread_mutex_init(&a.now.lock, NULL);
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    CURL *curl = curl_easy_init();
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+
+    /* Connects in the background: the suite may come later, or go and come back. Until the first directive nothing is automated. */
+    a.redoubt = redoubt_open(&(redoubt_options){.url = argv[1],
+                                                .user = getenv("NATS_USER"),
+                                                .password = getenv("NATS_PASSWORD"),
+                                                .agent = argv[2],
+                                                .on_directive = on_directive,
+                                                .on_heartbeat = on_heartbeat,
+                                                .on_connection = on_connection,
+                                                .ctx = &a},
+                             error);
+    if (!a.redoubt || !curl) {
+        fprintf(stderr, "%s\n", a.redoubt ? "no memory for curl" : error);
+        return 1;
+    }
+    for (unsigned long n = 1; !stop; n++) {
+        work(&a, curl, n);
+        nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+    }
+    redoubt_close(a.redoubt); /* what was reported leaves first */
+    curl_easy_cleanup(curl);
+    curl_global_cleanup();
+    pthread_mutex_destroy(&a.now.lock);
+    return 0;
+}
