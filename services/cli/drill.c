@@ -17,6 +17,7 @@
 #define PAGE_LIMIT_MS 1000
 #define CLOSE_MS      1000
 #define TAIL_LINES    15
+#define DETAIL_COLUMN 38 /* where a mark's detail begins, after its text */
 
 /* ---- seeing ---- */
 
@@ -34,8 +35,11 @@ static void say_mark(const struct drill *d, const struct drill_mark *m, const st
     fprintf(t->file, "   %+9.3f s  ", (double)ms / 1000);
     term_print(t, TERM_GREEN, "ok");
     fprintf(t->file, "  %s", m->text);
-    if (*at->detail)
+    if (*at->detail) {
+        size_t width = term_width(m->text);
+        fprintf(t->file, "%*s", width < DETAIL_COLUMN ? (int)(DETAIL_COLUMN - width) : 0, "");
         term_print(t, TERM_DIM, "  %s", at->detail);
+    }
     fputc('\n', t->file);
     fflush(t->file);
 }
@@ -368,11 +372,10 @@ static void show_figures(const struct drill *d)
     char span[32];
     for (size_t i = 0; i < d->story->n_figures; i++) {
         int64_t ms = figure_ms(d, &d->story->figures[i]);
+        if (ms < 0) /* not reached: the failure has been told */
+            continue;
         term_cell(tab, TERM_PLAIN, "%s", d->story->figures[i].key);
-        if (ms < 0)
-            term_cell(tab, TERM_YELLOW, "-");
-        else
-            term_cell(tab, TERM_BOLD, "%s", cli_span(ms, span, sizeof span));
+        term_cell(tab, TERM_BOLD, "%s", cli_span(ms, span, sizeof span));
         term_cell(tab, TERM_DIM, "%s", d->story->figures[i].text);
     }
     fputc('\n', d->c->out.file);
@@ -484,7 +487,6 @@ static void play(struct drill *d, const char *bin_dir, bool keep)
     }
     if (!(d->http = http_open(&d->loop, &e)) || d->story->prepare(d, &e)) {
         fail(d, "%s", e.text);
-        term_print(t, TERM_RED, "   FAILED  %s\n", d->why);
     } else {
         term_print(t, TERM_BOLD, "redoubt drill %s: ", d->story->name);
         fprintf(t->file, "%s\n%s, %s\n\n", d->story->title, d->stack.dir, d->nats_url);
@@ -515,21 +517,21 @@ int drill_run(struct cli *c, const struct drill_story *story, void *state, bool 
     play(d, bin_dir, keep);
     d->ended_ms = clock_mono_ms();
     int code = d->failed ? CLI_FAILED : CLI_OK;
-    if (d->failed && !d->acts[0].seen)
-        cli_fail(c, 0, "%s", d->why);
-    else
+    bool played = d->acts[0].seen;
+    if (played && figure_ms(d, &story->figures[0]) >= 0)
         show_figures(d);
+    if (!played)
+        cli_fail(c, 0, "%s", d->why);
     if (json && write_json(d, json) != CLI_OK)
         code = CLI_FAILED;
-    if (keep && *d->stack.dir)
+    if (keep && played)
         show_kept(d);
     drill_stack_close(&d->stack);
-    fputc('\n', c->out.file);
     if (code == CLI_OK)
-        term_print(&c->out, TERM_GREEN, "every step happened, in %.1f s\n",
+        term_print(&c->out, TERM_GREEN, "\nevery step happened, in %.1f s\n",
                    (double)(d->ended_ms - d->began_ms) / 1000);
-    else
-        term_print(&c->out, TERM_RED, "the drill failed: %s\n", d->why);
+    else if (played)
+        term_print(&c->out, TERM_RED, "\nthe drill failed: %s\n", d->why);
     free(d->acts);
     free(d->marks);
     free(d);

@@ -272,6 +272,14 @@ static void agent_command(const void *message, struct event_line *l)
         add(l, "asked for");
 }
 
+static void health_command(const void *message, struct event_line *l)
+{
+    const PB(HealthCommand) *m = message;
+    l->entity = m->target;
+    l->colour = *m->by ? TERM_CYAN : TERM_DIM;
+    add(l, "%s%s%s", *m->by ? m->by : "asked for", *m->by ? " asks: " : "", m->reason);
+}
+
 static void allow(const void *message, struct event_line *l)
 {
     const PB(AllowRequest) *m = message;
@@ -298,6 +306,7 @@ static const struct {
     {PB_DESC(dead_letter), "dead", dead},
     {PB_DESC(breaker_command), "command", breaker_command},
     {PB_DESC(agent_command), "command", agent_command},
+    {PB_DESC(health_command), "command", health_command},
     {PB_DESC(allow_request), "command", allow},
 };
 
