@@ -15,24 +15,31 @@
 struct bus;
 
 struct bus_opts {
-    const char *url;            /* nats://host:port[,nats://...]; required */
-    const char *name;           /* shown by the server */
-    const char *user;           /* may be NULL */
-    const char *password;       /* may be NULL */
-    const char *token;          /* may be NULL */
-    const char *tls_ca_file;    /* NULL = no TLS unless the url says tls:// */
-    const char *inbox_prefix;   /* "_INBOX_breaker"; replies and deliveries come below it; required */
+    const char *url;         /* nats://host:port[,nats://...]; required */
+    const char *name;        /* shown by the server */
+    const char *user;        /* may be NULL */
+    const char *password;    /* may be NULL */
+    const char *token;       /* may be NULL */
+    const char *tls_ca_file; /* NULL = no TLS unless the url says tls:// */
+    /* "_INBOX_breaker", up to 64 bytes, required. Below it: replies (<prefix>.<random>.*), replays (<prefix>.watch.>), and
+     * deliveries of durable consumers (<prefix>.deliver.<stream>.<durable>): replicas of one service have the same. */
+    const char *inbox_prefix;
     size_t queue_max;           /* messages waiting for the loop; 0 = 65,536 */
     int stream_replicas;        /* 1 or 3; 0 = 1 */
+    bool guest;                 /* an agent, that may not make streams: none is ensured, up means connected */
     void (*on_up)(void *ctx);   /* connected, or connected again; streams are ensured. May be NULL */
     void (*on_down)(void *ctx); /* connection lost. May be NULL */
+    /* What went wrong, one line for people; may come often: log it at a limited rate. May be NULL. */
+    void (*on_error)(void *ctx, const char *what);
     void *ctx;
 };
 
 /* Connects in the background, for ever. NULL only for wrong options. */
 struct bus *bus_open(struct loop *l, const struct bus_opts *o, struct err *e);
 bool bus_up(const struct bus *b);
-/* Flushes what was published, unsubscribes, closes within timeout_ms, then calls done(ctx) on the loop; frees b. */
+/* Waits for stores on their way, flushes, closes, all within timeout_ms, then calls done(ctx) on the loop; frees b. All handles
+ * (subscriptions, consumers, watches) end with it and must not be used after this call, except holds: each of them still takes
+ * its one bus_ack/bus_nak/bus_dead, which then only frees it. Requests and stores without an answer end with BUS_CLOSED. */
 void bus_close(struct bus *b, int64_t timeout_ms, loop_cb done, void *ctx);
 
 /* ---- messages ---- */
@@ -89,13 +96,16 @@ void bus_request(struct bus *b, const struct bus_out *o, int64_t timeout_ms, bus
 
 /* Publishes to a stream and keeps at it: repeated with the same id after each timeout, lost connection or absent
  * JetStream, until acknowledged (BUS_OK), refused for good (BUS_REFUSED: text says why), given up after give_up_ms
- * (BUS_TIMEOUT; 0 = never) or the bus closes. o->id is required. */
+ * (BUS_TIMEOUT; 0 = never) or the bus closes. o->id is required.
+ *
+ * On a stream that keeps one message per subject, an attempt is not repeated while a later store for the same subject is
+ * pending, so that the older never overwrites the newer: it then ends together with the later one. */
 struct bus_stored {
     enum bus_status status;
     const char *stream;
     uint64_t seq;
     bool duplicate;
-    const char *error; /* with BUS_REFUSED */
+    const char *error; /* with BUS_REFUSED; "" with BUS_OK */
 };
 typedef void (*bus_stored_cb)(void *ctx, const struct bus_stored *r);
 void bus_store(struct bus *b, const struct bus_out *o, int64_t give_up_ms, bus_stored_cb cb, void *ctx);

@@ -13,6 +13,7 @@
 #define SUBJECT_DIRECTIVE SUBJECT_PREFIX "directive." /* + agent */
 #define SUBJECT_ACK       SUBJECT_PREFIX "ack."       /* + agent */
 #define SUBJECT_ACTION    SUBJECT_PREFIX "action."    /* + agent */
+#define SUBJECT_QUEUE     SUBJECT_PREFIX "queue."     /* + agent: actions that wait */
 #define SUBJECT_ALERT     SUBJECT_PREFIX "alert"
 #define SUBJECT_DELIVERY  SUBJECT_PREFIX "delivery." /* + alert id */
 #define SUBJECT_ROLLBACK  SUBJECT_PREFIX "rollback." /* + deployment */
