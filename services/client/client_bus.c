@@ -330,6 +330,7 @@ int client_bus_open(redoubt *r, struct err *e)
                                .token = r->o.token,
                                .tls_ca_file = r->o.tls_ca_file,
                                .inbox_prefix = inbox,
+                               .guest = true,
                                .on_up = on_up,
                                .on_down = on_down,
                                .ctx = r};

@@ -39,7 +39,7 @@ struct env {
     struct loop loop;
     struct bus *bus;
     struct agent agent;
-    bool up, stored, closed;
+    bool up, stored, closed, users;
     int acks, heartbeats, reports, messages, allows;
     uint64_t ack_epochs[64];
     int ack_status[64];
@@ -193,13 +193,25 @@ static void set_true(void *ctx)
     *(bool *)ctx = true;
 }
 
-static int set_up(void **state)
+/* The agent may do what its README says, and nothing else. */
+static const char *const least_privilege =
+    "authorization { users: [\n"
+    "  {user: suite, password: s}\n"
+    "  {user: agent, password: a, permissions: {\n"
+    "    publish: [\"redoubt.v1.report.>\", \"redoubt.v1.heartbeat." AGENT "\", \"redoubt.v1.ack." AGENT "\",\n"
+    "              \"redoubt.v1.cmd.breaker.allow\", \"$JS.API.CONSUMER.CREATE.REDOUBT_STATE\",\n"
+    "              \"$JS.API.CONSUMER.INFO.REDOUBT_STATE.*\"]\n"
+    "    subscribe: [\"redoubt.v1.directive." AGENT "\", \"redoubt.v1.breaker.>\", \"_INBOX_agent_" AGENT ".>\"]}}\n"
+    "] }\n";
+
+static int set_up_with(void **state, const char *conf)
 {
     struct env *v = calloc(1, sizeof *v);
     struct err e = {""};
     signal(SIGPIPE, SIG_IGN);
     v->h = harness_open();
-    v->nats = harness_nats(v->h, "nats", NULL);
+    v->nats = harness_nats(v->h, "nats", conf);
+    v->users = conf != NULL;
     pthread_mutex_init(&v->agent.lock, NULL);
     v->agent.answer = REDOUBT_APPLIED;
     loop_init(&v->loop);
@@ -207,6 +219,8 @@ static int set_up(void **state)
                       &(struct bus_opts){.url = v->nats->url,
                                          .name = "suite",
                                          .inbox_prefix = "_INBOX_suite",
+                                         .user = v->users ? "suite" : NULL,
+                                         .password = v->users ? "s" : NULL,
                                          .on_up = on_up,
                                          .on_down = on_down,
                                          .ctx = v},
@@ -219,6 +233,16 @@ static int set_up(void **state)
     assert_true(loop_run_until(&v->loop, &v->up, HARNESS_WAIT_MS));
     *state = v;
     return 0;
+}
+
+static int set_up(void **state)
+{
+    return set_up_with(state, NULL);
+}
+
+static int set_up_users(void **state)
+{
+    return set_up_with(state, least_privilege);
 }
 
 static void close_agent(struct env *v)
@@ -244,6 +268,8 @@ static void open_agent(struct env *v, unsigned lease_ms)
 {
     char error[256] = "";
     v->agent.r = redoubt_open(&(redoubt_options){.url = v->nats->url,
+                                                 .user = v->users ? "agent" : NULL,
+                                                 .password = v->users ? "a" : NULL,
                                                  .agent = AGENT,
                                                  .instance = "box-1",
                                                  .heartbeat_ms = 100,
@@ -545,6 +571,21 @@ static void wrong_options(void **state)
     }
 }
 
+static void least_privilege_is_enough(void **state)
+{
+    struct env *v = *state;
+    direct(v, 1, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false);
+    breaker(v, 1, REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_HALF_OPEN, 0, 0);
+    open_agent(v, 0);
+    UNTIL(v, v->agent.given == 1 && v->acks == 1 && v->heartbeats > 0); /* replayed, acknowledged on its stream */
+    v->grant = 9;
+    UNTIL(v, redoubt_admit(v->agent.r, TARGET).permit_id == 9);
+    assert_int_equal(redoubt_report(v->agent.r, TARGET, &(redoubt_call){.outcome = REDOUBT_SUCCESS}), 0);
+    UNTIL(v, v->reports == 1);
+    direct(v, 2, REDOUBT__V1__POSTURE__POSTURE_FROZEN, "", false);
+    UNTIL(v, v->agent.given == 2 && v->acks == 2); /* live */
+}
+
 /* Several threads report and ask while breakers change and directives come: for the sanitizers. */
 struct caller {
     struct env *v;
@@ -588,14 +629,16 @@ static void many_threads(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-    const struct CMUnitTest tests[] = {T(directives_once_and_in_order),
-                                       T(bad_messages_change_nothing),
-                                       T(reports_go_out),
-                                       T(closing_sends_what_waits),
-                                       T(admission),
-                                       T(out_of_touch_and_back),
-                                       T(suite_comes_late),
-                                       T(wrong_options),
-                                       T(many_threads)};
+    const struct CMUnitTest tests[] = {
+        T(directives_once_and_in_order),
+        T(bad_messages_change_nothing),
+        T(reports_go_out),
+        T(closing_sends_what_waits),
+        T(admission),
+        T(out_of_touch_and_back),
+        T(suite_comes_late),
+        T(wrong_options),
+        T(many_threads),
+        cmocka_unit_test_setup_teardown(least_privilege_is_enough, set_up_users, tear_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
