@@ -136,6 +136,11 @@ static bool given(const char *text)
 
 void service_alert(struct service *s, PB(Alert) * a)
 {
+    service_alert_durable(s, a, NULL, NULL);
+}
+
+void service_alert_durable(struct service *s, PB(Alert) * a, outbox_cb done, void *ctx)
+{
     char id[48];
     if (!given(a->id))
         a->id = (char *)service_new_id(s, id);
@@ -148,7 +153,7 @@ void service_alert(struct service *s, PB(Alert) * a)
     LOG_AT(a->severity >= REDOUBT__V1__SEVERITY__SEVERITY_HIGH ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "alert",
            F_STR("severity", wire_enum_name(&redoubt__v1__severity__descriptor, (int)a->severity)),
            F_STR("key", a->dedup_key), F_STR("summary", a->summary), F_INT("resolved", a->resolved));
-    say_durably(s, SUBJECT_ALERT, a->id, a, true, NULL, NULL);
+    say_durably(s, SUBJECT_ALERT, a->id, a, true, done, ctx);
 }
 
 void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void *ctx)

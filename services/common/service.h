@@ -102,6 +102,8 @@ void service_announce(struct service *s, const char *subject, const char *id, co
                       void *ctx);
 /* Raises an alert by way of the outbox. Fill what you know: id, source, raised_unix_ms are added. */
 void service_alert(struct service *s, PB(Alert) * a);
+/* The same; done (may be NULL) tells when it is durable (0) or that it could not be (-1): it was sent to the bus directly then. */
+void service_alert_durable(struct service *s, PB(Alert) * a, outbox_cb done, void *ctx);
 /* Appends to the trail by way of the outbox; done (may be NULL) tells when it is durable (0) or that it could not be (-1).
  * Fill action, actor, subject, outcome, ...; id, service, instance, times are added. Strict acts wait for done. */
 void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void *ctx);

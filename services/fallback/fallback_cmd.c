@@ -1,0 +1,269 @@
+/* fallback_cmd.c - operators' commands. Any replica takes them; the one that leads carries them out.
+ *
+ * A freeze or unfreeze is in the audit trail before it is done. If the trail cannot be written, a freeze is done all the same
+ * (with the gap said), an unfreeze is refused. */
+#include "common/log.h"
+#include "fallback/fallback_shell.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define LEADER_MS   2500 /* a leader answers in milliseconds; after this there is none */
+#define OK          REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK
+#define ALREADY     REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_ALREADY
+#define INVALID     REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID
+#define UNAVAILABLE REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE
+
+struct verb {
+    const char *name;
+    enum fallback_event_kind event;
+    bool strict;  /* audited before */
+    bool looser;  /* refused if it cannot be */
+    bool by_whom; /* who and why are required */
+    int already;  /* automation mode in which it has no effect; 0 = none */
+};
+static const struct verb verbs[] = {
+    {"freeze", FALLBACK_FREEZE, true, false, true, FALLBACK_AUTOMATION_FROZEN},
+    {"unfreeze", FALLBACK_UNFREEZE, true, true, true, FALLBACK_AUTOMATION_ENABLED},
+    {"resync", FALLBACK_RESYNC, false, false, true, 0},
+    {"state", FALLBACK_LOOK, false, false, false, 0},
+};
+
+static const struct verb *verb_of(const char *subject)
+{
+    const char *tail = subject_tail(subject, FALLBACK_LEADER_CMD);
+    if (!tail)
+        tail = subject_tail(subject, SUBJECT_CMD "fallback.");
+    for (size_t i = 0; tail && i < sizeof verbs / sizeof verbs[0]; i++)
+        if (strcmp(verbs[i].name, tail) == 0)
+            return &verbs[i];
+    return NULL;
+}
+
+void cmd_answer(struct agent *a, const char *reply, const struct fallback_effect *e, uint64_t epoch)
+{
+    static const int status[] = {
+        [FALLBACK_DONE] = OK, [FALLBACK_ALREADY] = ALREADY, [FALLBACK_NOT_NOW] = UNAVAILABLE};
+    service_reply(a->sh->s, reply, status[e->answer], epoch, "%s", e->text);
+}
+
+/* ---- state ---- */
+
+static void reply_state(struct service *s, const char *reply, const PB(AgentState) * state, const char *message)
+{
+    struct err e;
+    size_t len;
+    void *data = wire_pack(state, &len, &e);
+    if (!data) {
+        service_reply(s, reply, UNAVAILABLE, 0, "the state is not valid: %s", e.text);
+        return;
+    }
+    PB(CommandReply) m = PB_INIT(COMMAND_REPLY);
+    m.status = OK;
+    m.message = (char *)message;
+    m.epoch = state->epoch;
+    m.payload = (ProtobufCBinaryData){.data = data, .len = len};
+    service_reply_message(s, reply, &m);
+    free(data);
+}
+
+static void tell_state(struct agent *a, const char *reply)
+{
+    PB(AgentState) m;
+    fallback_doc_fill(&m, a->name, &a->f.doc);
+    m.fence = lease_fence(a->sh->lease);
+    m.announce_pending = a->pending;
+    reply_state(a->sh->s, reply, &m, "");
+}
+
+/* Nobody leads: the last directive of the stream is still worth knowing. */
+static bool tell_last_directive(struct agent *a, const char *reply)
+{
+    struct err e;
+    PB(Directive) *d = a->seen.data ? wire_unpack(PB_DESC(directive), a->seen.data, a->seen.len, &e) : NULL;
+    if (!d)
+        return false;
+    reply_state(a->sh->s, reply, d->state, "as of the last directive: no replica leads at the moment");
+    wire_free(d);
+    return true;
+}
+
+/* ---- strict acts: the trail first ---- */
+
+struct order {
+    struct service *s;
+    const struct verb *verb;
+    char agent[NAME_MAX_LEN + 1];
+    struct fallback_event ev;
+    char reply[REPLY_TEXT];
+};
+
+static void audit(const struct order *o, int outcome, int audit_class, const char *detail, outbox_cb done, void *ctx)
+{
+    char action[64];
+    snprintf(action, sizeof action, "agent.%s", o->verb->name);
+    PB(AuditRecord) r = PB_INIT(AUDIT_RECORD);
+    r.action = action;
+    r.actor = (char *)o->ev.by;
+    r.subject = (char *)o->agent;
+    r.outcome = (Redoubt__V1__AuditOutcome)outcome;
+    r.audit_class = (Redoubt__V1__AuditClass)audit_class;
+    r.detail = (char *)detail;
+    service_audit(o->s, &r, done, ctx);
+}
+
+static void on_audited(void *ctx, int status, const char *error)
+{
+    struct order *o = ctx;
+    struct shell *sh = o->s->state;
+    struct agent *a = sh ? shell_agent(sh, o->agent) : NULL;
+    if (!a) {
+        if (sh)
+            service_reply(o->s, o->reply, INVALID, 0, "there is no agent %s any more", o->agent);
+    } else if (status != 0 && o->verb->looser) {
+        audit(o, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_REFUSED, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY,
+              "the audit trail cannot be written", NULL, NULL);
+        service_reply(o->s, o->reply, UNAVAILABLE, 0, "refused: the audit trail cannot be written (%s)", error);
+    } else {
+        if (status != 0) {
+            log_error("freezing without an audit record before it: it is the stricter act", F_STR("agent", o->agent),
+                      F_STR("by", o->ev.by), F_STR("why", error));
+            audit(o, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_GAP,
+                  "the record before the act could not be made durable", NULL, NULL);
+        }
+        agent_event(a, &o->ev, o->reply);
+    }
+    free(o);
+}
+
+/* ---- the leader ---- */
+
+static bool blank(const char *text)
+{
+    return text[strspn(text, " \t\r\n")] == '\0';
+}
+
+/* False if it was answered already. */
+static bool valid(struct service *s, const struct verb *v, const PB(AgentCommand) * c, const char *reply)
+{
+    struct shell *sh = s->state;
+    if (!shell_agent(sh, c->agent))
+        service_reply(s, reply, INVALID, 0, "there is no agent %s in the settings", c->agent);
+    else if (v->by_whom && blank(c->by))
+        service_reply(s, reply, INVALID, 0, "say who asks: `by` is empty; it lands in the audit trail");
+    else if (v->by_whom && blank(c->reason))
+        service_reply(s, reply, INVALID, 0, "say why: `reason` is empty; it lands in the audit trail");
+    else
+        return true;
+    return false;
+}
+
+static void lead(struct service *s, const struct verb *v, const PB(AgentCommand) * c, const char *reply)
+{
+    struct shell *sh = s->state;
+    struct agent *a = shell_agent(sh, c->agent);
+    if (!agent_decided(a)) {
+        service_reply(s, reply, UNAVAILABLE, 0,
+                      "the state of %s cannot be read at the moment (shared state or stream away?); try again",
+                      a->name);
+        return;
+    }
+    if (v->event == FALLBACK_LOOK) {
+        tell_state(a, reply);
+        return;
+    }
+    if (v->already && a->place == HERE && a->f.doc.automation == v->already) {
+        service_reply(s, reply, ALREADY, a->f.doc.epoch, v->looser ? "%s is not frozen" : "%s is frozen already",
+                      a->name);
+        return;
+    }
+    struct order *o = calloc(1, sizeof *o);
+    if (!o) {
+        service_reply(s, reply, UNAVAILABLE, 0, "out of memory");
+        return;
+    }
+    o->s = s;
+    o->verb = v;
+    snprintf(o->agent, sizeof o->agent, "%s", c->agent);
+    o->ev.kind = v->event;
+    snprintf(o->ev.by, sizeof o->ev.by, "%s", c->by);
+    snprintf(o->ev.detail, sizeof o->ev.detail, "%s", c->reason);
+    snprintf(o->reply, sizeof o->reply, "%s", reply);
+    if (v->strict) {
+        audit(o, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT,
+              c->reason, on_audited, o);
+        return;
+    }
+    agent_event(a, &o->ev, o->reply);
+    free(o);
+}
+
+void cmd_leader(struct service *s, const void *message, const struct bus_msg *m)
+{
+    const PB(AgentCommand) *c = message;
+    struct shell *sh = s->state;
+    const struct verb *v = verb_of(m->subject);
+    if (!shell_leads(sh))
+        return; /* the leader hears it, too */
+    if (!v || !m->reply || strlen(m->reply) >= REPLY_TEXT) {
+        service_bad_input(s, "command to the leader", m, "no such verb, or no reply subject");
+        return;
+    }
+    if (valid(s, v, c, m->reply))
+        lead(s, v, c, m->reply);
+}
+
+/* ---- any replica ---- */
+
+struct passed_on {
+    struct service *s;
+    const struct verb *verb;
+    char agent[NAME_MAX_LEN + 1];
+    char reply[REPLY_TEXT];
+};
+
+static void on_leader(void *ctx, enum bus_status st, const struct bus_msg *m)
+{
+    struct passed_on *p = ctx;
+    struct shell *sh = p->s->state;
+    struct agent *a = sh ? shell_agent(sh, p->agent) : NULL;
+    if (sh && st == BUS_OK) {
+        struct err e;
+        struct bus_out o = {.subject = p->reply, .type = m->type, .data = m->data, .len = m->len};
+        if (bus_publish(p->s->bus, &o, &e))
+            log_warn("reply lost", F_STR("why", e.text));
+    } else if (sh && !(a && p->verb->event == FALLBACK_LOOK && tell_last_directive(a, p->reply))) {
+        service_reply(p->s, p->reply, UNAVAILABLE, 0,
+                      "no replica of fallback leads at the moment: is the shared state (Redis) reachable? try again");
+    }
+    free(p);
+}
+
+void cmd_any(struct service *s, const void *message, const struct bus_msg *m)
+{
+    const PB(AgentCommand) *c = message;
+    struct shell *sh = s->state;
+    const struct verb *v = verb_of(m->subject);
+    if (!v || strlen(m->reply) >= REPLY_TEXT) {
+        service_bad_input(s, "command", m, "no such verb, or its reply subject is too long");
+        return;
+    }
+    if (!valid(s, v, c, m->reply))
+        return;
+    if (shell_leads(sh)) {
+        lead(s, v, c, m->reply);
+        return;
+    }
+    struct passed_on *p = calloc(1, sizeof *p);
+    if (!p) {
+        service_reply(s, m->reply, UNAVAILABLE, 0, "out of memory");
+        return;
+    }
+    char subject[SUBJECT_MAX_LEN];
+    p->s = s;
+    p->verb = v;
+    snprintf(p->agent, sizeof p->agent, "%s", c->agent);
+    snprintf(p->reply, sizeof p->reply, "%s", m->reply);
+    snprintf(subject, sizeof subject, "%s%s", FALLBACK_LEADER_CMD, v->name);
+    struct bus_out o = {.subject = subject, .type = m->type, .data = m->data, .len = m->len};
+    bus_request(s->bus, &o, LEADER_MS, on_leader, p);
+}

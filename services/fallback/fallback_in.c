@@ -1,0 +1,113 @@
+/* fallback_in.c - messages of other services and of agents, turned into what the decider sees. */
+#include "common/log.h"
+#include "fallback/fallback_shell.h"
+#include <string.h>
+
+static bool uses(const struct agent *a, const char *target)
+{
+    if (strcmp(a->rule.backend, target) == 0)
+        return true;
+    for (size_t i = 0; i < a->rule.n_chain; i++)
+        if (strcmp(a->rule.chain[i].target, target) == 0)
+            return true;
+    return false;
+}
+
+static void look_at_users(struct shell *sh, const char *target)
+{
+    for (struct agent *a = sh->agents, *next; a; a = next) {
+        next = a->hh.next;
+        if (uses(a, target))
+            agent_look(a);
+    }
+}
+
+/* The subject says whose message it may be. */
+static bool in_place(struct service *s, const char *prefix, const char *name, const struct bus_msg *m)
+{
+    const char *tail = subject_tail(m->subject, prefix);
+    if (tail && strcmp(tail, name) == 0)
+        return true;
+    service_bad_input(s, prefix, m, "the subject does not fit the message");
+    return false;
+}
+
+void in_breaker(struct service *s, const void *message, const struct bus_msg *m)
+{
+    const PB(BreakerChanged) *b = message;
+    struct shell *sh = s->state;
+    if (!in_place(s, SUBJECT_BREAKER, b->target, m))
+        return;
+    struct target *t = shell_target(sh, b->target);
+    if (t && fallback_target_breaker(&t->view, b->epoch, (int)b->state, b->ramp_percent, b->since_unix_ms,
+                                     b->evidence_unix_ms))
+        look_at_users(sh, b->target);
+}
+
+#define AGENT_PREFIX "agent."
+
+void in_health(struct service *s, const void *message, const struct bus_msg *m)
+{
+    const PB(HealthChanged) *h = message;
+    struct shell *sh = s->state;
+    if (!in_place(s, SUBJECT_HEALTH, h->target, m))
+        return;
+    const char *agent = subject_tail(h->target, AGENT_PREFIX);
+    if (!agent) {
+        struct target *t = shell_target(sh, h->target);
+        if (t && fallback_target_health(&t->view, h->epoch, (int)h->state))
+            look_at_users(sh, h->target);
+        return;
+    }
+    struct agent *a = shell_agent(sh, agent);
+    if (!a || h->epoch <= a->verdict.epoch)
+        return;
+    a->verdict = (struct fallback_verdict){
+        .epoch = h->epoch, .health = (int)h->state, .failure = (int)h->failure_kind, .since_ms = h->since_unix_ms};
+    snprintf(a->verdict.reason, sizeof a->verdict.reason, "%.*s", (int)sizeof a->verdict.reason - 1, h->reason);
+    agent_look(a);
+}
+
+/* Our own directives as the stream has them: what an emptied Redis is filled from. */
+void in_directive(struct service *s, const void *message, const struct bus_msg *m)
+{
+    const PB(Directive) *d = message;
+    struct shell *sh = s->state;
+    if (!in_place(s, SUBJECT_DIRECTIVE, d->state->agent, m))
+        return;
+    struct agent *a = shell_agent(sh, d->state->agent);
+    if (!a)
+        return;
+    a->last_seen_epoch = d->state->epoch;
+    if (d->state->epoch <= a->seen_epoch || !bytes_copy(&a->seen, m->data, m->len))
+        return;
+    a->seen_epoch = d->state->epoch;
+    if (a->place == HERE && a->seen_epoch > a->f.doc.epoch) {
+        log_warn("a later directive than ours was issued; reading the document again", F_STR("agent", a->name),
+                 F_INT("epoch", a->seen_epoch));
+        agent_load(a);
+    }
+}
+
+void in_ack(struct service *s, const void *message, const struct bus_msg *m)
+{
+    const PB(DirectiveAck) *k = message;
+    struct shell *sh = s->state;
+    if (!in_place(s, SUBJECT_ACK, k->agent, m))
+        return;
+    struct agent *a = shell_agent(sh, k->agent);
+    if (!a) {
+        service_bad_input(s, "acknowledgement", m, "no such agent in the settings");
+        return;
+    }
+    if (!agent_decided(a))
+        return; /* the leader takes it; or we do when it comes again */
+    if (k->epoch > a->f.doc.epoch) {
+        service_bad_input(s, "acknowledgement", m, "confirms a directive that was never issued");
+        return;
+    }
+    struct fallback_event ev = {
+        .kind = FALLBACK_ACK, .epoch = k->epoch, .failed = k->status == REDOUBT__V1__ACK_STATUS__ACK_STATUS_FAILED};
+    snprintf(ev.detail, sizeof ev.detail, "%s", k->detail);
+    agent_event(a, &ev, NULL);
+}

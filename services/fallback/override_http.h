@@ -1,0 +1,27 @@
+/* override_http.h - the backend's override API behind one small table, so that another kind of backend is another table. */
+#ifndef REDOUBT_FALLBACK_OVERRIDE_HTTP_H
+#define REDOUBT_FALLBACK_OVERRIDE_HTTP_H
+
+#include "common/http.h"
+#include "fallback/fallback.h"
+
+struct override_request { /* copied by send */
+    enum fallback_call_kind kind;
+    const char *url;   /* base URL */
+    const char *path;  /* of this kind of call */
+    const char *token; /* bearer; "" = none */
+    const char *key;   /* Idempotency-Key */
+    int64_t duration_ms;
+    const char *justification;
+};
+/* ok: the backend accepted it. detail: one line for people. Called exactly once, later, on the loop. */
+typedef void (*override_done)(void *ctx, bool ok, const char *detail);
+struct override_api {
+    const char *name;
+    void (*send)(void *self, const struct override_request *r, override_done done, void *ctx);
+};
+
+/* POST {url}{path}, JSON. `self` is the struct http. Success is any 2xx. */
+extern const struct override_api override_http;
+
+#endif
