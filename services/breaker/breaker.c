@@ -145,13 +145,19 @@ static void open_it(struct breaker *b, const struct breaker_rule *rule, int reas
 
 /* ---- evidence ---- */
 
-/* One blind reporter must not cut off the fleet: where several report, it takes `min_reporters` of them, and at least half of
- * those seen in the window, whose last call was bad. */
+/* One blind reporter, or a minority of them, must not cut off the fleet: where several report, it takes `min_reporters` of
+ * them, and more than half of those seen in the window, whose last call was bad. A sole reporter counts alone. */
 static bool votes(const struct breaker_rule *rule, const struct breaker_totals *t)
 {
-    if (rule->min_reporters <= 1 || t->reporters <= 1)
-        return true;
-    return t->failing >= rule->min_reporters && t->failing * UINT64_C(2) >= t->reporters;
+    return rule->min_reporters <= 1 || t->reporters <= 1 ||
+           (t->failing >= rule->min_reporters && t->failing * UINT64_C(2) > t->reporters);
+}
+
+/* The window was emptied when the document changed. For one bucket's time those who happen to report first are not taken for
+ * all that there are. */
+static int64_t grown_ms(const struct breaker *b, const struct breaker_rule *rule)
+{
+    return b->changed_ms + rule->window_ms / BREAKER_BUCKETS;
 }
 
 static bool share(uint64_t part, uint64_t whole, uint32_t percent)
@@ -159,9 +165,11 @@ static bool share(uint64_t part, uint64_t whole, uint32_t percent)
     return percent > 0 && part > 0 && part * 100 >= whole * percent;
 }
 
-static int tripped(const struct breaker_rule *rule, const struct breaker_totals *t, int64_t now_ms)
+static int tripped(const struct breaker *b, const struct breaker_rule *rule, const struct breaker_totals *t,
+                   int64_t now_ms)
 {
-    if ((t->failures == 0 && t->slow == 0) || !votes(rule, t))
+    bool grown = rule->min_reporters <= 1 || now_ms >= grown_ms(b, rule);
+    if ((t->failures == 0 && t->slow == 0) || !grown || !votes(rule, t))
         return BREAKER_BY_NOTHING;
     if (rule->consecutive > 0 && t->failures > 0 && t->consecutive >= rule->consecutive)
         return BREAKER_BY_CONSECUTIVE;
@@ -201,7 +209,7 @@ static int64_t step_ends_ms(const struct breaker *b, const struct breaker_rule *
 static void on_totals_probation(struct breaker *b, const struct breaker_rule *rule, const struct breaker_totals *t,
                                 int64_t now_ms)
 {
-    int why = tripped(rule, t, now_ms);
+    int why = tripped(b, rule, t, now_ms);
     bool over = now_ms >= step_ends_ms(b, rule);
     /* At the end of a step few calls must do: what fails by share is not let further. */
     bool failing = over && share(t->failures, t->calls, rule->failure_percent) && votes(rule, t);
@@ -218,7 +226,7 @@ static void on_totals(struct breaker *b, const struct breaker_rule *rule, const 
     int why;
     switch (b->state) {
     case BREAKER_CLOSED:
-        why = tripped(rule, t, now_ms);
+        why = tripped(b, rule, t, now_ms);
         if (why != BREAKER_BY_NOTHING)
             open_it(b, rule, why, evidence_of(t, why), t->retry_until_ms, now_ms);
         break;
@@ -248,7 +256,7 @@ static void on_totals(struct breaker *b, const struct breaker_rule *rule, const 
     case BREAKER_METRICS_ONLY:
         if (over)
             move(b, BREAKER_CLOSED, BREAKER_BY_ELAPSED, now_ms);
-        else if ((why = tripped(rule, t, now_ms)) != BREAKER_BY_NOTHING) {
+        else if ((why = tripped(b, rule, t, now_ms)) != BREAKER_BY_NOTHING) {
             r->would_open = true;
             r->reason = why;
         }
@@ -423,8 +431,11 @@ struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rul
 int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t now_ms)
 {
     int64_t at_ms = b->until_ms;
+    int64_t counts_ms = grown_ms(b, rule);
     if (b->state == BREAKER_PROBATION)
         at_ms = step_ends_ms(b, rule);
+    if ((b->state == BREAKER_CLOSED || b->state == BREAKER_PROBATION) && counts_ms > now_ms)
+        at_ms = at_ms > now_ms ? min64(at_ms, counts_ms) : counts_ms;
     if (at_ms == 0)
         return 0;
     /* Due, but not done: tilt, or a step that nobody has called in yet. A call wakes it too. */

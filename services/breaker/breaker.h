@@ -43,6 +43,7 @@ enum breaker_reason {
 #define BREAKER_RETRY_MAX_MS  (24 * 3600 * 1000)
 #define BREAKER_RETRY_STEP_MS 1000
 #define BREAKER_HOLDER_MAX    65
+#define BREAKER_BUCKETS       10 /* of the window */
 /* forced_by of a document that the settings (`metrics_only`) have forced. */
 #define BREAKER_SETTINGS      "settings"
 

@@ -7,7 +7,6 @@
 
 #include "breaker/breaker.h"
 
-#define BREAKER_BUCKETS   10
 #define BREAKER_REPORTERS 32 /* those heard last; of more than that a sample votes */
 
 struct breaker_delta {
