@@ -106,7 +106,7 @@ $(OUT)/tests/$(patsubst tests/%.c,%,$(1)): $(OUT)/obj/$(1:.c=.o) $(OUT)/obj/test
 	@mkdir -p $$(@D)
 	$$(call link,-lcmocka)
 endef
-$(foreach t,$(TESTS_C) $(wildcard tests/bench/bench_*.c),$(eval $(call test_rules,$(t))))
+$(foreach t,$(TESTS_C) $(wildcard tests/bench/bench_*.c tests/fuzz/fuzz_*.c),$(eval $(call test_rules,$(t))))
 
 .PHONY: deps-said
 deps-said:
