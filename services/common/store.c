@@ -22,7 +22,9 @@
 #define COMMAND_TIMEOUT_MS 1000
 #define BACKOFF_MIN_MS     50
 #define BACKOFF_MAX_MS     2000
-#define STEADY_MS          2000        /* up for this long: the next pause starts small again */
+#define STEADY_MS          2000 /* up for this long: the next pause starts small again */
+#define OVERDUE_FACTOR     4    /* answers that do come may be this much late */
+#define PULL_AGAIN_MS      5
 #define FLIGHT_MAX         (64 * 1024) /* commands */
 #define FLIGHT_BYTES_MAX   (64u << 20) /* of commands not yet answered */
 
@@ -77,7 +79,8 @@ struct store {
 
     struct store_ring flight, late;
     size_t flight_bytes;
-    bool late_due; /* deliver() is deferred */
+    uint64_t answers; /* ever taken */
+    bool late_due;    /* deliver() is deferred */
     bool timer_closed;
     loop_cb close_done;
     void *close_ctx;
@@ -341,19 +344,27 @@ static void start(struct store *s)
     loop_timer_start(&s->timer, s->timeout_ms, 0);
 }
 
+static int64_t oldest_age_ms(const struct store *s)
+{
+    return clock_mono_ms() - s->flight.at[s->flight.first].sent_ms;
+}
+
+/* Overdue means that Redis is silent. If it is this process that was stopped or is slow, the answers are here already (timers run before
+ * the socket is read): as long as reading brings some, the connection is good, within reason. */
 static void check_oldest(struct store *s)
 {
+    uint64_t before = s->answers;
     if (s->flight.n == 0)
         return;
-    if (s->flight.at[s->flight.first].sent_ms + s->timeout_ms <= clock_mono_ms()) {
-        /* If this process was stopped for a while, the answers may be here already: timers run before the socket is read. */
+    if (oldest_age_ms(s) >= s->timeout_ms) {
         store_link_pull(s->link);
         if (!s->link || s->flight.n == 0)
             return;
     }
-    int64_t left = s->flight.at[s->flight.first].sent_ms + s->timeout_ms - clock_mono_ms();
-    if (left > 0) {
-        loop_timer_start(&s->timer, left, 0);
+    int64_t age = oldest_age_ms(s);
+    bool progress = s->answers > before && age < s->timeout_ms * OVERDUE_FACTOR;
+    if (age < s->timeout_ms || progress) {
+        loop_timer_start(&s->timer, age < s->timeout_ms ? s->timeout_ms - age : PULL_AGAIN_MS, 0);
         return;
     }
     char why[64];
@@ -509,6 +520,7 @@ static void link_reply(void *ctx, const redisReply *reply)
     }
     struct store_item c = store_ring_pop(&s->flight);
     s->flight_bytes -= c.bytes;
+    s->answers++;
     if (c.greeting) {
         greeted(s, &c, reply);
         return;
