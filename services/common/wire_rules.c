@@ -171,6 +171,17 @@ static const struct wire_rule alert[] = {
     TEXTS(10, "actions_taken", 256, 32),
     MESSAGES(12, "labels", 0, 32),
 };
+static const struct wire_rule alert_command[] = {
+    TOKEN(1, "channel"),
+    TEXT(2, "by", 1, 128),
+};
+static const struct wire_rule channel_report[] = {
+    TOKEN(1, "name"),
+    TEXT(2, "kind", 0, 32),
+};
+static const struct wire_rule alert_report[] = {
+    MESSAGES(3, "channels", 0, 64),
+};
 static const struct wire_rule delivery_receipt[] = {
     ID(1, "alert_id"), TEXT(2, "dedup_key", 0, 255), TEXT(3, "channel", 0, 64), TEXT(4, "channel_kind", 0, 32),
     SET(5, "status"),  STATUS_CODE(7, "code"),
@@ -250,6 +261,9 @@ const struct wire_rules wire_rules[] = {
     ROWS(directive_ack),
     ROWS(alert),
     ROWS(delivery_receipt),
+    ROWS(alert_command),
+    ROWS(alert_report),
+    ROWS(channel_report),
     ROWS(action_request),
     ROWS(action_reply),
     ROWS(breaker_command),

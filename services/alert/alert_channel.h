@@ -1,0 +1,86 @@
+/* alert_channel.h - a way to tell people: one small table of functions per kind, and a queue with a circuit per channel. */
+#ifndef REDOUBT_ALERT_CHANNEL_H
+#define REDOUBT_ALERT_CHANNEL_H
+
+#include "alert/alert_circuit.h"
+#include "alert/alert_outcome.h"
+#include "common/service.h"
+
+struct alert_room;
+struct alert_channel;
+
+/* How one attempt ended. */
+struct alert_result {
+    struct alert_outcome outcome;
+    const char *detail; /* one line for people: the other side's words, or what went wrong; "" if none */
+    int64_t started_unix_ms;
+};
+typedef void (*alert_job_done)(void *ctx, const struct alert_result *r);
+
+/* One attempt: waiting in its channel's queue, then running. */
+struct alert_job {
+    struct alert_channel *channel;
+    struct alert_job *prev, *next;
+    const PB(Alert) * alert; /* the asker's: valid until `send` has returned, or the job is dropped before */
+    const char *note;        /* same; may be NULL */
+    bool urgent;
+    bool running;
+    int64_t timeout_ms, start_by_ms; /* see ALERT_SEND */
+    int64_t due_ms;                  /* running: given up at this time whatever the channel does */
+    int64_t started_unix_ms;
+    alert_job_done done; /* NULL once nobody waits any more */
+    void *ctx;
+};
+
+/* One per type of the settings. */
+struct alert_kind {
+    const char *name;
+    enum alert_proto proto;
+    int at_once; /* attempts of one channel under way at a time */
+    /* Starts an attempt; everything needed later is copied. Ends by alert_job_end(), later or at once. */
+    void (*send)(struct alert_channel *c, struct alert_job *j);
+    int (*open)(struct alert_channel *c); /* may be NULL; -1 = memory is out */
+    void (*close)(struct alert_channel *c);
+};
+extern const struct alert_kind alert_kind_email, alert_kind_slack, alert_kind_file;
+
+struct alert_channel {
+    struct alert_room *room;
+    const struct alert_kind *kind;
+    struct set_channel set; /* own copy */
+    struct alert_circuit circuit;
+    struct alert_job *waiting; /* urgent ones first */
+    struct alert_job *running;
+    int n_waiting, n_running;
+    uint64_t accepted, failed; /* attempts */
+    int64_t last_accepted_unix_ms;
+    char last_error[256];
+    int refs;                          /* settings, deliveries, jobs, work of its kind */
+    struct alert_channel *prev, *next; /* of all there are, those of earlier settings included */
+    void *priv;
+};
+
+/* To be called by kinds, exactly once per job; frees it. detail may be NULL. */
+void alert_job_end(struct alert_job *j, const struct alert_outcome *o, const char *detail);
+/* The mapping that HTTP and SMTP share. */
+struct alert_outcome alert_outcome_of(const struct http_result *r);
+
+/* alert_queue.c */
+struct alert_channel *alert_channel_new(struct alert_room *room, const struct set_channel *set);
+bool alert_channel_same(const struct alert_channel *c, const struct set_channel *set);
+void alert_channel_ref(struct alert_channel *c);
+void alert_channel_unref(struct alert_channel *c);
+/* Queues an attempt; done comes later, never from inside, unless alert_job_drop() takes it back. NULL if memory is out. */
+struct alert_job *alert_channel_send(struct alert_channel *c, const PB(Alert) * a, const char *note, bool urgent,
+                                     int64_t timeout_ms, int64_t start_by_ms, alert_job_done done, void *ctx);
+/* Nobody waits for it any more: out of the queue if it has not begun, else its end is ignored. NULL is fine. */
+void alert_job_drop(struct alert_job *j);
+/* All that wait are told to go past this channel. */
+void alert_channel_flush(struct alert_channel *c);
+/* Ends what is overdue; returns when to look again, INT64_MAX = no need. */
+int64_t alert_channel_tick(struct alert_channel *c, int64_t now_ms);
+
+/* What the file and Slack kinds write, for tests: malloc'ed, NULL if memory is out. */
+char *alert_slack_payload(const PB(Alert) * a, const char *note);
+
+#endif

@@ -1,0 +1,307 @@
+/* alert_queue.c - each channel's own queue: few attempts at a time, urgent ones first, so that a slow channel delays nobody else. */
+#include "alert/alert_room.h"
+#include "alert/alert_text.h"
+#include "common/clock.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GRACE_MS 1000 /* a kind ends its attempts by itself; after this it is not waited for */
+
+static const struct alert_kind *const kinds[] = {[SET_CHANNEL_EMAIL] = &alert_kind_email,
+                                                 [SET_CHANNEL_SLACK] = &alert_kind_slack,
+                                                 [SET_CHANNEL_FILE] = &alert_kind_file};
+
+/* ---- a channel with a copy of its settings ---- */
+
+static char *copy(const char *s, bool *ok)
+{
+    char *c = strdup(s ? s : "");
+    *ok = *ok && c;
+    return c;
+}
+
+static bool copy_set(struct set_channel *to, const struct set_channel *from)
+{
+    bool ok = true;
+    *to = *from;
+    to->name = copy(from->name, &ok);
+    to->url = copy(from->url, &ok);
+    to->user = copy(from->user, &ok);
+    to->password = copy(from->password, &ok);
+    to->from = copy(from->from, &ok);
+    to->path = copy(from->path, &ok);
+    to->to = (struct conf_list){calloc(from->to.n + 1, sizeof(char *)), 0};
+    ok = ok && to->to.items;
+    for (size_t i = 0; ok && i < from->to.n; i++, to->to.n++)
+        ((char **)to->to.items)[i] = copy(*CONF_AT(from->to, char *, i), &ok);
+    return ok;
+}
+
+static void free_set(struct set_channel *s)
+{
+    free(s->name);
+    free(s->url);
+    if (s->password)
+        explicit_bzero(s->password, strlen(s->password));
+    free(s->password);
+    free(s->user);
+    free(s->from);
+    free(s->path);
+    for (size_t i = 0; i < s->to.n; i++)
+        free(((char **)s->to.items)[i]);
+    free(s->to.items);
+}
+
+struct alert_channel *alert_channel_new(struct alert_room *room, const struct set_channel *set)
+{
+    struct alert_channel *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->room = room;
+    c->kind = kinds[set->type];
+    c->refs = 1;
+    if (!copy_set(&c->set, set) || (c->kind->open && c->kind->open(c))) {
+        free_set(&c->set);
+        free(c);
+        return NULL;
+    }
+    c->next = room->all;
+    if (c->next)
+        c->next->prev = c;
+    room->all = c;
+    alert_room_ref(room);
+    return c;
+}
+
+bool alert_channel_same(const struct alert_channel *c, const struct set_channel *b)
+{
+    const struct set_channel *a = &c->set;
+    if (strcmp(a->name, b->name) || a->type != b->type || strcmp(a->url, b->url) || strcmp(a->user, b->user) ||
+        strcmp(a->password, b->password) || strcmp(a->from, b->from) || strcmp(a->path, b->path) ||
+        a->starttls != b->starttls || a->attempt_ms != b->attempt_ms || a->tries != b->tries ||
+        a->deadline_ms != b->deadline_ms || a->deadline_critical_ms != b->deadline_critical_ms || a->to.n != b->to.n)
+        return false;
+    for (size_t i = 0; i < a->to.n; i++)
+        if (strcmp(*CONF_AT(a->to, char *, i), *CONF_AT(b->to, char *, i)) != 0)
+            return false;
+    return true;
+}
+
+void alert_channel_ref(struct alert_channel *c)
+{
+    c->refs++;
+}
+
+void alert_channel_unref(struct alert_channel *c)
+{
+    if (!c || --c->refs > 0)
+        return;
+    assert(!c->waiting && !c->running);
+    struct alert_room *room = c->room;
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        room->all = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    if (c->kind->close)
+        c->kind->close(c);
+    free_set(&c->set);
+    free(c);
+    alert_room_unref(room);
+}
+
+/* ---- jobs ---- */
+
+static void unlist(struct alert_job **first, struct alert_job *j)
+{
+    if (j->prev)
+        j->prev->next = j->next;
+    else
+        *first = j->next;
+    if (j->next)
+        j->next->prev = j->prev;
+    j->prev = j->next = NULL;
+}
+
+/* Behind the last urgent one, or at the end. */
+static void enqueue(struct alert_channel *c, struct alert_job *j)
+{
+    struct alert_job *before = NULL, *at = c->waiting;
+    while (at && (!j->urgent || at->urgent)) {
+        before = at;
+        at = at->next;
+    }
+    j->prev = before;
+    j->next = at;
+    if (before)
+        before->next = j;
+    else
+        c->waiting = j;
+    if (at)
+        at->prev = j;
+    c->n_waiting++;
+}
+
+static void leave_queue(struct alert_job *j)
+{
+    unlist(&j->channel->waiting, j);
+    j->channel->n_waiting--;
+}
+
+static void job_free(struct alert_job *j)
+{
+    struct alert_channel *c = j->channel;
+    free(j);
+    alert_channel_unref(c);
+}
+
+static void tell(struct alert_job *j, const struct alert_outcome *o, const char *detail)
+{
+    alert_job_done done = j->done;
+    char clean[400];
+    j->done = NULL;
+    if (!done)
+        return;
+    alert_text_clean(detail ? detail : "", clean, sizeof clean);
+    struct alert_result r = {
+        .outcome = *o, .detail = *clean ? clean : alert_fault_text(o->fault), .started_unix_ms = j->started_unix_ms};
+    done(j->ctx, &r);
+}
+
+static void note_end(struct alert_channel *c, const struct alert_outcome *o, const char *detail)
+{
+    if (alert_classify(c->kind->proto, o) == ALERT_CLASS_ACCEPTED) {
+        c->accepted++;
+        c->last_accepted_unix_ms = clock_wall_ms();
+    } else {
+        c->failed++;
+        char text[400];
+        snprintf(text, sizeof text, "%s: %.300s", alert_fault_text(o->fault), detail ? detail : "");
+        alert_text_clean(text, c->last_error, sizeof c->last_error);
+    }
+}
+
+static void start_next(struct alert_channel *c)
+{
+    while (c->waiting && c->n_running < c->kind->at_once && !c->room->service->draining) {
+        struct alert_job *j = c->waiting;
+        leave_queue(j);
+        j->next = c->running;
+        if (j->next)
+            j->next->prev = j;
+        c->running = j;
+        c->n_running++;
+        j->running = true;
+        int64_t now = clock_mono_ms();
+        if (j->timeout_ms > j->start_by_ms - now && j->start_by_ms > now)
+            j->timeout_ms = j->start_by_ms - now; /* what is left after waiting */
+        j->due_ms = now + j->timeout_ms + GRACE_MS;
+        j->started_unix_ms = clock_wall_ms();
+        c->kind->send(c, j);
+    }
+}
+
+void alert_job_end(struct alert_job *j, const struct alert_outcome *o, const char *detail)
+{
+    struct alert_channel *c = j->channel;
+    assert(j->running);
+    unlist(&c->running, j);
+    c->n_running--;
+    note_end(c, o, detail);
+    tell(j, o, detail);
+    alert_room_settle(c->room); /* the next one begins from there, not from inside */
+    job_free(j);
+}
+
+struct alert_job *alert_channel_send(struct alert_channel *c, const PB(Alert) * a, const char *note, bool urgent,
+                                     int64_t timeout_ms, int64_t start_by_ms, alert_job_done done, void *ctx)
+{
+    struct alert_job *j = calloc(1, sizeof *j);
+    if (!j)
+        return NULL;
+    *j = (struct alert_job){.channel = c,
+                            .alert = a,
+                            .note = note,
+                            .urgent = urgent,
+                            .timeout_ms = timeout_ms,
+                            .start_by_ms = start_by_ms,
+                            .done = done,
+                            .ctx = ctx};
+    alert_channel_ref(c);
+    enqueue(c, j);
+    alert_room_settle(c->room);
+    return j;
+}
+
+void alert_job_drop(struct alert_job *j)
+{
+    if (!j)
+        return;
+    j->done = NULL;
+    if (j->running)
+        return;
+    leave_queue(j);
+    job_free(j);
+}
+
+static void end_waiting(struct alert_job *j, enum alert_fault fault)
+{
+    leave_queue(j);
+    j->started_unix_ms = clock_wall_ms();
+    struct alert_outcome o = {fault, 0, -1};
+    tell(j, &o, NULL);
+    job_free(j);
+}
+
+void alert_channel_flush(struct alert_channel *c)
+{
+    alert_channel_ref(c);
+    while (c->waiting)
+        end_waiting(c->waiting, ALERT_FAULT_SKIPPED);
+    alert_channel_unref(c);
+}
+
+int64_t alert_channel_tick(struct alert_channel *c, int64_t now_ms)
+{
+    int64_t next = INT64_MAX;
+    alert_channel_ref(c);
+    for (struct alert_job *j = c->running, *after; j; j = after) {
+        after = j->next;
+        if (j->done && now_ms >= j->due_ms)
+            tell(j, &(struct alert_outcome){ALERT_FAULT_TIMEOUT, 0, -1}, "no end of the attempt in sight");
+        else if (j->done && j->due_ms < next)
+            next = j->due_ms;
+    }
+    start_next(c);
+    for (struct alert_job *j = c->waiting; j;) {
+        if (now_ms >= j->start_by_ms) {
+            end_waiting(j, ALERT_FAULT_LATE);
+            j = c->waiting; /* its end may have changed the queue */
+            continue;
+        }
+        if (j->start_by_ms < next)
+            next = j->start_by_ms;
+        j = j->next;
+    }
+    alert_channel_unref(c);
+    return next;
+}
+
+struct alert_outcome alert_outcome_of(const struct http_result *r)
+{
+    static const enum alert_fault faults[] = {
+        [HTTP_OK] = ALERT_FAULT_NONE,          [HTTP_RESOLVE] = ALERT_FAULT_RESOLVE,
+        [HTTP_CONNECT] = ALERT_FAULT_CONNECT,  [HTTP_TLS] = ALERT_FAULT_TLS,
+        [HTTP_TIMEOUT] = ALERT_FAULT_TIMEOUT,  [HTTP_CUT] = ALERT_FAULT_CUT,
+        [HTTP_TOO_LARGE] = ALERT_FAULT_ANSWER, [HTTP_BAD_ANSWER] = ALERT_FAULT_ANSWER,
+        [HTTP_LOGIN] = ALERT_FAULT_LOGIN,      [HTTP_FORBIDDEN] = ALERT_FAULT_SETTINGS,
+        [HTTP_CANCELLED] = ALERT_FAULT_OTHER,  [HTTP_FAILED] = ALERT_FAULT_OTHER,
+    };
+    return (struct alert_outcome){.fault = (size_t)r->fault < sizeof faults / sizeof *faults ? faults[r->fault]
+                                                                                             : ALERT_FAULT_OTHER,
+                                  .status = r->status,
+                                  .retry_after_ms = r->retry_after_ms};
+}

@@ -1,0 +1,25 @@
+/* main.c - redoubt-alert: tells people, one channel after another, until one has accepted. */
+#include "alert/alert_room.h"
+
+static const struct service_cmd commands[] = {
+    {"test", PB_DESC(alert_command), alert_on_test},
+    {"show", NULL, alert_on_show},
+};
+
+static const struct service_desc alert = {
+    .name = "alert",
+    .description = "tells people: mail, Slack, record; the first channel that accepts ends it",
+    .needs = SERVICE_STORE | SERVICE_HTTP | SERVICE_OUTBOX,
+    .cmds = commands,
+    .n_cmds = sizeof commands / sizeof *commands,
+    .start = alert_start,
+    .on_store_up = alert_on_store_up,
+    .on_reload = alert_on_reload,
+    .drain = alert_drain,
+    .stop = alert_stop,
+};
+
+int main(int argc, char **argv)
+{
+    return service_main(argc, argv, &alert);
+}
