@@ -470,7 +470,7 @@ static void answers_the_service_protocol(void **state)
     kit_close(&a);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, kit_setup, kit_teardown)
     const struct CMUnitTest tests[] = {
@@ -491,5 +491,7 @@ int main(void)
         TEST(no_call_after_unsubscribe),
         TEST(answers_the_service_protocol),
     };
+    if (argc > 1) /* only the tests of that name; * and ? are wildcards */
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
