@@ -383,6 +383,8 @@ static int run_row(const struct table *t, const struct cli_row *r, const struct 
             cli_fail(&c, 0, "unexpected argument `%s`", argv[optind + r->max_args]);
         code = usage_hint(r);
     }
+    c.answer_ms = c.timeout_ms ? c.timeout_ms : r->answer_ms ? r->answer_ms : DEFAULT_TIMEOUT;
+    c.timeout_ms = c.timeout_ms ? c.timeout_ms : DEFAULT_TIMEOUT;
     if (code < 0)
         code = r->run(&c, opts, n_args, argv + optind);
     free(opts);
@@ -416,7 +418,7 @@ int cli_main(const struct cli_row *rows, size_t n, int argc, char **argv)
         (void)setlocale(LC_CTYPE, "C.UTF-8");
     log_init("redoubt", LOG_LEVEL_WARN, LOG_FORMAT_LOGFMT);
     static const struct cli_row top = {.path = ""};
-    struct cli lead = {.row = &top, .timeout_ms = DEFAULT_TIMEOUT};
+    struct cli lead = {.row = &top};
     struct parse p = {.shorts = "+h"}; /* up to the command's name */
     parse_add(&p, connect_opts, CONNECT_OPTS, &lead);
     p.longs[p.n] = (struct option){.name = "help", .val = 'h'};

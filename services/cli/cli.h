@@ -37,6 +37,7 @@ struct cli_row {
     const char *summary; /* one line */
     const char *text;    /* more for its own help; may be NULL */
     bool connects;       /* takes -c, --nats, --timeout */
+    int64_t answer_ms;   /* how long its answer may take; 0 = as long as connecting */
     const struct cli_opt *opts;
     size_t n_opts;
     size_t opts_size;     /* of the struct that opts point into */
@@ -54,7 +55,8 @@ struct cli {
     struct term out;
     const char *config_path; /* -c, NULL if not given */
     const char *nats_url;    /* --nats, NULL if not given */
-    int64_t timeout_ms;      /* for connecting, and for each answer */
+    int64_t timeout_ms;      /* for connecting */
+    int64_t answer_ms;       /* for each answer */
 };
 
 int cli_main(const struct cli_row *rows, size_t n, int argc, char **argv);

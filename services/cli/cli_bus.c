@@ -152,10 +152,10 @@ int cli_ask(struct cli_link *k, const char *service, const char *verb, const voi
         return cli_fail(k->c, CLI_USAGE, "%s", a.e.text);
     snprintf(subject, sizeof subject, "%s%s.%s", SUBJECT_CMD, service, verb);
     struct bus_out o = {.subject = subject, .type = wire_type(message), .data = data, .len = len};
-    bus_request(k->bus, &o, k->c->timeout_ms, on_reply, &a);
+    bus_request(k->bus, &o, k->c->answer_ms, on_reply, &a);
     free(data);
-    /* The bus answers within timeout_ms by itself; the extra time is only for its own timer. */
-    if (!loop_run_until(&k->loop, &a.done, k->c->timeout_ms + CLOSE_MS) || a.status == BUS_TIMEOUT)
+    /* The bus answers within answer_ms by itself; the extra time is only for its own timer. */
+    if (!loop_run_until(&k->loop, &a.done, k->c->answer_ms + CLOSE_MS) || a.status == BUS_TIMEOUT)
         return cli_fail(k->c, CLI_UNREACHABLE,
                         "redoubt-%s did not answer in time: it is not known whether it was done; look with "
                         "`redoubt status`",

@@ -232,6 +232,7 @@ const struct cli_row cli_rows[] = {
      .max_args = 1,
      .summary = "send a test alert by one channel and say whether it was accepted",
      .connects = true,
+     .answer_ms = 60000,
      .run = cmd_alert_test,
      OPTS(alert_opts, opts_alert)},
 

@@ -108,15 +108,24 @@ static bool fallback_alert(struct drill *d, const struct drill_mark *m, const vo
     return false;
 }
 
+/* Of whichever alert. */
+static bool any_receipt(struct drill *d, const struct drill_mark *m, const void *message, char *detail, size_t size)
+{
+    (void)d;
+    const PB(DeliveryReceipt) *r = message;
+    if (!is(message, PB_DESC(delivery_receipt)) || strcmp(r->channel, m->who) != 0 || (int)r->status != m->what)
+        return false;
+    describe(message, detail, size);
+    return true;
+}
+
+/* Of the security fallback's alert. */
 static bool receipt(struct drill *d, const struct drill_mark *m, const void *message, char *detail, size_t size)
 {
     const struct drill_llm_outage *o = d->state;
     const PB(DeliveryReceipt) *r = message;
-    if (!is(message, PB_DESC(delivery_receipt)) || strcmp(r->alert_id, o->alert_id) != 0 ||
-        strcmp(r->channel, m->who) != 0 || (int)r->status != m->what)
-        return false;
-    describe(message, detail, size);
-    return true;
+    return is(message, PB_DESC(delivery_receipt)) && strcmp(r->alert_id, o->alert_id) == 0 &&
+           any_receipt(d, m, message, detail, size);
 }
 
 /* ---- marks: what the simulators have seen ---- */
@@ -396,9 +405,19 @@ static const struct drill_step steps[] = {
                 .llm = BACKUP,
                 .what = PBE(POSTURE__POSTURE_BACKUP_LLM)},
                {.key = "ack", .text = "agent confirms", .message = ack, .llm = BACKUP},
-               {.key = "works", .text = "backup answers the agent", .message = works, .who = BACKUP}},
+               {.key = "works", .text = "backup answers the agent", .message = works, .who = BACKUP},
+               {.key = "email",
+                .text = "e-mail is refused",
+                .message = any_receipt,
+                .who = "email",
+                .what = PBE(DELIVERY_STATUS__DELIVERY_STATUS_FAILED)},
+               {.key = "slack",
+                .text = "Slack accepts the alert",
+                .message = any_receipt,
+                .who = "slack",
+                .what = PBE(DELIVERY_STATUS__DELIVERY_STATUS_ACCEPTED)}},
      .limit_ms = 10000,
-     .logs = {"breaker", "fallback", "agent", "health"}},
+     .logs = {"breaker", "fallback", "alert", "agent"}},
     {.key = "backup_dies",
      .text = "kill -9: the backup LLM dies, too",
      .act = drill_act_kill,
@@ -426,7 +445,7 @@ static const struct drill_step steps[] = {
                 .who = "override_activated",
                 .what = PBE(SEVERITY__SEVERITY_HIGH)},
                {.key = "email",
-                .text = "e-mail is refused",
+                .text = "e-mail does not take it",
                 .message = receipt,
                 .who = "email",
                 .what = PBE(DELIVERY_STATUS__DELIVERY_STATUS_FAILED)},
@@ -487,10 +506,11 @@ static const struct drill_figure figures[] = {
     {"directive", "breaker open -> directive to use the backup", "primary_dies.opened", "primary_dies.directive"},
     {"ack", "directive -> confirmed by the agent", "primary_dies.directive", "primary_dies.ack"},
     {"back at work", "primary killed -> first answer from the backup", "primary_dies", "primary_dies.works"},
+    {"first alert", "primary killed -> first alert accepted by a channel", "primary_dies", "primary_dies.slack"},
     {"detection 2", "backup killed -> breaker open", "backup_dies", "backup_dies.opened"},
     {"fallback", "backup killed -> directive: security fallback", "backup_dies", "backup_dies.directive"},
     {"override", "backup killed -> strict policies active in the backend", "backup_dies", "backup_dies.override"},
-    {"first alert", "backup killed -> accepted by a channel (Slack)", "backup_dies", "backup_dies.slack"},
+    {"alert 2", "backup killed -> its alert accepted by a channel", "backup_dies", "backup_dies.slack"},
     {"recovery", "LLMs back -> agent confirmed on its primary", "llms_return", "llms_return.ack"},
     {"release", "LLMs back -> override released in the backend", "llms_return", "llms_return.released"},
 };
