@@ -111,7 +111,9 @@ static struct breaker_rule rule_of(const struct set_target *t)
                                  .permit_ms = b->permit_ms,
                                  .ramp_step_ms = b->ramp_step_ms,
                                  .jitter_percent = (uint32_t)b->jitter_percent,
-                                 .min_reporters = (uint32_t)b->min_reporters,
+                                 .min_reporters = b->min_reporters > BREAKER_REPORTERS /* of more we know no more */
+                                                      ? BREAKER_REPORTERS
+                                                      : (uint32_t)b->min_reporters,
                                  .metrics_only = b->metrics_only,
                                  .seed = breaker_hash(t->name, strlen(t->name), 1)};
 }

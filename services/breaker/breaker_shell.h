@@ -61,6 +61,7 @@ struct node *breaker_heap_first(const struct shell *sh);
 void breaker_state_flush(struct breaker_target *t, const struct breaker_delta *d, uint64_t have_epoch);
 void breaker_state_put(struct breaker_target *t, const struct breaker *b, bool over, bool pending);
 void breaker_state_announced(struct node *n, uint64_t epoch);
+const char *breaker_state_flush_body(void);           /* the script, for its test against window.c */
 void breaker_state_peek(struct node *n, store_cb cb); /* HMGET rev pending; ctx is n */
 
 /* breaker_say.c: events, audit, alerts */

@@ -136,6 +136,11 @@ static struct store_script over_script = {
             "return {1, ARGV[1], '', ARGV[3]}\n",
 };
 
+const char *breaker_state_flush_body(void)
+{
+    return flush_script.body;
+}
+
 static struct node *node_of(struct breaker_target *t)
 {
     return t->ctx;
