@@ -28,6 +28,7 @@ struct call {
     uint64_t epoch;
     bool waits; /* for another call of the same API */
     int64_t began_ms;
+    void *handle; /* while it is at the backend */
     struct call *next;
 };
 
@@ -124,6 +125,7 @@ static void finish(struct call *c, bool ok, const char *detail)
 static void on_answer(void *ctx, bool ok, const char *detail)
 {
     struct call *c = ctx;
+    c->handle = NULL;
     if (c->s->state && !ok) {
         metric_add(&calls_failed, 1);
         audit(c, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_FAILED, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY,
@@ -181,7 +183,7 @@ static void on_audited(void *ctx, int status, const char *error)
                                  .key = c->key,
                                  .duration_ms = c->duration_ms,
                                  .justification = c->why};
-    sh->api->send(c->s->http, &r, on_answer, c);
+    c->handle = sh->api->send(c->s->http, &r, on_answer, c);
 }
 
 static void begin(struct call *c)
@@ -219,6 +221,14 @@ void call_start(struct agent *a, const struct fallback_effect *e)
     *end = c;
     if (!c->waits)
         begin(c);
+}
+
+/* The lease is lost: whoever leads next may activate, and must not be undone by a release of ours. */
+void calls_cancel_releases(struct shell *sh)
+{
+    for (struct call *c = sh->calls; c; c = c->next)
+        if (c->handle && c->kind == FALLBACK_CALL_RELEASE)
+            sh->api->cancel(c->handle);
 }
 
 /* At the end of the service. Those under way are freed by their own callbacks, which find no state any more. */

@@ -190,6 +190,7 @@ static void on_lost(void *ctx)
         return;
     sh->generation++;
     metric_set(&leading, 0);
+    calls_cancel_releases(sh);
     log_warn("not leading any more", F_STR("next", "watching; the next leader reads every document again"));
     for (struct agent *a = sh->agents; a; a = a->hh.next)
         agent_forget(a);

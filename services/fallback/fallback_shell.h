@@ -153,6 +153,7 @@ void owed_free(struct owed *o);
 /* fallback_call.c: the override API */
 void call_start(struct agent *a, const struct fallback_effect *e);
 bool call_needed_elsewhere(const struct agent *a);
+void calls_cancel_releases(struct shell *sh);
 void calls_free(struct shell *sh);
 
 /* fallback_in.c: messages; fallback_cmd.c: operators */

@@ -39,7 +39,7 @@ static char *body_of(const struct override_request *r)
     return text;
 }
 
-static void http_send(void *self, const struct override_request *r, override_done done, void *ctx)
+static void *http_send(void *self, const struct override_request *r, override_done done, void *ctx)
 {
     size_t base = strlen(r->url), path = strlen(r->path);
     while (base > 0 && r->url[base - 1] == '/')
@@ -64,9 +64,15 @@ static void http_send(void *self, const struct override_request *r, override_don
                              .connect_timeout_ms = CONNECT_MS,
                              .timeout_ms = TOTAL_MS,
                              .max_response = RESPONSE_MAX};
-    http_start(self, &q, NULL, on_done, c);
+    void *handle = http_start(self, &q, NULL, on_done, c);
     free(url);
     free(body);
+    return handle;
 }
 
-const struct override_api override_http = {.name = "http", .send = http_send};
+static void cancel_call(void *handle)
+{
+    http_cancel(handle);
+}
+
+const struct override_api override_http = {.name = "http", .send = http_send, .cancel = cancel_call};

@@ -18,7 +18,9 @@ struct override_request { /* copied by send */
 typedef void (*override_done)(void *ctx, bool ok, const char *detail);
 struct override_api {
     const char *name;
-    void (*send)(void *self, const struct override_request *r, override_done done, void *ctx);
+    /* The handle is good until done. */
+    void *(*send)(void *self, const struct override_request *r, override_done done, void *ctx);
+    void (*cancel)(void *handle); /* done is called later, not ok */
 };
 
 /* POST {url}{path}, JSON. `self` is the struct http. Success is any 2xx. */
