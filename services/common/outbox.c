@@ -183,7 +183,8 @@ static unsigned char *write_acks(struct outbox *b, const struct outbox_ack_notes
 static bool job_fill(struct outbox *b, struct outbox_job *j)
 {
     size_t room = 0, pieces = 0, per_stream[OUTBOX_STREAMS_MAX] = {0};
-    for (struct outbox_piece *p = b->waiting.first; p && room < BATCH_BYTES; p = p->next, pieces++)
+    size_t batch = b->segment_bytes < BATCH_BYTES ? b->segment_bytes : BATCH_BYTES;
+    for (struct outbox_piece *p = b->waiting.first; p && room < batch; p = p->next, pieces++)
         room += p->size;
     size_t notes = b->notes.n < NOTES_MAX ? b->notes.n : NOTES_MAX;
     for (size_t i = 0; i < notes; i++)
@@ -278,6 +279,8 @@ static void job_succeeded(struct outbox *b, struct outbox_job *j)
     if (!b->ok)
         log_info("outbox takes data again", F_STR("dir", b->dir));
     b->ok = true;
+    if (b->shelf.segs[b->shelf.n - 1] != g)
+        b->at_seg = b->at_entry = 0; /* an adoption went past it: what is added here lies before what was looked at */
     metric_add(&syncs, 1);
     for (struct outbox_piece *p; (p = outbox_queue_take(&j->pieces));) {
         outbox_cb cb = p->cb;
@@ -359,6 +362,12 @@ void outbox_note_ack(struct outbox *b, uint64_t seq, unsigned stream, uint64_t s
 
 /* ---- segments that go ---- */
 
+/* Bytes on disk, and on their way there. */
+static size_t used_bytes(const struct outbox *b)
+{
+    return b->shelf.bytes + b->waiting.bytes + (b->job ? b->job->pieces.bytes : 0);
+}
+
 /* Deletes the oldest segments that are acknowledged whole: those older than OUTBOX_KEEP_MS, and younger ones only while
  * `need` bytes do not fit otherwise. Oldest first, because acknowledgements stand in later files than what they are for. */
 static void reclaim(struct outbox *b, int64_t now_ms, size_t need)
@@ -366,7 +375,7 @@ static void reclaim(struct outbox *b, int64_t now_ms, size_t need)
     while (b->shelf.n > 0) {
         struct outbox_segment *g = b->shelf.segs[0];
         bool old = now_ms - g->settled_mono_ms > OUTBOX_KEEP_MS;
-        bool tight = b->shelf.bytes + b->waiting.bytes + need > b->max_bytes;
+        bool tight = used_bytes(b) + need > b->max_bytes;
         if (g->open > 0 || g == b->current || (b->job && b->job->seg == g) || (!old && !(tight && need > 0)))
             break;
         outbox_shelf_drop(&b->shelf, 0, b->dir_fd);
@@ -422,7 +431,7 @@ void outbox_append(struct outbox *b, const struct outbox_item *i, outbox_cb cb, 
     if (!bad) {
         size_t size = outbox_record_size(&r);
         reclaim(b, clock_mono_ms(), size);
-        if (b->shelf.bytes + b->waiting.bytes + size > b->max_bytes)
+        if (used_bytes(b) + size > b->max_bytes)
             bad = "the outbox is full: its streams have not acknowledged for too long; look at the bus";
         else if (b->waiting.bytes + size > WAITING_BYTES)
             bad = "too much waits for the disk: it is too slow, or stands still";
@@ -447,7 +456,7 @@ size_t outbox_backlog(const struct outbox *b)
 
 bool outbox_ok(const struct outbox *b)
 {
-    size_t used = b->shelf.bytes + b->waiting.bytes;
+    size_t used = used_bytes(b);
     for (size_t i = 0; i < b->shelf.n && b->shelf.segs[i]->open == 0 && b->shelf.segs[i] != b->current; i++)
         used -= (size_t)b->shelf.segs[i]->size; /* what an append would reclaim */
     return b->ok && used + OUTBOX_RECORD_MAX <= b->max_bytes;
