@@ -13,10 +13,11 @@
 #include <unistd.h>
 
 #define DRILL_TICK_MS 20
-#define PAGE_EVERY_MS 100
+#define PAGE_EVERY_MS 20
 #define PAGE_LIMIT_MS 1000
 #define CLOSE_MS      1000
 #define TAIL_LINES    15
+#define MARK_COLUMN   20 /* where a mark's text begins on its line */
 #define DETAIL_COLUMN 38 /* where a mark's detail begins, after its text */
 
 /* ---- seeing ---- */
@@ -36,9 +37,12 @@ static void say_mark(const struct drill *d, const struct drill_mark *m, const st
     term_print(t, TERM_GREEN, "ok");
     fprintf(t->file, "  %s", m->text);
     if (*at->detail) {
-        size_t width = term_width(m->text);
-        fprintf(t->file, "%*s", width < DETAIL_COLUMN ? (int)(DETAIL_COLUMN - width) : 0, "");
-        term_print(t, TERM_DIM, "  %s", at->detail);
+        char cut[sizeof at->detail];
+        size_t width = term_width(m->text), from = width < DETAIL_COLUMN ? DETAIL_COLUMN : width;
+        size_t columns = (size_t)t->columns, used = MARK_COLUMN + from + 2;
+        fprintf(t->file, "%*s", (int)(from - width), "");
+        term_print(t, TERM_DIM, "  %s",
+                   term_clean(at->detail, columns > used + 8 ? columns - used : 0, cut, sizeof cut));
     }
     fputc('\n', t->file);
     fflush(t->file);
