@@ -1,0 +1,502 @@
+/* health_doc.c - what others know of a verdict: the document in Redis, the event on the stream, alerts, audit records.
+ *
+ * The happy path: the verdict differs from the document -> a document of the next epoch is written by compare-and-set -> it is
+ * announced, alerted and recorded -> the document is marked as announced. Who loses a race takes the other's document and looks again.
+ * With the store away a verdict waits here; when it is back, the document is read anew and brought up to date. If the
+ * document is gone (an emptied Redis), it is restored from what was seen on the stream, so that no epoch is ever used twice. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/metric.h"
+#include "health/health_shell.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REREAD_AT_ONCE 16 /* documents that each sweep reads again: one that was lost is back before long */
+#define REASON_MAX     256
+
+METRIC_DEFINE(announced, METRIC_COUNTER, "redoubt_verdicts_total", "Verdicts announced.");
+METRIC_DEFINE(waiting, METRIC_GAUGE, "redoubt_verdicts_waiting", "Verdicts that could not be announced yet.");
+METRIC_DEFINE(restored, METRIC_COUNTER, "redoubt_health_documents_restored_total",
+              "Documents that were missing or old in the store, and were written again.");
+METRIC_DEFINE(damaged, METRIC_COUNTER, "redoubt_health_documents_damaged_total",
+              "Documents in the store that could not be read.");
+
+#define SAME(a, b) _Static_assert((int)(a) == (int)(b), "numbers of the contract")
+#define STATE(x)   SAME(HEALTH_##x, REDOUBT__V1__HEALTH_STATE__HEALTH_STATE_##x)
+#define FAULT(x)   SAME(HEALTH_FAULT_##x, REDOUBT__V1__PROBE_FAULT__PROBE_FAULT_##x)
+#define PROBE(x)   SAME(HEALTH_PROBE_##x, REDOUBT__V1__PROBE_KIND__PROBE_KIND_##x)
+#define OUTCOME(x) SAME(HEALTH_OUTCOME_##x, REDOUBT__V1__OUTCOME__OUTCOME_##x)
+STATE(UNKNOWN);
+STATE(HEALTHY);
+STATE(DEGRADED);
+STATE(UNHEALTHY);
+STATE(FLAPPING);
+STATE(MAINTENANCE);
+FAULT(NONE);
+FAULT(RESOLVE);
+FAULT(CONNECT);
+FAULT(TLS);
+FAULT(TIMEOUT);
+FAULT(CUT);
+FAULT(STATUS);
+FAULT(QUOTA);
+FAULT(OVERLOAD);
+FAULT(AUTH);
+FAULT(SCHEMA);
+FAULT(TOO_LARGE);
+FAULT(SLOW);
+FAULT(SILENT);
+FAULT(STUCK);
+FAULT(EXHAUSTED);
+FAULT(REFUSED);
+PROBE(HTTP);
+PROBE(TCP);
+PROBE(LLM);
+PROBE(HEARTBEAT);
+OUTCOME(SUCCESS);
+OUTCOME(ERROR);
+OUTCOME(TIMEOUT);
+OUTCOME(RATE_LIMITED);
+OUTCOME(OVERLOADED);
+OUTCOME(UNREACHABLE);
+OUTCOME(IGNORED);
+SAME(HEALTH_FAILURE_LLM, REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_LLM_OUTAGE);
+SAME(HEALTH_FAILURE_BACKEND, REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_BACKEND_FAILURE);
+SAME(HEALTH_FAILURE_LOGIC, REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_LOGIC_ERROR);
+SAME(HEALTH_FAILURE_RESOURCE, REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_RESOURCE_EXHAUSTION);
+SAME(HEALTH_FAILURE_NETWORK, REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_NETWORK);
+SAME(HEALTH_FAILURE_AGENT_DOWN, REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_AGENT_DOWN);
+
+static const char *state_name(int state)
+{
+    return sm_name(&health_sm, state);
+}
+
+static void key_of(const struct health_watch *t, char buf[static HEALTH_KEY_MAX])
+{
+    snprintf(buf, HEALTH_KEY_MAX, "redoubt:{h:%s}:doc", t->name);
+}
+
+/* ---- what is known ---- */
+
+static int cause_in(const PB(HealthChanged) * m)
+{
+    for (size_t i = 0; i < m->n_evidence; i++)
+        if (m->evidence[i]->fault > REDOUBT__V1__PROBE_FAULT__PROBE_FAULT_NONE)
+            return (int)m->evidence[i]->fault;
+    return HEALTH_FAULT_NONE;
+}
+
+static bool off(int state)
+{
+    return state == HEALTH_DEGRADED || state == HEALTH_UNHEALTHY || state == HEALTH_FLAPPING;
+}
+
+/* Takes over a document or event that is newer than what is known. */
+static bool learn(struct health_watch *t, const PB(HealthChanged) * m, const void *data, size_t len)
+{
+    struct health_doc *d = &t->doc;
+    void *copy = malloc(len);
+    if (!copy)
+        return false;
+    memcpy(copy, data, len);
+    free(d->packed);
+    d->packed = copy;
+    d->len = len;
+    d->epoch = m->epoch;
+    d->state = (int)m->state;
+    d->failure = (int)m->failure_kind;
+    d->cause = off(d->state) ? cause_in(m) : HEALTH_FAULT_NONE;
+    if (t->verdict.state == HEALTH_UNKNOWN)
+        health_adopt(&t->verdict, d->state, d->failure, d->cause, m->since_unix_ms, m->changed_unix_ms);
+    return true;
+}
+
+static bool differs(const struct health_watch *t)
+{
+    const struct health *v = &t->verdict;
+    const struct health_doc *d = &t->doc;
+    if (v->state == HEALTH_UNKNOWN)
+        return false; /* not known is not announced over something known */
+    return d->epoch == 0 || v->state != d->state || v->failure != d->failure ||
+           (v->state == HEALTH_DEGRADED && v->cause != d->cause);
+}
+
+/* ---- announcing ---- */
+
+/* Alerts and records of one verdict have the same ids whoever sends them: who goes on after a crash repeats, not doubles. */
+static void id_of(const struct health_watch *t, uint64_t epoch, char buf[static 64])
+{
+    unsigned char h[12];
+    char hex[2 * sizeof h + 1];
+    crypto_generichash(h, sizeof h, (const unsigned char *)t->name, strlen(t->name), NULL, 0);
+    sodium_bin2hex(hex, sizeof hex, h, sizeof h);
+    snprintf(buf, 64, "health-%s-%" PRIu64, hex, epoch);
+}
+
+static const char *agent_of(const struct health_watch *t)
+{
+    return t->probe ? "" : t->name + strlen(HEALTH_AGENT_PREFIX);
+}
+
+static void summary_of(const struct health_watch *t, const PB(HealthChanged) * m, bool raise, char *buf, size_t size)
+{
+    if (!raise)
+        snprintf(buf, size, "%s is %s", t->name,
+                 (int)m->state == HEALTH_HEALTHY ? "well again" : state_name((int)m->state));
+    else if (!t->probe && (int)m->state == HEALTH_UNHEALTHY)
+        snprintf(buf, size, "agent gone: %s, %s", agent_of(t), m->reason);
+    else
+        snprintf(buf, size, "%s is %s: %s", t->name, state_name((int)m->state), m->reason);
+}
+
+static void tell(struct health_watch *t, const PB(HealthChanged) * m, int previous_cause)
+{
+    char id[64], key[255], summary[512];
+    struct health_notice n =
+        health_notice_of(t->rule.kind, (int)m->state, off((int)m->state) ? cause_in(m) : HEALTH_FAULT_NONE,
+                         (int)m->previous, previous_cause);
+    id_of(t, m->epoch, id);
+    if (n.news != HEALTH_NO_NEWS) {
+        bool raise = n.news == HEALTH_RAISE;
+        snprintf(key, sizeof key, "health/%s", t->name);
+        summary_of(t, m, raise, summary, sizeof summary);
+        PB(Alert) a = REDOUBT__V1__ALERT__INIT;
+        a.id = id;
+        a.dedup_key = key;
+        a.severity = (Redoubt__V1__Severity)n.severity;
+        a.agent = (char *)agent_of(t);
+        a.target = t->name;
+        a.failure_kind = m->failure_kind;
+        a.summary = summary;
+        a.detail = m->reason;
+        a.manual_intervention_required = n.manual;
+        a.evidence_unix_ms = m->since_unix_ms;
+        a.resolved = !raise;
+        service_alert(t->w->s, &a);
+    }
+    char action[64];
+    snprintf(action, sizeof action, "health.%s", state_name((int)m->state));
+    for (char *c = action; *c; c++)
+        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
+    PB(Label) labels[] = {REDOUBT__V1__LABEL__INIT, REDOUBT__V1__LABEL__INIT};
+    PB(Label) * fields[] = {&labels[0], &labels[1]};
+    labels[0].key = (char *)"previous";
+    labels[0].value = (char *)state_name((int)m->previous);
+    labels[1].key = (char *)"failure";
+    labels[1].value = (char *)wire_enum_name(&redoubt__v1__failure_kind__descriptor, (int)m->failure_kind);
+    PB(AuditRecord) r = REDOUBT__V1__AUDIT_RECORD__INIT;
+    r.id = id;
+    r.audit_class = REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY;
+    r.action = action;
+    r.subject = t->name;
+    r.outcome = REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE;
+    r.epoch = m->epoch;
+    r.detail = m->reason;
+    r.fields = fields;
+    r.n_fields = sizeof fields / sizeof *fields;
+    service_audit(t->w->s, &r, NULL, NULL);
+}
+
+/* Something asked of the bus or the store for one watch. */
+struct errand {
+    struct health_watch *t;
+    uint64_t rev;
+    uint64_t epoch;
+    int previous_cause;
+    size_t len;
+    unsigned char packed[]; /* put: what is being written */
+};
+
+static struct errand *errand(struct health_watch *t, const void *packed, size_t len)
+{
+    struct errand *x = malloc(sizeof *x + len);
+    if (!x)
+        abort(); /* a few hundred bytes: nothing would work any more */
+    *x = (struct errand){.t = t, .rev = t->doc.rev, .epoch = t->doc.epoch, .len = len};
+    if (len)
+        memcpy(x->packed, packed, len);
+    health_promise(t->w);
+    return x;
+}
+
+static void on_marked(void *ctx, enum store_status st, const redisReply *reply)
+{
+    struct errand *x = ctx;
+    struct health_watcher *w = x->t->w;
+    (void)st; /* not marked: the sweep announces it again under the same id, and nobody sees it twice */
+    (void)reply;
+    free(x);
+    health_kept(w);
+}
+
+static void on_announced(void *ctx, const struct bus_stored *r)
+{
+    struct errand *x = ctx;
+    struct health_watch *t = x->t;
+    struct health_watcher *w = t->w;
+    t->doc.announcing = false;
+    if (r->status == BUS_OK && !w->stopped && w->s->store) {
+        char key[HEALTH_KEY_MAX];
+        key_of(t, key);
+        health_promise(w);
+        store_doc_announced(w->s->store, key, x->rev, on_marked, x);
+    } else {
+        if (r->status == BUS_REFUSED)
+            log_error("the stream refused a verdict; it is announced again", F_STR("target", t->name),
+                      F_STR("why", r->error));
+        free(x);
+    }
+    health_kept(w);
+}
+
+/* Publishes the document that is known: just written here, or left unannounced by somebody. */
+static void announce(struct health_watch *t, int previous_cause)
+{
+    char subject[SUBJECT_MAX_LEN], id[TARGET_MAX_LEN + 40];
+    PB(HealthChanged) *m = wire_unpack(PB_DESC(health_changed), t->doc.packed, t->doc.len, NULL);
+    if (!m)
+        return; /* out of memory: the sweep finds it still pending */
+    snprintf(subject, sizeof subject, SUBJECT_HEALTH "%s", t->name);
+    snprintf(id, sizeof id, "health/%s/%" PRIu64, t->name, m->epoch);
+    t->doc.announcing = true;
+    metric_add(&announced, 1);
+    service_announce(t->w->s, subject, id, m, on_announced, errand(t, NULL, 0));
+    tell(t, m, previous_cause);
+    wire_free(m);
+}
+
+/* ---- the document ---- */
+
+static void say_damaged(struct health_watch *t, const char *why)
+{
+    metric_add(&damaged, 1);
+    if (!t->doc.damaged) {
+        char key[HEALTH_KEY_MAX];
+        key_of(t, key);
+        log_error("a document in the store cannot be read; delete it, and it is written anew", F_STR("key", key),
+                  F_STR("why", why));
+    }
+    t->doc.damaged = true;
+}
+
+/* Takes what the store holds. True if it has to be written over by what is known from the stream. */
+static bool take_stored(struct health_watch *t, const struct store_doc *doc)
+{
+    struct health_doc *d = &t->doc;
+    struct err e = {""};
+    d->rev = doc->rev;
+    /* Without the present from the stream nobody knows which epochs were used. */
+    d->read = doc->found || t->w->synced;
+    if (!doc->found)
+        return d->read && d->packed;
+    PB(HealthChanged) *m = wire_unpack(PB_DESC(health_changed), doc->data, doc->len, &e);
+    if (!m || strcmp(m->target, t->name) != 0) {
+        say_damaged(t, m ? "it is about another target" : e.text);
+        wire_free(m);
+        d->read = t->w->synced;
+        return d->read && d->packed;
+    }
+    d->damaged = false;
+    bool older = m->epoch < d->epoch;
+    if (!older && !learn(t, m, doc->data, doc->len))
+        d->read = false; /* out of memory: the sweep tries again */
+    else if (!older && doc->pending && !d->announcing)
+        announce(t, HEALTH_FAULT_AUTH);
+    wire_free(m);
+    return older && d->packed;
+}
+
+static void finish(struct health_watch *t)
+{
+    struct health_watcher *w = t->w;
+    t->doc.busy = false;
+    if (t->doc.again || (t->doc.read && differs(t))) {
+        t->doc.again = false;
+        health_doc_sync(t);
+    }
+    health_kept(w);
+}
+
+static void on_restored(void *ctx, enum store_status st, enum store_cas cas, const struct store_doc *doc)
+{
+    struct errand *x = ctx;
+    struct health_watch *t = x->t;
+    (void)doc;
+    if (st == STORE_OK && cas == STORE_CAS_WON) {
+        t->doc.rev = x->rev + 1;
+        metric_add(&restored, 1);
+        log_info("a verdict's document was restored from the stream", F_STR("target", t->name),
+                 F_INT("epoch", x->epoch));
+    } else {
+        t->doc.read = false;
+    }
+    free(x);
+    finish(t);
+}
+
+static void restore(struct health_watch *t, uint64_t fence)
+{
+    char key[HEALTH_KEY_MAX];
+    key_of(t, key);
+    t->doc.busy = true;
+    store_doc_put(t->w->s->store, key, t->doc.rev, fence, false, t->doc.packed, t->doc.len, on_restored,
+                  errand(t, NULL, 0));
+}
+
+static void on_read(void *ctx, enum store_status st, const struct store_doc *doc)
+{
+    struct errand *x = ctx;
+    struct health_watch *t = x->t;
+    struct health_watcher *w = t->w;
+    free(x);
+    uint64_t fence = w->lease ? lease_fence(w->lease) : 0;
+    if (st == STORE_ERROR)
+        say_damaged(t, doc->error);
+    if (st == STORE_OK && !w->draining && take_stored(t, doc) && fence) {
+        restore(t, fence);
+        health_kept(w);
+        return;
+    }
+    finish(t);
+}
+
+static void on_put(void *ctx, enum store_status st, enum store_cas cas, const struct store_doc *doc)
+{
+    struct errand *x = ctx;
+    struct health_watch *t = x->t;
+    struct health_watcher *w = t->w;
+    if (st == STORE_ERROR)
+        say_damaged(t, doc->error);
+    if (st != STORE_OK || cas == STORE_CAS_FENCED) {
+        t->doc.read = false; /* it may have happened: reading tells */
+    } else if (cas == STORE_CAS_LOST) {
+        /* Another's document, or none: then ours is written on top of nothing, with the epoch that follows. */
+        if (take_stored(t, doc))
+            t->doc.read = w->synced;
+    } else {
+        PB(HealthChanged) *m = wire_unpack(PB_DESC(health_changed), x->packed, x->len, NULL);
+        t->doc.rev = x->rev + 1;
+        t->doc.damaged = false;
+        if (m && learn(t, m, x->packed, x->len))
+            announce(t, x->previous_cause);
+        else
+            t->doc.read = false; /* out of memory: it is found pending when it is read again */
+        wire_free(m);
+    }
+    free(x);
+    finish(t);
+}
+
+static void put(struct health_watch *t, uint64_t fence)
+{
+    const struct health *v = &t->verdict;
+    char reason[REASON_MAX], key[HEALTH_KEY_MAX];
+    PB(ProbeResult) results[HEALTH_EVIDENCE_MAX];
+    PB(ProbeResult) * evidence[HEALTH_EVIDENCE_MAX];
+    PB(HealthChanged) m = REDOUBT__V1__HEALTH_CHANGED__INIT;
+    for (size_t i = 0; i < v->n_evidence; i++) {
+        const struct health_result *r = health_evidence(v, i);
+        results[i] = (PB(ProbeResult))REDOUBT__V1__PROBE_RESULT__INIT;
+        results[i].kind = (Redoubt__V1__ProbeKind)r->probe;
+        results[i].fault = (Redoubt__V1__ProbeFault)r->fault;
+        results[i].observer = (char *)t->w->s->instance;
+        results[i].ended_unix_ms = r->ended_ms;
+        results[i].total_ms = r->total_ms;
+        results[i].first_token_ms = r->first_token_ms;
+        results[i].status_code = r->status;
+        results[i].detail = (char *)r->detail;
+        evidence[i] = &results[i];
+    }
+    m.target = t->name;
+    m.epoch = t->doc.epoch + 1;
+    m.state = (Redoubt__V1__HealthState)v->state;
+    m.previous = (Redoubt__V1__HealthState)(t->doc.epoch ? t->doc.state : HEALTH_UNKNOWN);
+    m.failure_kind = (Redoubt__V1__FailureKind)v->failure;
+    m.reason = (char *)health_reason(v, reason, sizeof reason);
+    m.since_unix_ms = v->since_ms;
+    m.changed_unix_ms = v->changed_ms;
+    m.observer = (char *)t->w->s->instance;
+    m.evidence = evidence;
+    m.n_evidence = v->n_evidence;
+    m.maintenance_until_unix_ms = v->maintenance_until_ms;
+    struct err e = {""};
+    size_t len;
+    void *data = wire_pack(&m, &len, &e);
+    if (!data) {
+        log_error("own verdict is not valid", F_STR("target", t->name), F_STR("why", e.text));
+        return;
+    }
+    struct errand *x = errand(t, data, len);
+    x->previous_cause = t->doc.cause;
+    free(data);
+    key_of(t, key);
+    t->doc.busy = true;
+    store_doc_put(t->w->s->store, key, t->doc.rev, fence, true, x->packed, x->len, on_put, x);
+}
+
+void health_doc_sync(struct health_watch *t)
+{
+    struct health_watcher *w = t->w;
+    struct health_doc *d = &t->doc;
+    if (d->busy) {
+        d->again = true;
+        return;
+    }
+    uint64_t fence = w->lease ? lease_fence(w->lease) : 0;
+    if (t->gone || w->draining || !health_duty_announces(&w->duty) || fence == 0 || !health_may_act(w))
+        return;
+    if (!d->read) {
+        char key[HEALTH_KEY_MAX];
+        key_of(t, key);
+        d->busy = true;
+        store_doc_get(w->s->store, key, on_read, errand(t, NULL, 0));
+    } else if (differs(t)) {
+        put(t, fence);
+    }
+}
+
+void health_doc_forget(struct health_watch *t)
+{
+    t->doc.read = false;
+}
+
+/* ---- the stream ---- */
+
+void health_on_verdict(struct service *s, const void *message, const struct bus_msg *m)
+{
+    const PB(HealthChanged) *h = message;
+    const char *tail = subject_tail(m->subject, SUBJECT_HEALTH);
+    if (!tail || strcmp(tail, h->target) != 0) {
+        service_bad_input(s, "verdict on another's subject", m, h->target);
+        return;
+    }
+    struct health_watch *t = health_find(health_watcher_of(s), h->target);
+    if (!t || h->epoch <= t->doc.epoch)
+        return;
+    if (learn(t, h, m->data, m->len)) {
+        t->doc.read = false; /* the store may not have it yet, or not any more */
+        health_doc_sync(t);
+    }
+}
+
+void health_on_sweep(struct service *s)
+{
+    struct health_watcher *w = health_watcher_of(s);
+    size_t i = 0, n = HASH_COUNT(w->all), left = 0;
+    w->swept = n ? w->swept % n : 0;
+    for (struct health_watch *t = w->all; t; t = t->hh.next, i++) {
+        if (t->gone)
+            continue;
+        left += differs(t);
+        if ((i + n - w->swept) % n < REREAD_AT_ONCE)
+            health_doc_forget(t);
+        health_doc_sync(t);
+    }
+    w->swept += REREAD_AT_ONCE;
+    metric_set(&waiting, (int64_t)left);
+}

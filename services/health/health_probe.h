@@ -1,0 +1,43 @@
+/* health_probe.h - a kind of probe behind one small vtable; one file each. */
+#ifndef REDOUBT_HEALTH_PROBE_H
+#define REDOUBT_HEALTH_PROBE_H
+
+#include "common/http.h"
+#include "common/loop.h"
+#include "common/settings.h"
+#include "health/health.h"
+
+struct health_probe_env {
+    struct loop *loop;
+    struct http *http;
+};
+/* Called exactly once, on the loop, never from inside start or cancel. Filled in: fault, total, and what is known of status, first
+ * token, Retry-After and detail. After a cancel the fault may be CANCELLED. */
+typedef void (*health_probe_done)(void *ctx, const struct health_result *r);
+
+/* One target's probe: what it needs to know, and what it learns from one time to the next. */
+struct health_probe_conf {
+    const struct set_probe *set; /* NULL: the target is no longer watched */
+    bool llm_new_limit;          /* llm: this API wants `max_completion_tokens` */
+};
+
+struct health_probe {
+    int kind; /* enum health_probe_kind */
+    bool paid;
+    /* The probe goes the way that real calls go. Without: a check beside it, whose word closes no breaker... */
+    bool data_path;
+    /* ...unless it is made under a permit or in probation: a backend's configured request stands for its calls then. */
+    bool may_try;
+    /* NULL: memory is out, and done will not be called. conf lives until done. */
+    void *(*start)(const struct health_probe_env *env, struct health_probe_conf *conf, health_probe_done done,
+                   void *ctx);
+    void (*cancel)(void *run);
+};
+extern const struct health_probe health_probe_http, health_probe_tcp, health_probe_llm;
+/* NULL for SET_PROBE_NONE. */
+const struct health_probe *health_probe_of(int set_probe_type);
+
+/* What a call's end means when no answer is there to judge: fault, total time and detail. False: there is an answer. */
+bool health_probe_failed(const struct http_result *h, struct health_result *r);
+
+#endif

@@ -1,0 +1,40 @@
+/* main.c - redoubt-health: watches LLM APIs, backends and agents. */
+#include "health/health_shell.h"
+
+static const struct service_sub subs[] = {
+    {SUBJECT_HEALTH ">", SERVICE_SUB_WATCH, PB_DESC(health_changed), health_on_verdict},
+    {SUBJECT_BREAKER ">", SERVICE_SUB_WATCH, PB_DESC(breaker_changed), health_on_breaker},
+    {SUBJECT_HEARTBEAT "*", SERVICE_SUB_ALL, PB_DESC(heartbeat), health_on_heartbeat},
+};
+static const struct service_cmd commands[] = {{"show", PB_DESC(health_command), health_on_show}};
+static const struct service_timer timers[] = {
+    {500, health_on_tick},       /* the end of a tilt */
+    {5000, health_on_sweep},     /* what was left unannounced, documents that are gone */
+    {10000, health_on_lateness}, /* the metric */
+};
+
+static const struct service_desc health = {
+    .name = "health",
+    .description = "watches LLM APIs, backends and agents",
+    .needs = SERVICE_STORE | SERVICE_HTTP | SERVICE_OUTBOX,
+    .subs = subs,
+    .n_subs = sizeof subs / sizeof *subs,
+    .cmds = commands,
+    .n_cmds = sizeof commands / sizeof *commands,
+    .timers = timers,
+    .n_timers = sizeof timers / sizeof *timers,
+    .start = health_start,
+    .on_bus_up = health_on_bus_up,
+    .on_bus_down = health_on_bus_down,
+    .on_watch_synced = health_on_synced,
+    .on_store_up = health_on_store_up,
+    .on_store_down = health_on_store_down,
+    .on_reload = health_on_reload,
+    .drain = health_drain,
+    .stop = health_stop,
+};
+
+int main(int argc, char **argv)
+{
+    return service_main(argc, argv, &health);
+}
