@@ -1,0 +1,237 @@
+/* test_health_timing.c - heartbeats and the schedule, with a virtual clock: what is noticed, and within which time. */
+#include "health/health.h"
+#include "health/health_heartbeat.h"
+#include "health/health_schedule.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static uint64_t rng = 1;
+static uint32_t draw(void)
+{
+    rng = rng * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(rng >> 32);
+}
+
+/* ---- heartbeats ---- */
+
+static void test_silence(void **state)
+{
+    (void)state;
+    struct health_heartbeat b = {0};
+    health_heartbeat_start(&b, 10000);
+    assert_int_equal(health_heartbeat_due_ms(&b, 1000), 11200);
+    assert_false(health_heartbeat_tick(&b, 1000, 11199));
+    assert_true(health_heartbeat_tick(&b, 1000, 11200));
+    assert_false(health_heartbeat_tick(&b, 1000, 11200));
+    assert_true(health_heartbeat_tick(&b, 1000, 12200));
+    assert_true(health_heartbeat_tick(&b, 1000, 13200));
+    assert_int_equal(b.missed, 3);
+    assert_false(b.ever);
+    assert_int_equal(health_heartbeat_heard(&b, 7, 1, 0, 0, 13300), HEALTH_BEAT_WELL);
+    assert_int_equal(b.missed, 0);
+    assert_int_equal(health_heartbeat_due_ms(&b, 1000), 14500);
+    /* A short interval leaves room for the loop all the same. */
+    assert_int_equal(health_heartbeat_due_ms(&b, 50), 13300 + 50 + HEALTH_LATE_MIN_MS);
+    /* Deaf for a while: a full grace from then on. */
+    health_heartbeat_start(&b, 90000);
+    assert_int_equal(health_heartbeat_due_ms(&b, 1000), 91200);
+    assert_true(b.ever);
+}
+
+static void test_repeats_and_restarts(void **state)
+{
+    (void)state;
+    struct health_heartbeat b = {0};
+    health_heartbeat_start(&b, 0);
+    assert_int_equal(health_heartbeat_heard(&b, 7, 5, 1, 0, 100), HEALTH_BEAT_WELL);
+    assert_int_equal(health_heartbeat_heard(&b, 7, 5, 1, 0, 900), HEALTH_BEAT_REPEAT);
+    assert_int_equal(b.heard_ms, 100); /* a repeat is no sign of life */
+    assert_int_equal(health_heartbeat_heard(&b, 7, 1, 0, 0, 1000), HEALTH_BEAT_WELL); /* started again */
+    assert_int_equal(health_heartbeat_heard(&b, 8, 1, 0, 0, 1100), HEALTH_BEAT_WELL); /* another process */
+    assert_int_equal(health_heartbeat_heard(&b, 8, 0, 0, 0, 1200), HEALTH_BEAT_WELL); /* does not count its beats */
+    assert_int_equal(health_heartbeat_heard(&b, 8, 0, 0, 0, 1300), HEALTH_BEAT_WELL);
+}
+
+static void test_stuck(void **state)
+{
+    (void)state;
+    struct health_heartbeat b = {0};
+    health_heartbeat_start(&b, 0);
+    uint64_t seq = 0;
+    int64_t now = 0;
+    /* Nothing waits: standing still is rest. */
+    for (; now < 3 * HEALTH_STUCK_MS; now += 1000)
+        assert_int_equal(health_heartbeat_heard(&b, 7, ++seq, 4, 0, now), HEALTH_BEAT_WELL);
+    int64_t began = now - 1000;
+    for (; now < began + HEALTH_STUCK_MS; now += 1000)
+        assert_int_equal(health_heartbeat_heard(&b, 7, ++seq, 4, 9, now), HEALTH_BEAT_WELL);
+    assert_int_equal(health_heartbeat_heard(&b, 7, ++seq, 4, 9, now), HEALTH_BEAT_STUCK);
+    assert_int_equal(health_heartbeat_heard(&b, 7, ++seq, 5, 9, now + 1000), HEALTH_BEAT_WELL);
+    /* A new process has its own count, and its own time. */
+    assert_int_equal(health_heartbeat_heard(&b, 8, 1, 5, 9, now + 2 * HEALTH_STUCK_MS), HEALTH_BEAT_WELL);
+}
+
+/* ---- the schedule ---- */
+
+static void test_no_bursts(void **state)
+{
+    (void)state;
+    const struct health_pace p = {.interval_ms = 10000, .fast_ms = 2000, .fall = 3};
+    enum { N = 10000, SLOTS = 100 };
+    static int slots[SLOTS];
+    for (int i = 0; i < N; i++) {
+        struct health_schedule s;
+        health_schedule_start(&s, &p, N, draw(), 5000);
+        int64_t first = health_schedule_due_ms(&s, &p, true, &(struct health_flight){0}) - 5000;
+        assert_in_range(first, 0, p.interval_ms - 1);
+        slots[first * SLOTS / p.interval_ms]++;
+        for (int k = 0; k < 3; k++) {
+            int64_t due = health_schedule_due_ms(&s, &p, false, &(struct health_flight){0});
+            health_schedule_probed(&s, due, draw());
+            int64_t next = health_schedule_due_ms(&s, &p, false, &(struct health_flight){0});
+            assert_in_range(next - due, p.interval_ms * 95 / 100, p.interval_ms * 105 / 100);
+            int64_t soon = health_schedule_due_ms(&s, &p, true, &(struct health_flight){0});
+            assert_in_range(soon - due, p.fast_ms * 95 / 100, p.fast_ms * 105 / 100);
+        }
+    }
+    for (int i = 0; i < SLOTS; i++)
+        assert_in_range(slots[i], N / SLOTS / 2, N / SLOTS * 2);
+    /* Few targets need not wait for their first verdict. */
+    const struct health_pace paid = {.interval_ms = 60000, .fast_ms = 2000, .fall = 3};
+    for (int i = 0; i < 100; i++) {
+        struct health_schedule s;
+        health_schedule_start(&s, &paid, 3, draw(), 0);
+        assert_in_range(s.first_ms, 0, 2000);
+    }
+}
+
+static void test_retry_after(void **state)
+{
+    (void)state;
+    const struct health_pace p = {.interval_ms = 60000, .fast_ms = 2000, .fall = 3};
+    struct health_schedule s;
+    const struct health_flight none = {0};
+    health_schedule_start(&s, &p, 1, 0, 1000);
+    health_schedule_probed(&s, 1000, 500);
+    health_schedule_retry_after(&s, 20000, 1100);
+    assert_int_equal(health_schedule_due_ms(&s, &p, true, &none), 21100);
+    health_schedule_retry_after(&s, 5000, 1200); /* never earlier than what was asked for before */
+    assert_int_equal(health_schedule_due_ms(&s, &p, true, &none), 21100);
+    health_schedule_retry_after(&s, 3600000, 1300); /* a regular probe is made all the same */
+    assert_in_range(health_schedule_due_ms(&s, &p, true, &none), 58000, 64000);
+    health_schedule_retry_after(&s, 0, 1400); /* an answer without it */
+    assert_in_range(health_schedule_due_ms(&s, &p, true, &none), 2900, 3100);
+}
+
+/* A target that dies at a random moment, by refusing or by hanging; the detector is the schedule and the verdict together. The
+ * bound of the issue: fall x fast interval + time-out, after the first probe that meets the outage. */
+#define RUNS 16
+struct world {
+    struct health h;
+    struct health_schedule s;
+    struct health_pace p;
+    struct health_rule rule;
+    int64_t now, dies, timeout, good_ms;
+    bool hangs;
+    struct {
+        int64_t began, ends;
+        bool bad;
+    } runs[RUNS];
+    uint32_t n;
+    uint32_t begun;
+};
+
+static int64_t next_due(const struct world *w)
+{
+    struct health_flight f = {.n = w->n, .oldest_ms = w->n ? w->runs[0].began : 0};
+    return health_schedule_due_ms(&w->s, &w->p, health_in_transition(&w->h, &w->rule), &f);
+}
+
+/* When something happens next. */
+static int64_t next_ms(const struct world *w)
+{
+    int64_t at = next_due(w);
+    for (uint32_t i = 0; i < w->n; i++)
+        at = w->runs[i].ends < at ? w->runs[i].ends : at;
+    return at;
+}
+
+static void step(struct world *w)
+{
+    int64_t due = next_due(w), ends = INT64_MAX;
+    uint32_t who = 0;
+    for (uint32_t i = 0; i < w->n; i++)
+        if (w->runs[i].ends < ends) {
+            ends = w->runs[i].ends;
+            who = i;
+        }
+    if (due < w->now)
+        due = w->now;
+    if (due <= ends) {
+        assert_true(due != INT64_MAX && w->n < RUNS);
+        w->now = due;
+        bool bad = w->now >= w->dies;
+        w->runs[w->n].began = w->now;
+        w->runs[w->n].bad = bad;
+        w->runs[w->n].ends = w->now + (!bad ? w->good_ms : w->hangs ? w->timeout : 1);
+        w->n++;
+        w->begun++;
+        health_schedule_probed(&w->s, due, draw());
+        return;
+    }
+    w->now = ends;
+    struct health_result r = {.fault = w->runs[who].bad ? HEALTH_FAULT_TIMEOUT : HEALTH_FAULT_NONE,
+                              .started_ms = w->runs[who].began,
+                              .ended_ms = ends,
+                              .total_ms = (uint32_t)(ends - w->runs[who].began)};
+    for (uint32_t i = who; i + 1 < w->n; i++)
+        w->runs[i] = w->runs[i + 1];
+    w->n--;
+    health_schedule_answered(&w->s, r.fault == HEALTH_FAULT_NONE, r.total_ms);
+    health_take(&w->h, &w->rule, &r, w->now);
+}
+
+static void test_detection_bound(void **state)
+{
+    (void)state;
+    for (int seed = 1; seed <= 2000; seed++) {
+        rng = (uint64_t)seed * 0x9e3779b97f4a7c15u;
+        struct world w = {.hangs = draw() % 2, .good_ms = 1 + draw() % 300, .timeout = 1000 + draw() % 9000};
+        w.p = (struct health_pace){
+            .interval_ms = 5000 + draw() % 60000, .fast_ms = 700 + draw() % 3000, .fall = 1 + draw() % 4};
+        w.rule = (struct health_rule){.kind = HEALTH_TARGET_LLM, .fall = w.p.fall, .rise = 1 + draw() % 3};
+        w.now = 1000;
+        w.dies = w.now + 3 * w.p.interval_ms + draw() % w.p.interval_ms;
+        health_init(&w.h, w.now);
+        health_schedule_start(&w.s, &w.p, 1, draw(), w.now);
+        while (next_ms(&w) < w.dies)
+            step(&w);
+        if (w.h.state != HEALTH_HEALTHY)
+            fail_msg("seed %d: not healthy before the outage", seed);
+        /* Healthy, it is probed at its regular pace: what is paid is not paid twice. */
+        assert_in_range(w.begun, 3, 3 + w.rule.rise + 3);
+        while (w.h.state != HEALTH_UNHEALTHY)
+            step(&w);
+        int64_t longest = w.hangs ? w.timeout : 1;
+        int64_t bound = w.p.interval_ms * 105 / 100 + (int64_t)w.p.fall * w.p.fast_ms * 105 / 100 + longest + 1;
+        if (w.now - w.dies > bound)
+            fail_msg("seed %d: seen after %lld ms, bound %lld (%s, fall %u, fast %lld, time-out %lld)", seed,
+                     (long long)(w.now - w.dies), (long long)bound, w.hangs ? "hangs" : "refuses", w.p.fall,
+                     (long long)w.p.fast_ms, (long long)w.timeout);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_silence),     cmocka_unit_test(test_repeats_and_restarts),
+        cmocka_unit_test(test_stuck),       cmocka_unit_test(test_no_bursts),
+        cmocka_unit_test(test_retry_after), cmocka_unit_test(test_detection_bound),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
