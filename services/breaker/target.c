@@ -138,6 +138,8 @@ void breaker_target_refuse_all(struct breaker_target *t)
         t->requests = q->next;
         if (!t->requests)
             t->requests_end = &t->requests;
+        if (t->deciding == &q->ev)
+            t->deciding = NULL;
         refuse(t, q);
     }
 }
@@ -298,6 +300,7 @@ static void step(struct breaker_target *t)
 {
     static const struct breaker_event rules = {.kind = BREAKER_EV_RULES};
     bool act = t->io->may_act(t);
+    t->deciding = NULL;
     if (!act && (t->has_totals || t->has_outcome || t->has_verdict))
         t->skipped = true;
     if (act && t->has_rules) {
@@ -347,7 +350,8 @@ void breaker_target_stored(struct breaker_target *t, enum breaker_put_result r, 
         finish(t);
         return;
     }
-    const struct breaker_event *ev = t->deciding;
+    const struct breaker_event *ev = t->deciding; /* NULL: who asked was refused meanwhile */
+    bool initial = ev && ev->kind == BREAKER_EV_INITIAL;
     if (r == BREAKER_PUT_LOST &&
         (!theirs || theirs->epoch < t->next.epoch)) { /* the store lost or changed it: look again */
         t->again = true;
@@ -364,7 +368,7 @@ void breaker_target_stored(struct breaker_target *t, enum breaker_put_result r, 
         /* These totals were of the document that is gone; only how long to stay away still counts. */
         t->totals.u.totals = (struct breaker_totals){.retry_until_ms = t->totals.u.totals.retry_until_ms};
     }
-    if (ev->kind == BREAKER_EV_INITIAL) { /* now the reports have a document to belong to */
+    if (initial) { /* now the reports have a document to belong to */
         breaker_delta_join(&t->flying, &t->gathered);
         t->gathered = t->flying;
         memset(&t->flying, 0, sizeof t->flying);

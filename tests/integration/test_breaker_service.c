@@ -1,0 +1,695 @@
+/* test_breaker_service.c - redoubt-breaker as processes, on a real NATS and Redis. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../harness.h"
+#include "breaker/breaker.h"
+#include "common/clock.h"
+#include "common/subjects.h"
+#include "common/wire.h"
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <nats/nats.h>
+#include <unistd.h>
+
+/* One target per test: they run in any order, on one stack. */
+static const char *const targets[] = {"t.open", "t.votes", "t.trial",  "t.bad",   "t.damage", "t.people",
+                                      "t.away", "t.sweep", "t.health", "t.retry", "t.batch",  "t.emptied"};
+#define SEEN_MAX 4096
+
+static struct {
+    struct harness *h;
+    struct harness_proc *nats, *redis, *replica[2];
+    natsConnection *nc;
+    natsSubscription *states;
+    char config[600];
+    PB(BreakerChanged) * seen[SEEN_MAX];
+    size_t n_seen;
+} T;
+
+/* ---- the stack ---- */
+
+static void write_settings(void)
+{
+    snprintf(T.config, sizeof T.config, "%s/redoubt.yaml", harness_dir(T.h));
+    FILE *f = fopen(T.config, "w");
+    assert_non_null(f);
+    fprintf(
+        f,
+        "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\ntilt_hold: 1s\ntargets:\n",
+        T.nats->url, T.redis->port, harness_dir(T.h));
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++)
+        fprintf(f,
+                "  - name: %s\n    kind: llm\n    breaker: { window: 6s, min_calls: 10, consecutive: 5, open: 500ms, "
+                "open_max: 1s, jitter: 0%%, permit: 700ms, ramp_step: 100ms }\n",
+                targets[i]);
+    fclose(f);
+}
+
+static void subscribe(void)
+{
+    assert_int_equal(natsConnection_ConnectTo(&T.nc, T.nats->url), NATS_OK);
+    assert_int_equal(natsConnection_SubscribeSync(&T.states, T.nc, SUBJECT_BREAKER ">"), NATS_OK);
+    assert_int_equal(natsConnection_Flush(T.nc), NATS_OK);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    char self[400], program[512];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0)
+        return -1;
+    self[n] = 0;
+    for (int up = 0; up < 3; up++)
+        *strrchr(self, '/') = 0;
+    snprintf(program, sizeof program, "%s/bin/redoubt-breaker", self);
+    if (access(program, X_OK) != 0) {
+        fprintf(stderr, "%s is not built: run `make all` first\n", program);
+        return -1;
+    }
+    T.h = harness_open();
+    T.nats = harness_nats(T.h, "nats", NULL);
+    T.redis = harness_redis(T.h, "redis", NULL);
+    write_settings();
+    subscribe();
+    for (int i = 0; i < 2; i++) {
+        const char *argv[] = {program, "-c", T.config, NULL};
+        T.replica[i] = harness_run(T.h, i ? "breaker-1" : "breaker-0", 0, argv);
+    }
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    int ends[2];
+    for (int i = 0; i < 2; i++)
+        ends[i] = harness_stop(T.replica[i]);
+    for (size_t i = 0; i < T.n_seen; i++)
+        wire_free(T.seen[i]);
+    natsSubscription_Destroy(T.states);
+    natsConnection_Destroy(T.nc);
+    nats_Close();
+    harness_close(T.h);
+    return ends[0] == 0 && ends[1] == 0 ? 0 : -1; /* drained */
+}
+
+/* ---- seeing ---- */
+
+/* Takes what the stream of changes has brought; each epoch of a target is one document. */
+static void take_in(int64_t wait_ms)
+{
+    natsMsg *m = NULL;
+    while (natsSubscription_NextMsg(&m, T.states, wait_ms) == NATS_OK) {
+        struct err e;
+        PB(BreakerChanged) *b =
+            wire_unpack(PB_DESC(breaker_changed), natsMsg_GetData(m), (size_t)natsMsg_GetDataLength(m), &e);
+        if (!b)
+            fail_msg("%s: %s", natsMsg_GetSubject(m), e.text);
+        for (size_t i = 0; i < T.n_seen; i++)
+            if (strcmp(T.seen[i]->target, b->target) == 0 && T.seen[i]->epoch == b->epoch) {
+                char *was = wire_json(T.seen[i]), *is = wire_json(b);
+                assert_string_equal(was, is);
+                free(was);
+                free(is);
+            }
+        assert_true(T.n_seen < SEEN_MAX);
+        T.seen[T.n_seen++] = b;
+        natsMsg_Destroy(m);
+        wait_ms = 1;
+    }
+}
+
+static const PB(BreakerChanged) * last(const char *target)
+{
+    const PB(BreakerChanged) *best = NULL;
+    for (size_t i = 0; i < T.n_seen; i++)
+        if (strcmp(T.seen[i]->target, target) == 0 && (!best || T.seen[i]->epoch > best->epoch))
+            best = T.seen[i];
+    return best;
+}
+
+static int state_of(const char *target)
+{
+    const PB(BreakerChanged) *b = last(target);
+    return b ? (int)b->state : BREAKER_NONE;
+}
+
+static void wait_state(const char *target, int state)
+{
+    int64_t end = clock_mono_ms() + HARNESS_WAIT_MS;
+    while (take_in(5), state_of(target) != state)
+        if (clock_mono_ms() > end)
+            fail_msg("%s is %s, not %s", target, sm_name(&breaker_sm, state_of(target)), sm_name(&breaker_sm, state));
+}
+
+/* Closed, and closed long enough that the window counts (a tenth of 6 s). */
+static void wait_ready(const char *target)
+{
+    wait_state(target, BREAKER_CLOSED);
+    int64_t end = clock_mono_ms() + 650;
+    while (clock_mono_ms() < end)
+        take_in(5);
+}
+
+/* ---- saying ---- */
+
+static void say(const char *subject, const void *message, const char *type)
+{
+    struct err e;
+    size_t len;
+    void *data = wire_pack(message, &len, &e);
+    if (!data)
+        fail_msg("%s", e.text);
+    natsMsg *m = NULL;
+    assert_int_equal(natsMsg_Create(&m, subject, NULL, data, (int)len), NATS_OK);
+    if (type)
+        natsMsgHeader_Set(m, "ce-type", type);
+    assert_int_equal(natsConnection_PublishMsg(T.nc, m), NATS_OK);
+    natsMsg_Destroy(m);
+    free(data);
+    assert_int_equal(natsConnection_Flush(T.nc), NATS_OK);
+}
+
+static PB(OutcomeReport) outcome(const char *target, const char *reporter, int how)
+{
+    PB(OutcomeReport) r = PB_INIT(OUTCOME_REPORT);
+    r.target = (char *)target;
+    r.reporter = (char *)reporter;
+    r.outcome = (PB(Outcome))how;
+    r.ended_unix_ms = clock_wall_ms();
+    r.data_path = true;
+    return r;
+}
+
+static void report(const char *target, const char *reporter, int how, uint64_t permit)
+{
+    char subject[128];
+    PB(OutcomeReport) r = outcome(target, reporter, how);
+    r.permit_id = permit;
+    snprintf(subject, sizeof subject, SUBJECT_REPORT "%s", target);
+    say(subject, &r, NULL);
+}
+
+static void *request(const char *verb, const void *message, const ProtobufCMessageDescriptor *answer)
+{
+    struct err e;
+    size_t len;
+    char subject[128];
+    snprintf(subject, sizeof subject, SUBJECT_CMD "breaker.%s", verb);
+    void *data = wire_pack(message, &len, &e);
+    if (!data)
+        fail_msg("%s", e.text);
+    natsMsg *m = NULL;
+    natsStatus st = natsConnection_Request(&m, T.nc, subject, data, (int)len, 5000);
+    free(data);
+    if (st != NATS_OK)
+        fail_msg("%s: %s", subject, natsStatus_GetText(st));
+    void *reply = wire_unpack(answer, natsMsg_GetData(m), (size_t)natsMsg_GetDataLength(m), &e);
+    if (!reply)
+        fail_msg("%s: %s", subject, e.text);
+    natsMsg_Destroy(m);
+    return reply;
+}
+
+static PB(AllowReply) allow(const char *target, const char *holder)
+{
+    PB(AllowRequest) r = PB_INIT(ALLOW_REQUEST);
+    r.target = (char *)target;
+    r.holder = (char *)holder;
+    PB(AllowReply) *a = request("allow", &r, PB_DESC(allow_reply));
+    PB(AllowReply) copy = *a;
+    wire_free(a);
+    return copy;
+}
+
+static int order(const char *verb, const char *target, const char *by, uint64_t duration_ms)
+{
+    PB(BreakerCommand) c = PB_INIT(BREAKER_COMMAND);
+    c.target = (char *)target;
+    c.by = (char *)by;
+    c.reason = "because";
+    c.duration_ms = duration_ms;
+    PB(CommandReply) *r = request(verb, &c, PB_DESC(command_reply));
+    int status = (int)r->status;
+    wire_free(r);
+    return status;
+}
+
+/* ---- what is in Redis and on the streams ---- */
+
+static redisReply *redis_ask(const char *fmt, const char *target)
+{
+    redisContext *c = redisConnect("127.0.0.1", T.redis->port);
+    assert_non_null(c);
+    assert_int_equal(c->err, 0);
+    redisReply *r = redisCommand(c, fmt, target);
+    assert_non_null(r);
+    redisFree(c);
+    return r;
+}
+
+static void redis_do(const char *fmt, const char *target)
+{
+    freeReplyObject(redis_ask(fmt, target));
+}
+
+static uint64_t rev_of(const char *target)
+{
+    redisReply *r = redis_ask("HGET redoubt:{b:%s}:doc rev", target);
+    uint64_t rev = r->type == REDIS_REPLY_STRING ? strtoull(r->str, NULL, 10) : 0;
+    freeReplyObject(r);
+    return rev;
+}
+
+static bool pending(const char *target)
+{
+    redisReply *r = redis_ask("HGET redoubt:{b:%s}:doc pending", target);
+    bool is = r->type == REDIS_REPLY_STRING && strcmp(r->str, "1") == 0;
+    freeReplyObject(r);
+    return is;
+}
+
+#define WAIT_FOR(condition)                                                                                          \
+    do {                                                                                                             \
+        int64_t end_ = clock_mono_ms() + HARNESS_WAIT_MS;                                                            \
+        while (take_in(5), !(condition))                                                                             \
+            if (clock_mono_ms() > end_)                                                                              \
+                fail_msg("waited in vain for: " #condition);                                                         \
+    } while (0)
+
+/* Is there a message on the stream that `fits`? Reads from the first to the last. */
+static bool stream_has(const char *stream, const ProtobufCMessageDescriptor *desc,
+                       bool (*fits)(const void *message, const char *what), const char *what)
+{
+    jsCtx *js = NULL;
+    jsStreamInfo *info = NULL;
+    bool found = false;
+    struct err e;
+    assert_int_equal(natsConnection_JetStream(&js, T.nc, NULL), NATS_OK);
+    if (js_GetStreamInfo(&info, js, stream, NULL, NULL) == NATS_OK) {
+        for (uint64_t seq = info->State.FirstSeq; seq <= info->State.LastSeq && !found; seq++) {
+            natsMsg *m = NULL;
+            if (js_GetMsg(&m, js, stream, seq, NULL, NULL) != NATS_OK)
+                continue;
+            void *x = wire_unpack(desc, natsMsg_GetData(m), (size_t)natsMsg_GetDataLength(m), &e);
+            found = x && fits(x, what);
+            wire_free(x);
+            natsMsg_Destroy(m);
+        }
+        jsStreamInfo_Destroy(info);
+    }
+    jsCtx_Destroy(js);
+    return found;
+}
+
+static bool raised(const void *m, const char *key)
+{
+    const PB(Alert) *a = m;
+    return strcmp(a->dedup_key, key) == 0 && !a->resolved;
+}
+
+static bool resolved(const void *m, const char *key)
+{
+    const PB(Alert) *a = m;
+    return strcmp(a->dedup_key, key) == 0 && a->resolved;
+}
+
+static bool by_eve(const void *m, const char *action)
+{
+    const PB(AuditRecord) *r = m;
+    return strcmp(r->action, action) == 0 && strcmp(r->actor, "eve") == 0 &&
+           r->audit_class == REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT;
+}
+
+static bool recorded(const void *m, const char *action)
+{
+    return strcmp(((const PB(AuditRecord) *)m)->action, action) == 0;
+}
+
+/* ---- tests ---- */
+
+enum { SUCCESS = 1, ERROR = 2, RATE_LIMITED = 4 };
+
+static void bring_back(const char *target)
+{
+    uint64_t epoch = 0;
+    int64_t end = clock_mono_ms() + HARNESS_WAIT_MS;
+    while (take_in(5), state_of(target) != BREAKER_CLOSED) {
+        if (clock_mono_ms() > end)
+            fail_msg("%s stays %s", target, sm_name(&breaker_sm, state_of(target)));
+        if (state_of(target) == BREAKER_HALF_OPEN) {
+            PB(AllowReply) a = allow(target, "watcher");
+            if (a.permit_id)
+                report(target, "watcher", SUCCESS, a.permit_id);
+        } else if (state_of(target) == BREAKER_PROBATION && last(target)->epoch != epoch) {
+            epoch = last(target)->epoch;
+            report(target, "watcher", SUCCESS, 0);
+        }
+    }
+}
+
+static void test_opens_and_comes_back(void **unused)
+{
+    (void)unused;
+    const char *t = "t.open";
+    wait_ready(t);
+    assert_int_equal(last(t)->epoch, 1);
+    assert_int_equal(last(t)->reason, BREAKER_BY_INITIAL);
+    for (int i = 0; i < 4; i++)
+        report(t, "agent", ERROR, 0);
+    take_in(100); /* two replicas: what is sent at once may be merged in any order */
+    report(t, "agent", SUCCESS, 0);
+    take_in(100);
+    for (int i = 0; i < 4; i++)
+        report(t, "agent", ERROR, 0);
+    take_in(100);
+    assert_int_equal(state_of(t), BREAKER_CLOSED);
+    report(t, "agent", ERROR, 0);
+    wait_state(t, BREAKER_OPEN);
+    assert_int_equal(last(t)->reason, BREAKER_BY_CONSECUTIVE);
+    assert_true(last(t)->evidence_unix_ms > 0 && last(t)->evidence_unix_ms <= last(t)->changed_unix_ms);
+    assert_int_equal(rev_of(t), last(t)->epoch);
+    WAIT_FOR(!pending(t));
+    assert_false(allow(t, "agent").admitted);
+    WAIT_FOR(stream_has(STREAM_ALERTS, PB_DESC(alert), raised, "breaker/t.open"));
+    WAIT_FOR(stream_has(STREAM_AUDIT, PB_DESC(audit_record), recorded, "breaker.open"));
+    bring_back(t);
+    WAIT_FOR(stream_has(STREAM_ALERTS, PB_DESC(alert), resolved, "breaker/t.open"));
+    WAIT_FOR(allow(t, "agent").admitted);
+}
+
+static void test_one_of_several(void **unused)
+{
+    (void)unused;
+    const char *t = "t.votes";
+    wait_ready(t);
+    report(t, "fine", SUCCESS, 0);
+    for (int i = 0; i < 50; i++)
+        report(t, "blind", ERROR, 0);
+    take_in(200);
+    assert_int_equal(state_of(t), BREAKER_CLOSED);
+    for (int i = 0; i < 5; i++)
+        report(t, "fine", ERROR, 0);
+    wait_state(t, BREAKER_OPEN);
+}
+
+static void test_one_permit(void **unused)
+{
+    (void)unused;
+    const char *t = "t.trial";
+    wait_ready(t);
+    for (int i = 0; i < 5; i++)
+        report(t, "agent", ERROR, 0);
+    wait_state(t, BREAKER_HALF_OPEN);
+    /* Both replicas are asked many times: one may go. */
+    uint64_t id = 0;
+    for (int i = 0; i < 20; i++) {
+        PB(AllowReply) a = allow(t, "agent");
+        if (a.admitted) {
+            assert_int_equal(id, 0);
+            id = a.permit_id;
+        } else if (id) {
+            assert_true(a.retry_after_ms > 0 && a.retry_after_ms <= 700);
+        }
+    }
+    assert_true(id > 0);
+    /* Its holder is silent: another goes, and the first one's word is void. */
+    PB(AllowReply) second = {0};
+    WAIT_FOR((second = allow(t, "other")).admitted);
+    assert_true(second.permit_id > id);
+    report(t, "agent", SUCCESS, id);
+    take_in(200);
+    assert_int_equal(state_of(t), BREAKER_HALF_OPEN);
+    report(t, "other", ERROR, second.permit_id);
+    wait_state(t, BREAKER_OPEN);
+    assert_int_equal(last(t)->open_count, 2);
+    bring_back(t);
+}
+
+static void test_bad_reports(void **unused)
+{
+    (void)unused;
+    const char *t = "t.bad";
+    wait_ready(t);
+    PB(OutcomeReport) r = outcome("t.open", "agent", ERROR);
+    for (int i = 0; i < 10; i++) {
+        say(SUBJECT_REPORT "t.bad", &r, NULL);     /* another target than the subject's */
+        say(SUBJECT_REPORT "t.nowhere", &r, NULL); /* unknown */
+        assert_int_equal(natsConnection_PublishString(T.nc, SUBJECT_REPORT "t.bad", "\xff\xff\xff"), NATS_OK);
+        assert_int_equal(natsConnection_Publish(T.nc, SUBJECT_REPORT "t.bad", "", 0), NATS_OK);
+        assert_int_equal(natsConnection_PublishString(T.nc, SUBJECT_BREAKER "t.bad", "nonsense"), NATS_OK);
+    }
+    /* A batch with one report that does not belong is refused whole; a ping says nothing. */
+    PB(OutcomeReport) parts[10];
+    PB(OutcomeReport) * list[10];
+    for (int i = 0; i < 10; i++) {
+        parts[i] = outcome(i == 9 ? "t.open" : t, "agent", ERROR);
+        list[i] = &parts[i];
+    }
+    PB(OutcomeBatch) batch = PB_INIT(OUTCOME_BATCH);
+    batch.n_reports = 10;
+    batch.reports = list;
+    say(SUBJECT_REPORT "t.bad", &batch, "redoubt.v1.OutcomeBatch");
+    r = outcome(t, "watcher", ERROR);
+    r.probe = true;
+    r.data_path = false;
+    for (int i = 0; i < 20; i++)
+        say(SUBJECT_REPORT "t.bad", &r, NULL);
+    /* The nonsense of ours on the STATE subject is not a document: skip it in our own eyes. */
+    natsMsg *m = NULL;
+    while (natsSubscription_NextMsg(&m, T.states, 200) == NATS_OK)
+        natsMsg_Destroy(m);
+    assert_int_equal(state_of(t), BREAKER_CLOSED);
+    assert_int_equal(rev_of(t), 1);
+    assert_true(harness_alive(T.replica[0]) && harness_alive(T.replica[1]));
+    for (int i = 0; i < 5; i++)
+        report(t, "agent", ERROR, 0);
+    wait_state(t, BREAKER_OPEN);
+}
+
+static void test_batch(void **unused)
+{
+    (void)unused;
+    wait_ready("t.batch");
+    PB(OutcomeReport) parts[100];
+    PB(OutcomeReport) * list[100];
+    for (int i = 0; i < 100; i++) {
+        parts[i] = outcome("t.batch", "agent", i % 2 ? ERROR : SUCCESS);
+        list[i] = &parts[i];
+    }
+    PB(OutcomeBatch) batch = PB_INIT(OUTCOME_BATCH);
+    batch.n_reports = 100;
+    batch.reports = list;
+    say(SUBJECT_REPORT "t.batch", &batch, "redoubt.v1.OutcomeBatch");
+    wait_state("t.batch", BREAKER_OPEN);
+    assert_int_equal(last("t.batch")->reason, BREAKER_BY_FAILURE_RATIO);
+    assert_int_equal(last("t.batch")->totals->calls, 100);
+    assert_int_equal(last("t.batch")->totals->failures, 50);
+}
+
+static void test_damaged_document(void **unused)
+{
+    (void)unused;
+    const char *t = "t.damage";
+    wait_ready(t);
+    static const char *const harm[] = {"SET redoubt:{b:%s}:doc nonsense", "HSET redoubt:{b:%s}:doc doc garbage rev 9",
+                                       "HSET redoubt:{b:%s}:doc rev x", "HSET redoubt:{b:%s}:doc fence x",
+                                       "SET redoubt:{b:%s}:w nonsense"};
+    for (size_t i = 0; i < sizeof harm / sizeof harm[0]; i++) {
+        uint64_t epoch = last(t)->epoch;
+        redis_do(harm[i], t);
+        report(t, "agent", SUCCESS, 0);
+        WAIT_FOR(rev_of(t) == epoch); /* put right, and nothing has changed */
+        assert_int_equal(state_of(t), BREAKER_CLOSED);
+        for (int k = 0; k < 5; k++)
+            report(t, "agent", ERROR, 0);
+        wait_state(t, BREAKER_OPEN);
+        assert_int_equal(order("reset", t, "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+        wait_ready(t);
+    }
+}
+
+static void test_people(void **unused)
+{
+    (void)unused;
+    const char *t = "t.people";
+    wait_ready(t);
+    assert_int_equal(order("open", t, "", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID);
+    assert_int_equal(order("open", "t.nowhere", "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID);
+    take_in(50);
+    assert_int_equal(state_of(t), BREAKER_CLOSED);
+    assert_int_equal(order("open", t, "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    wait_state(t, BREAKER_FORCED_OPEN);
+    assert_string_equal(last(t)->forced_by, "eve");
+    assert_string_equal(last(t)->forced_why, "because");
+    assert_int_equal(order("open", t, "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_ALREADY);
+    assert_false(allow(t, "agent").admitted);
+    WAIT_FOR(stream_has(STREAM_AUDIT, PB_DESC(audit_record), by_eve, "breaker.open"));
+
+    PB(BreakerCommand) c = PB_INIT(BREAKER_COMMAND);
+    c.target = (char *)t;
+    PB(CommandReply) *r = request("show", &c, PB_DESC(command_reply));
+    struct err e;
+    PB(BreakerChanged) *b = wire_unpack(PB_DESC(breaker_changed), r->payload.data, r->payload.len, &e);
+    assert_non_null(b);
+    assert_int_equal(b->state, BREAKER_FORCED_OPEN);
+    assert_int_equal(b->epoch, r->epoch);
+    wire_free(b);
+    wire_free(r);
+
+    assert_int_equal(order("metrics", t, "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    wait_state(t, BREAKER_METRICS_ONLY);
+    for (int i = 0; i < 20; i++)
+        report(t, "agent", ERROR, 0);
+    take_in(200);
+    assert_int_equal(state_of(t), BREAKER_METRICS_ONLY);
+    assert_int_equal(order("close", t, "eve", 300), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    wait_state(t, BREAKER_FORCED_CLOSED);
+    wait_state(t, BREAKER_CLOSED); /* its time is over */
+}
+
+static void test_verdict(void **unused)
+{
+    (void)unused;
+    const char *t = "t.health";
+    wait_ready(t);
+    PB(HealthChanged) h = PB_INIT(HEALTH_CHANGED);
+    h.target = (char *)t;
+    h.epoch = 1;
+    h.state = REDOUBT__V1__HEALTH_STATE__HEALTH_STATE_UNHEALTHY;
+    h.since_unix_ms = clock_wall_ms() - 1000;
+    h.changed_unix_ms = clock_wall_ms();
+    say(SUBJECT_HEALTH "t.health", &h, NULL);
+    wait_state(t, BREAKER_OPEN);
+    assert_int_equal(last(t)->reason, BREAKER_BY_UNHEALTHY);
+    assert_int_equal(last(t)->evidence_unix_ms, h.since_unix_ms);
+    wait_state(t, BREAKER_HALF_OPEN);
+    h.epoch = 2;
+    h.state = REDOUBT__V1__HEALTH_STATE__HEALTH_STATE_HEALTHY;
+    h.changed_unix_ms = clock_wall_ms();
+    say(SUBJECT_HEALTH "t.health", &h, NULL);
+    take_in(300);
+    assert_int_equal(state_of(t), BREAKER_HALF_OPEN); /* a verdict closes nothing */
+    bring_back(t);
+}
+
+static void test_retry_after(void **unused)
+{
+    (void)unused;
+    const char *t = "t.retry";
+    wait_ready(t);
+    PB(OutcomeReport) r = outcome(t, "agent", RATE_LIMITED);
+    r.retry_after_ms = 60000;
+    say(SUBJECT_REPORT "t.retry", &r, NULL);
+    wait_state(t, BREAKER_OPEN);
+    assert_int_equal(last(t)->reason, BREAKER_BY_RETRY_AFTER);
+    int64_t until = last(t)->until_unix_ms;
+    assert_in_range(until - last(t)->changed_unix_ms, 59000, 61500);
+    r.retry_after_ms = 5000; /* earlier: no change */
+    say(SUBJECT_REPORT "t.retry", &r, NULL);
+    take_in(200);
+    assert_int_equal(last(t)->until_unix_ms, until);
+    r.retry_after_ms = 90000;
+    say(SUBJECT_REPORT "t.retry", &r, NULL);
+    WAIT_FOR(last(t)->until_unix_ms >= until + 28000);
+}
+
+/* A replica stored a change and died before it could say so. */
+static void test_sweep(void **unused)
+{
+    (void)unused;
+    const char *t = "t.sweep";
+    wait_ready(t);
+    PB(BreakerChanged) b = *last(t);
+    struct err e;
+    size_t len;
+    b.epoch++;
+    b.previous = b.state;
+    b.state = REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_FORCED_OPEN;
+    b.ramp_percent = 0;
+    b.forced_by = "eve";
+    b.forced_why = "because";
+    void *data = wire_pack(&b, &len, &e);
+    assert_non_null(data);
+    redisContext *c = redisConnect("127.0.0.1", T.redis->port);
+    char rev[24];
+    snprintf(rev, sizeof rev, "%" PRIu64, b.epoch);
+    freeReplyObject(redisCommand(c, "HSET redoubt:{b:%s}:doc rev %s pending 1 doc %b", t, rev, data, len));
+    redisFree(c);
+    free(data);
+    wait_state(t, BREAKER_FORCED_OPEN);
+    WAIT_FOR(!pending(t));
+    WAIT_FOR(stream_has(STREAM_ALERTS, PB_DESC(alert), raised, "breaker/t.sweep"));
+}
+
+static void test_redis_emptied(void **unused)
+{
+    (void)unused;
+    const char *t = "t.emptied";
+    wait_ready(t);
+    assert_int_equal(order("open", t, "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    wait_state(t, BREAKER_FORCED_OPEN);
+    uint64_t epoch = last(t)->epoch;
+    for (int i = 0; i < 2; i++)
+        harness_kill(T.replica[i]);
+    redis_do("FLUSHALL", t);
+    for (int i = 0; i < 2; i++)
+        harness_start(T.replica[i]);
+    WAIT_FOR(rev_of(t) == epoch);
+    assert_false(allow(t, "agent").admitted);
+    take_in(100);
+    assert_int_equal(last(t)->epoch, epoch);
+    assert_int_equal(order("reset", t, "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    wait_state(t, BREAKER_CLOSED);
+    assert_int_equal(last(t)->epoch, epoch + 1);
+}
+
+static void test_redis_away(void **unused)
+{
+    (void)unused;
+    const char *t = "t.away";
+    wait_ready(t);
+    report(t, "agent", SUCCESS, 0);
+    take_in(100);
+    harness_kill(T.redis);
+    WAIT_FOR(stream_has(STREAM_ALERTS, PB_DESC(alert), raised, "store/breaker"));
+    uint64_t epoch = last(t)->epoch;
+    for (int i = 0; i < 5; i++)
+        report(t, "agent", ERROR, 0);
+    assert_int_equal(order("open", t, "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE);
+    assert_true(allow(t, "agent").admitted); /* as it was */
+    take_in(300);
+    assert_int_equal(last(t)->epoch, epoch); /* no epoch without shared state */
+    harness_start(T.redis);                  /* emptied, too */
+    wait_state(t, BREAKER_OPEN);
+    assert_int_equal(last(t)->epoch, epoch + 1);
+    WAIT_FOR(stream_has(STREAM_ALERTS, PB_DESC(alert), resolved, "store/breaker"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_opens_and_comes_back),
+        cmocka_unit_test(test_one_of_several),
+        cmocka_unit_test(test_one_permit),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_people),
+        cmocka_unit_test(test_verdict),
+        cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_damaged_document),
+        cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_redis_emptied),
+        cmocka_unit_test(test_redis_away),
+        cmocka_unit_test(test_bad_reports),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
