@@ -93,9 +93,8 @@ const char *cli_span(int64_t ms, char *buf, size_t size)
     static const struct {
         int64_t below, unit, minor;
         const char *name, *minor_name;
-    } steps[] = {{3600000, 60000, 1000, "min", "s"},
-                 {86400000, 3600000, 60000, "h", "min"},
-                 {INT64_MAX, 86400000, 3600000, "d", "h"}};
+    } steps[] = {
+        {3600000, 60000, 1000, "min", "s"}, {86400000, 3600000, 60000, "h", "min"}, {0, 86400000, 3600000, "d", "h"}};
     if (ms < 0)
         ms = 0;
     if (ms < 1000) {
@@ -104,7 +103,7 @@ const char *cli_span(int64_t ms, char *buf, size_t size)
         snprintf(buf, size, "%d.%d s", (int)(ms / 1000), (int)(ms % 1000 / 100));
     } else {
         size_t i = 0;
-        while (ms >= steps[i].below)
+        while (i + 1 < sizeof steps / sizeof steps[0] && ms >= steps[i].below)
             i++;
         int64_t major = ms / steps[i].unit, minor = ms % steps[i].unit / steps[i].minor;
         if (minor)

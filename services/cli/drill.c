@@ -17,6 +17,7 @@
 #define PAGE_LIMIT_MS 1000
 #define CLOSE_MS      1000
 #define TAIL_LINES    15
+#define CRASH_LINES   80 /* of a process that ended by itself: a sanitizer says a lot */
 #define MARK_COLUMN   20 /* where a mark's text begins on its line */
 #define DETAIL_COLUMN 38 /* where a mark's detail begins, after its text */
 
@@ -274,10 +275,10 @@ __attribute__((format(printf, 2, 3))) static void fail(struct drill *d, const ch
     d->failed = true;
 }
 
-static void show_log(struct drill *d, const char *name)
+static void show_log(struct drill *d, const char *name, size_t lines)
 {
     const struct term *t = &d->c->out;
-    char *tail = drill_stack_tail(&d->stack, name, TAIL_LINES);
+    char *tail = drill_stack_tail(&d->stack, name, lines);
     term_print(t, TERM_BOLD, "  --- end of %s/log/%s.log\n", d->stack.dir, name);
     for (char *save = NULL, *line = tail ? strtok_r(tail, "\n", &save) : NULL; line;
          line = strtok_r(NULL, "\n", &save)) {
@@ -296,10 +297,10 @@ static void show_failure(struct drill *d, const struct drill_proc *surprise)
         if (!d->marks[d->step][i].seen)
             fprintf(t->file, "           missing: %s\n", s->marks[i].text);
     if (surprise)
-        show_log(d, surprise->name);
+        show_log(d, surprise->name, CRASH_LINES);
     for (size_t i = 0; i < DRILL_LOGS_MAX && s->logs[i]; i++)
         if (!surprise || strcmp(surprise->name, s->logs[i]) != 0)
-            show_log(d, s->logs[i]);
+            show_log(d, s->logs[i], TAIL_LINES);
     fflush(t->file);
 }
 
