@@ -27,11 +27,12 @@ struct log_field {
 
 /* `event` is a short constant text ("breaker opened"). Fields end with a zero field. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
-#define LOG_AT(level, event, ...) log_write((level), (event), (struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}})
-#define log_debug(event, ...)     LOG_AT(LOG_LEVEL_DEBUG, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_info(event, ...)      LOG_AT(LOG_LEVEL_INFO, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_warn(event, ...)      LOG_AT(LOG_LEVEL_WARN, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_error(event, ...)     LOG_AT(LOG_LEVEL_ERROR, event __VA_OPT__(, ) __VA_ARGS__)
+#define LOG_FIELDS_MAX            16 /* of one line, with the one that ends them */
+#define LOG_AT(level, event, ...) log_write((level), (event), (struct log_field[LOG_FIELDS_MAX]){__VA_ARGS__})
+#define log_debug(event, ...)     LOG_AT(LOG_LEVEL_DEBUG, event, ##__VA_ARGS__)
+#define log_info(event, ...)      LOG_AT(LOG_LEVEL_INFO, event, ##__VA_ARGS__)
+#define log_warn(event, ...)      LOG_AT(LOG_LEVEL_WARN, event, ##__VA_ARGS__)
+#define log_error(event, ...)     LOG_AT(LOG_LEVEL_ERROR, event, ##__VA_ARGS__)
 
 /* Holds back repeats: true for the first call and then once per `every_ms`, with the number held back since in
  * *ret_held (may be NULL). One per kind of message and sender; zero-initialise. */

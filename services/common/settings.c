@@ -16,7 +16,7 @@
 #define ROW(key_, type_, member_, def_, min_, max_, help_, ...)                                                      \
     {                                                                                                                \
         .key = key_, .type = CONF_##type_, .offset = offsetof(STRUCT, member_), .def = def_, .min = min_,            \
-        .max = max_, .reload = RELOAD, .help = help_ __VA_OPT__(, ) __VA_ARGS__                                      \
+        .max = max_, .reload = RELOAD, .help = help_, ##__VA_ARGS__                                                  \
     }
 #define REQUIRED NULL
 

@@ -10,7 +10,7 @@ static bool token_char(char c)
 bool name_token_ok(const char *s)
 {
     size_t n = 0;
-    while (token_char(s[n]) && n <= NAME_MAX_LEN)
+    while (n <= NAME_MAX_LEN && token_char(s[n]))
         n++;
     return n >= 1 && n <= NAME_MAX_LEN && s[n] == 0;
 }
@@ -18,7 +18,7 @@ bool name_token_ok(const char *s)
 bool name_target_ok(const char *s)
 {
     size_t n = 0, token = 0;
-    for (; s[n] && n <= TARGET_MAX_LEN; n++) {
+    for (; n <= TARGET_MAX_LEN && s[n]; n++) {
         if (token_char(s[n]))
             token++;
         else if (s[n] == '.' && token > 0)

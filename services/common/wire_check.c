@@ -44,7 +44,7 @@ static struct excerpt excerpt(const char *s)
 {
     struct excerpt x;
     size_t i = 0;
-    for (; s[i] && i < 48; i++)
+    for (; i < 48 && s[i]; i++)
         x.text[i] = s[i] >= ' ' && s[i] <= '~' ? s[i] : '?';
     memcpy(x.text + i, s[i] ? "..." : "", s[i] ? 4 : 1);
     return x;
