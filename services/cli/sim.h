@@ -10,6 +10,5 @@ int sim_llm_main(int argc, char **argv);
 int sim_backend_main(int argc, char **argv);
 int sim_slack_main(int argc, char **argv);
 int sim_smtp_main(int argc, char **argv);
-int sim_agent_main(int argc, char **argv); /* sim_agent.c, by the same rules but for the port */
 
 #endif
