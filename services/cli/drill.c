@@ -313,8 +313,6 @@ static void play_step(struct drill *d)
     struct drill_proc *surprise = NULL;
     forget_events(d);
     moment(act, clock_mono_ms(), "");
-    if (s->failure)
-        d->failure_ms = act->at_ms;
     fprintf(t->file, "%8.3f s  ", (double)(act->at_ms - d->began_ms) / 1000);
     term_print(t, s->failure ? TERM_RED : TERM_BOLD, "%s\n", s->text);
     fflush(t->file);

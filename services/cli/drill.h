@@ -35,7 +35,7 @@ struct drill_step {
     struct drill_mark marks[DRILL_MARKS_MAX];
     int64_t limit_ms;
     const char *logs[DRILL_LOGS_MAX]; /* whose ends are shown if something is missing */
-    bool failure;                     /* the act breaks something: times are counted from it */
+    bool failure;                     /* the act breaks something: shown in red */
     bool ends;                        /* part of the end of the stack: left out when it is kept */
     const char *who;                  /* for act */
 };
@@ -94,8 +94,7 @@ struct drill {
     struct drill_moment (*marks)[DRILL_MARKS_MAX]; /* DRILL_MARKS_MAX per step */
     size_t step;                                   /* the present one */
     int64_t began_ms, ended_ms;
-    int64_t failure_ms; /* when the last failure was made; 0 = none yet */
-    void *state;        /* the story's own */
+    void *state; /* the story's own */
     bool failed;
     char why[1024];
 };

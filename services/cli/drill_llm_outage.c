@@ -461,7 +461,6 @@ static const struct drill_step steps[] = {
      .text = "both LLMs are started again",
      .act = drill_act_spawn,
      .who = "llm-primary llm-backup",
-     .failure = true,
      .marks = {{.key = "closed",
                 .text = "breaker closes",
                 .message = breaker,

@@ -96,15 +96,22 @@ const char *term_off(const struct term *t)
 
 void term_print(const struct term *t, enum term_colour c, const char *fmt, ...)
 {
-    bool dressed = t->colour && c != TERM_PLAIN;
-    if (dressed)
-        fputs(codes[c], t->file);
     va_list ap;
     va_start(ap, fmt);
-    vfprintf(t->file, fmt, ap);
+    char *text = NULL;
+    int n = t->colour && c != TERM_PLAIN ? vasprintf(&text, fmt, ap) : -1;
+    if (n < 0) {
+        vfprintf(t->file, fmt, ap);
+    } else {
+        /* Line ends stay outside: a colour never crosses a line. */
+        size_t head = strspn(text, "\n"), tail = (size_t)n;
+        while (tail > head && text[tail - 1] == '\n')
+            tail--;
+        fprintf(t->file, "%.*s%s%.*s%s%s", (int)head, text, codes[c], (int)(tail - head), text + head, term_off(t),
+                text + tail);
+        free(text);
+    }
     va_end(ap);
-    if (dressed)
-        fputs("\033[0m", t->file);
 }
 
 /* ---- tables ---- */
