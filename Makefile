@@ -52,6 +52,10 @@ TESTS    := $(patsubst tests/%.c,$(OUT)/tests/%,$(TESTS_C))
 BENCH    := $(patsubst tests/%.c,$(OUT)/tests/%,$(sort $(wildcard tests/bench/bench_*.c)))
 FUZZ     := $(patsubst tests/%.c,$(OUT)/tests/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
+# V=1 shows the commands.
+Q   := $(if $(V),,@)
+say  = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
+
 .DEFAULT_GOAL := all
 .SUFFIXES:
 .SECONDARY:
@@ -64,27 +68,29 @@ help: ## this list
 
 $(OUT)/proto/%.pb-c.c $(OUT)/proto/%.pb-c.h &: proto/%.proto
 	@mkdir -p $(OUT)/proto
-	protoc-c -Iproto --c_out=$(OUT)/proto $<
+	$(call say,PROTO,$<)
+	$(Q)protoc-c -Iproto --c_out=$(OUT)/proto $<
 
 # Generated code is not ours to warn about.
 $(OUT)/proto/%.o: $(OUT)/proto/%.c $(PROTO_H)
-	$(CC) $(CPPFLAGS) $(filter-out $(WARN),$(CFLAGS)) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out $(WARN),$(CFLAGS)) -MMD -MP -c $< -o $@
 
 $(OUT)/obj/%.o: %.c $(PROTO_H) | deps-said
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 define room_rules
 $(call archive,$(1)): $(call room_objs,$(1))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcsD $$@ $$^
+	$(Q)ar rcsD $$@ $$^
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_rules,$(r))))
 $(call archive,proto): $(PROTO_O)
 	@mkdir -p $(@D)
 	@rm -f $@
-	ar rcsD $@ $^
+	$(Q)ar rcsD $@ $^
 
 # What a program of a room stands on, besides its own archive.
 base      = $(if $(wildcard services/client/*.c),$(call archive,client)) $(call archive,common) $(call archive,proto)
@@ -94,7 +100,8 @@ define program_rules
 $(OUT)/bin/$(if $(filter cli,$(1)),redoubt,redoubt-$(1)): $(OUT)/obj/services/$(1)/main.o $(call archive,$(1)) \
     $(if $(filter cli,$(1)),$(foreach r,$(filter-out cli,$(ROOMS)),$(call archive,$(r)))) $(base)
 	@mkdir -p $$(@D)
-	$$(call link)
+	$$(call say,LINK,$$@)
+	$(Q)$$(call link)
 endef
 $(foreach m,$(MAINS),$(eval $(call program_rules,$(patsubst services/%/main.c,%,$(m)))))
 
@@ -102,9 +109,11 @@ $(foreach m,$(MAINS),$(eval $(call program_rules,$(patsubst services/%/main.c,%,
 room_of   = $(word 2,$(subst _, ,$(notdir $(1))))
 define test_rules
 $(OUT)/tests/$(patsubst tests/%.c,%,$(1)): $(OUT)/obj/$(1:.c=.o) $(OUT)/obj/tests/harness.o \
+    $(if $(filter tests/bench/%,$(1)),$(OUT)/obj/tests/bench/bench.o) \
     $(if $(filter $(call room_of,$(1:.c=)),$(ROOMS)),$(call archive,$(call room_of,$(1:.c=)))) $(base)
 	@mkdir -p $$(@D)
-	$$(call link,-lcmocka)
+	$$(call say,LINK,$$@)
+	$(Q)$$(call link,-lcmocka)
 endef
 $(foreach t,$(TESTS_C) $(wildcard tests/bench/bench_*.c tests/fuzz/fuzz_*.c),$(eval $(call test_rules,$(t))))
 
@@ -168,8 +177,8 @@ install: all ## install programs, libredoubt, the contract and an example config
 # What an agent links: client, common and contract in one archive.
 $(OUT)/lib/libredoubt.a: $(base)
 	@rm -f $@
-	printf 'create %s\n' $@ > $@.mri; for a in $^; do printf 'addlib %s\n' $$a >> $@.mri; done; printf 'save\nend\n' >> $@.mri
-	ar -M < $@.mri
+	$(Q)printf 'create %s\n' $@ > $@.mri; for a in $^; do printf 'addlib %s\n' $$a >> $@.mri; done; printf 'save\nend\n' >> $@.mri
+	$(Q)ar -M < $@.mri
 all: $(OUT)/lib/libredoubt.a
 
 clean: ## remove everything built
