@@ -29,7 +29,6 @@ struct source { /* one stream being replayed */
     const struct bus_stream *stream;
     struct bus_sub *sub;
     char inbox[SUBJECT_MAX_LEN];
-    bool asked;  /* the server has answered our request */
     bool synced; /* the past has come whole */
 };
 struct tail {
@@ -139,7 +138,7 @@ static void on_live(void *ctx, const struct bus_msg *m)
     if (!wanted(t, m->subject))
         return;
     /* While a stream's own consumer delivers, its subjects come from there; after a lost connection they come here. */
-    for (size_t i = 0; t->replaying && t->link.downs == 0 && i < t->n_sources; i++)
+    for (size_t i = 0; t->replaying && i < t->n_sources; i++)
         for (const char *const *s = t->sources[i].stream->subjects; *s; s++)
             if (subject_covers(*s, m->subject))
                 return;
@@ -246,14 +245,17 @@ static void on_created(void *ctx, enum bus_status st, const struct bus_msg *m)
     json_t *j = st == BUS_OK ? json_loadb(m->data, m->len, 0, NULL) : NULL;
     const char *why = json_string_value(json_object_get(json_object_get(j, "error"), "description"));
     json_t *pending = json_object_get(j, "num_pending");
-    s->asked = true;
-    if (!pending) {
+    /* What was delivered before this answer was written is on its way, and the last of it ends the past. */
+    json_t *sent = json_object_get(json_object_get(j, "delivered"), "consumer_seq");
+    if (st == BUS_CLOSED) {
+        /* ended meanwhile */
+    } else if (!pending) {
         fprintf(stderr, "redoubt tail: no past from stream %s: %s\n", s->stream->name,
                 why ? why : bus_status_text(st));
         bus_unsubscribe(s->sub);
         s->sub = NULL;
         synced(s);
-    } else if (json_integer_value(pending) == 0) {
+    } else if (json_integer_value(pending) == 0 && json_integer_value(sent) == 0) {
         synced(s);
     }
     json_decref(j);
@@ -306,6 +308,17 @@ static void replay(struct tail *t)
     print_past(t);
 }
 
+/* Our consumers may or may not have survived; the live subscription has. What is missed meanwhile is said. */
+static void leave_past(struct tail *t)
+{
+    for (size_t i = 0; i < t->n_sources; i++) {
+        bus_unsubscribe(t->sources[i].sub);
+        t->sources[i].sub = NULL;
+    }
+    t->n_sources = 0;
+    t->replaying = false;
+}
+
 static void say_connection(struct tail *t, uint64_t *downs, bool *up)
 {
     if (t->link.downs != *downs)
@@ -338,13 +351,14 @@ int tail_run(struct cli *c, const char *subject, const struct tail_opts *o)
             int64_t left = until - clock_mono_ms();
             loop_run_until(&t->link.loop, &t->done, left < 500 ? left : 500);
             say_connection(t, &downs, &up);
+            if (t->replaying && downs > 0)
+                leave_past(t);
         }
         if (ferror(stdout))
             code = CLI_FAILED;
     }
     bus_unsubscribe(sub);
-    for (size_t i = 0; i < t->n_sources; i++)
-        bus_unsubscribe(t->sources[i].sub);
+    leave_past(t);
     cli_link_close(&t->link);
     free(t);
     return code;
