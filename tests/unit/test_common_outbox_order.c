@@ -1,4 +1,4 @@
-/* test_common_outbox.c - the outbox with real files and a bus of the test's own: order, window, loss, refusal, adoption. */
+/* test_common_outbox_order.c - the outbox with real files and a bus of the test's own: order, window, loss, refusal, adoption. */
 #include "common/clock.h"
 #include "common/outbox.h"
 #include "common/outbox_impl.h"
@@ -290,7 +290,7 @@ static void the_window_is_kept_and_memory_too(void **state)
     p->bus->hold = false;
     answer_first(p->bus);
     while (p->bus->n_waiting > 0)
-        answer_first(p->bus), loop_run_until(&p->l, &(bool){false}, 0);
+        answer_first(p->bus), loop_run_until(&p->l, &(bool){false}, 1);
     UNTIL(p, outbox_backlog(p->b) == 0);
     assert_true(p->bus->max_waiting <= OUTBOX_WINDOW);
     expect_stored(p, 3000);
@@ -417,7 +417,7 @@ static void full_means_refused_until_there_is_room(void **state)
     size_t n = 0;
     while (p->failed == 0 && n < 4000) {
         append_n(p, n++, 1);
-        loop_run_until(&p->l, &(bool){false}, 0);
+        loop_run_until(&p->l, &(bool){false}, 1);
     }
     UNTIL(p, p->failed > 0);
     assert_non_null(strstr(p->why, "full"));
@@ -431,7 +431,7 @@ static void full_means_refused_until_there_is_room(void **state)
     assert_true(bytes <= 256 << 10);
     p->bus->hold = false;
     while (p->bus->n_waiting > 0)
-        answer_first(p->bus), loop_run_until(&p->l, &(bool){false}, 0);
+        answer_first(p->bus), loop_run_until(&p->l, &(bool){false}, 1);
     UNTIL(p, outbox_backlog(p->b) == 0);
     assert_int_equal(p->bus->stored_n, good);
     assert_true(outbox_ok(p->b)); /* what is only retained makes room */
@@ -529,7 +529,10 @@ static void a_dead_replicas_items_are_taken_over(void **state)
     append_n(p, 100, 200);
     UNTIL(p, p->done == 300);
     close_box(p, 0);
-    p->bus->n_waiting = 0; /* the flights themselves died with it */
+    while (p->bus->n_waiting > 0) {
+        struct given g = p->bus->waiting[--p->bus->n_waiting];
+        g.cb(g.ctx, &(struct bus_stored){.status = BUS_CLOSED}); /* what the bus had in hand died with it */
+    }
     p->bus->hold = false;
 
     strcpy(p->dir, mine);
