@@ -71,7 +71,8 @@ bool loop_run_until(struct loop *l, const bool *done, int64_t timeout_ms)
     struct loop_priv *p = l->priv;
     p->over = false;
     uv_update_time(&l->uv);
-    uv_timer_start(&p->limit, on_limit, timeout_ms > 0 ? (uint64_t)timeout_ms : 0, 0);
+    /* Again and again: libuv looks at timers before it waits, and would wait for ever after the only one. */
+    uv_timer_start(&p->limit, on_limit, timeout_ms > 0 ? (uint64_t)timeout_ms : 0, 1);
     while (!*done && !p->over)
         uv_run(&l->uv, UV_RUN_ONCE);
     uv_timer_stop(&p->limit);
