@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEADER_MS   2500 /* a leader answers in milliseconds; after this there is none */
+#define LEADER_MS   1500 /* a leader answers in milliseconds; after this there is none */
 #define OK          REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK
 #define ALREADY     REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_ALREADY
 #define INVALID     REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID

@@ -232,14 +232,16 @@ static void on_watch_synced(struct service *s)
 static void on_store_up(struct service *s)
 {
     struct shell *sh = s->state;
-    sh->store_down_mono_ms = 0;
+    struct lease_opts o = {.name = "fallback",
+                           .holder = s->instance,
+                           .ttl_ms = s->settings->fallback.lease_ttl_ms,
+                           .on_held = on_held,
+                           .on_lost = on_lost,
+                           .ctx = s};
+    /* Only now: a first try without a store would cost its pause. */
+    if (!sh->lease && !s->draining && !(sh->lease = lease_open(&s->loop, s->store, &o)))
+        log_error("no lease: out of memory; this replica only watches");
     load_the_hurt(sh);
-}
-
-static void on_store_down(struct service *s)
-{
-    struct shell *sh = s->state;
-    sh->store_down_mono_ms = clock_mono_ms();
 }
 
 static void store_alert(struct shell *sh, bool resolved)
@@ -249,13 +251,27 @@ static void store_alert(struct shell *sh, bool resolved)
     a.severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH;
     a.failure_kind = REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_NETWORK;
     a.summary =
-        (char *)(resolved ? "shared state (Redis) is reachable again for fallback"
-                          : "shared state (Redis) is not reachable for fallback: no posture gets looser, moves "
-                            "to a stricter one wait; agents go by the breakers' state meanwhile");
+        (char *)(resolved ? "shared state (Redis) can be used by fallback again"
+                          : "shared state (Redis) cannot be used by fallback: no posture gets looser, moves to "
+                            "a stricter one wait; agents go by the breakers' state meanwhile");
     a.detail = (char *)store_last_error(sh->s->store);
     a.resolved = resolved;
     service_alert(sh->s, &a);
     sh->store_alert = !resolved;
+}
+
+/* One alert for Redis being away and for documents that it holds but that cannot be read or written. */
+static void watch_store(struct shell *sh, int64_t now_mono_ms)
+{
+    bool trouble = !store_up(sh->s->store);
+    for (const struct agent *a = sh->agents; a && !trouble; a = a->hh.next)
+        trouble = a->place == HURT && sh->ever_synced;
+    if (!trouble)
+        sh->trouble_mono_ms = 0;
+    else if (sh->trouble_mono_ms == 0)
+        sh->trouble_mono_ms = now_mono_ms;
+    if (trouble ? !sh->store_alert && now_mono_ms - sh->trouble_mono_ms >= STORE_ALERT_MS : sh->store_alert)
+        store_alert(sh, !trouble);
 }
 
 /* What no event brings: lost marks, refused notices, a stream that has forgotten, the end of a tilt. */
@@ -263,11 +279,7 @@ static void tick(struct service *s)
 {
     struct shell *sh = s->state;
     int64_t now = clock_mono_ms();
-    bool up = store_up(s->store);
-    if (!up && !sh->store_alert && now - sh->store_down_mono_ms >= STORE_ALERT_MS)
-        store_alert(sh, false);
-    else if (up && sh->store_alert)
-        store_alert(sh, true);
+    watch_store(sh, now);
     load_the_hurt(sh);
     bool loosen = shell_may_loosen(sh);
     if (loosen && !sh->could_loosen)
@@ -295,21 +307,12 @@ static int start(struct service *s, struct err *e)
     sh->s = s;
     sh->api = &override_http;
     sh->wake_at_ms = INT64_MAX;
-    sh->store_down_mono_ms = clock_mono_ms();
     loop_timer_init(&s->loop, &sh->wake, on_wake, sh);
     for (size_t i = 0; i < s->settings->agents.n; i++)
         if (!add_agent(sh, CONF_AT(s->settings->agents, struct set_agent, i)))
             return err_set(e, "out of memory");
     metric_set(&agents_now, HASH_COUNT(sh->agents));
     metric_set(&leading, 0);
-    struct lease_opts lo = {.name = "fallback",
-                            .holder = s->instance,
-                            .ttl_ms = s->settings->fallback.lease_ttl_ms,
-                            .on_held = on_held,
-                            .on_lost = on_lost,
-                            .ctx = s};
-    if (!(sh->lease = lease_open(&s->loop, s->store, &lo)))
-        return err_set(e, "out of memory");
     return 0;
 }
 
@@ -324,7 +327,10 @@ static void drain(struct service *s)
     struct shell *sh = s->state;
     for (struct agent *a = sh->agents; a; a = a->hh.next)
         agent_forget(a);
-    lease_close(sh->lease, lease_given_back, s);
+    if (sh->lease)
+        lease_close(sh->lease, lease_given_back, s);
+    else
+        service_drained(s);
     sh->lease = NULL;
 }
 
@@ -382,7 +388,6 @@ const struct service_desc fallback_service = {
     .on_bus_down = on_bus_down,
     .on_watch_synced = on_watch_synced,
     .on_store_up = on_store_up,
-    .on_store_down = on_store_down,
     .on_reload = on_reload,
     .drain = drain,
     .stop = stop,

@@ -94,7 +94,7 @@ struct agent {
 struct call;
 struct shell {
     struct service *s;
-    struct lease *lease;
+    struct lease *lease; /* NULL before the store was up for the first time, and while draining */
     uint64_t generation; /* grows each time the lease is got */
     struct agent *agents;
     struct target *targets;
@@ -104,7 +104,7 @@ struct shell {
     bool ever_synced;       /* that happened once in this process */
     int64_t bus_up_mono_ms; /* 0 = it is down */
     bool could_loosen;
-    int64_t store_down_mono_ms; /* 0 = it is up */
+    int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
     bool store_alert;
     struct loop_timer wake;
     int64_t wake_at_ms;
