@@ -449,12 +449,12 @@ bool breaker_needs_permit(const struct breaker *b, int64_t now_ms)
            (b->state == BREAKER_HALF_OPEN && b->permit.expires_ms <= now_ms);
 }
 
-enum breaker_news breaker_news(const struct breaker *b)
+enum breaker_news breaker_news(int previous, int state)
 {
-    bool was_fine = b->previous == BREAKER_NONE || passes(b->previous);
-    if (was_fine && !passes(b->state))
+    bool was_fine = previous == BREAKER_NONE || passes(previous);
+    if (was_fine && !passes(state))
         return BREAKER_RAISE;
-    if (!was_fine && passes(b->state))
+    if (!was_fine && passes(state))
         return BREAKER_RESOLVE;
     return BREAKER_NO_NEWS;
 }

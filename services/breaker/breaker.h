@@ -141,9 +141,9 @@ int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule
 /* Who admits what by this document without asking: a request for leave needs a decision only if this is true. */
 bool breaker_needs_permit(const struct breaker *b, int64_t now_ms);
 
-/* What people must be told about the change that this document is. */
+/* What people must be told about a change. */
 enum breaker_news { BREAKER_NO_NEWS, BREAKER_RAISE, BREAKER_RESOLVE };
-enum breaker_news breaker_news(const struct breaker *b);
+enum breaker_news breaker_news(int previous, int state);
 
 /* How one report counts. Numbers of outcomes as in report.proto. */
 enum breaker_class {

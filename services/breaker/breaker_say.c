@@ -1,8 +1,9 @@
 /* breaker_say.c - what the breaker says: the event of each change, its record in the trail, and alerts.
  *
- * A change is announced at once, recorded, alerted, and marked announced in Redis when both the stream and our outbox have
- * it. A replica that finds it unmarked says all of it again under the same ids, so that nothing is lost with a dead replica and
- * nothing counts twice. Events of one target go out one after another: the stream's last word must be the latest. */
+ * A change is announced at once; a moment later, when the agents have it, it is recorded and alerted (that means syncing a disk,
+ * which would slow them down), and marked announced in Redis when both the stream and our outbox have it. A replica that
+ * finds it unmarked says all of it again under the same ids, so that nothing is lost with a dead replica and nothing counts
+ * twice. Events of one target go out one after another: the stream's last word must be the latest. */
 #include "breaker/breaker_shell.h"
 #include "common/metric.h"
 #include "common/settings.h"
@@ -16,13 +17,16 @@ METRIC_DEFINE(transitions, METRIC_COUNTER, "redoubt_breaker_changes_total",
               "Changes of breakers announced here, permits and deadlines included.");
 
 struct saying {
-    struct saying *next;
+    struct saying *next;       /* of the same target, to be announced after it */
+    struct saying *unrecorded; /* next one to be recorded */
     struct node *n;
     uint64_t epoch;
     bool said, recorded;
-    void *data; /* packed, while it waits for its turn */
+    void *data; /* the event, packed */
     size_t len;
 };
+
+#define RECORD_AFTER_MS 5
 
 #define STORE_ALERT_KEY "store/breaker"
 
@@ -49,18 +53,23 @@ static void finished(struct saying *x)
     breaker_release(n);
 }
 
+static PB(BreakerChanged) * event_of(const struct saying *x)
+{
+    struct err e;
+    return x->data ? wire_unpack(PB_DESC(breaker_changed), x->data, x->len, &e) : NULL;
+}
+
 static void say_next(struct node *n)
 {
     struct saying *x = n->sayings;
-    struct err e = {"out of memory"};
     if (!x)
         return;
-    void *message = x->data ? wire_unpack(PB_DESC(breaker_changed), x->data, x->len, &e) : NULL;
-    if (message)
-        publish(x, message);
-    else /* no memory */
-        on_said(x, &(struct bus_stored){.status = BUS_REFUSED, .error = e.text});
-    wire_free(message);
+    PB(BreakerChanged) *m = event_of(x);
+    if (m)
+        publish(x, m);
+    else
+        on_said(x, &(struct bus_stored){.status = BUS_REFUSED, .error = "out of memory"});
+    wire_free(m);
 }
 
 static void on_said(void *ctx, const struct bus_stored *r)
@@ -102,29 +111,29 @@ static void make_id(char id[static 64], const struct node *n, uint64_t epoch, co
     snprintf(id, 64, "breaker-%016" PRIx64 "-%" PRIu64 "-%s", breaker_hash(n->name, strlen(n->name), 0), epoch, what);
 }
 
-static void record(struct saying *x, const struct breaker *b, const struct breaker_message *msg)
+static void record(struct saying *x, const PB(BreakerChanged) * m)
 {
     char id[64], action[64];
-    int len = snprintf(action, sizeof action, "breaker.%s", sm_name(&breaker_sm, b->state));
+    int len = snprintf(action, sizeof action, "breaker.%s", sm_name(&breaker_sm, (int)m->state));
     for (int i = 0; i < len; i++)
         action[i] = (char)tolower((unsigned char)action[i]);
-    make_id(id, x->n, b->epoch, "r");
+    make_id(id, x->n, m->epoch, "r");
     PB(Label) labels[2] = {PB_INIT(LABEL), PB_INIT(LABEL)};
     labels[0].key = "reason";
-    labels[0].value = (char *)wire_enum_name(&redoubt__v1__breaker_reason__descriptor, b->reason);
+    labels[0].value = (char *)wire_enum_name(&redoubt__v1__breaker_reason__descriptor, (int)m->reason);
     labels[1].key = "previous";
-    labels[1].value = (char *)sm_name(&breaker_sm, b->previous);
+    labels[1].value = (char *)sm_name(&breaker_sm, (int)m->previous);
     PB(Label) * fields[2] = {&labels[0], &labels[1]};
     PB(AuditRecord) r = PB_INIT(AUDIT_RECORD);
     r.id = id;
     r.audit_class = REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY;
     r.action = action;
-    if (b->forced_by)
-        r.actor = (char *)b->forced_by;
+    if (m->forced_by[0])
+        r.actor = m->forced_by;
     r.subject = x->n->name;
     r.outcome = REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE;
-    r.epoch = b->epoch;
-    r.detail = (char *)msg->detail;
+    r.epoch = m->epoch;
+    r.detail = m->detail;
     r.n_fields = 2;
     r.fields = fields;
     service_audit(x->n->sh->s, &r, on_recorded, x);
@@ -142,13 +151,13 @@ static PB(FailureKind) kind_of(const struct node *n)
     }
 }
 
-static void alert(struct node *n, const struct breaker *b, const struct breaker_message *msg)
+static void alert(struct node *n, const PB(BreakerChanged) * m)
 {
-    enum breaker_news news = breaker_news(b);
+    enum breaker_news news = breaker_news((int)m->previous, (int)m->state);
     if (news == BREAKER_NO_NEWS)
         return;
     char id[64], key[TARGET_MAX_LEN + 16], summary[TARGET_MAX_LEN + 64];
-    make_id(id, n, b->epoch, "a");
+    make_id(id, n, m->epoch, "a");
     snprintf(key, sizeof key, "breaker/%s", n->name);
     snprintf(summary, sizeof summary, "circuit breaker %s for %s", news == BREAKER_RAISE ? "opened" : "closed",
              n->name);
@@ -159,15 +168,38 @@ static void alert(struct node *n, const struct breaker *b, const struct breaker_
     a.target = n->name;
     a.failure_kind = kind_of(n);
     a.summary = summary;
-    a.detail = (char *)msg->detail;
-    a.evidence_unix_ms = b->evidence_ms;
+    a.detail = m->detail;
+    a.evidence_unix_ms = m->evidence_unix_ms;
     a.resolved = news == BREAKER_RESOLVE;
     service_alert(n->sh->s, &a);
+}
+
+void breaker_record_all(void *ctx)
+{
+    struct shell *sh = ctx;
+    while (sh->unrecorded) {
+        struct saying *x = sh->unrecorded;
+        if (!(sh->unrecorded = x->unrecorded))
+            sh->unrecorded_end = &sh->unrecorded;
+        PB(BreakerChanged) *m = event_of(x);
+        if (!m) {
+            on_recorded(x, -1, NULL);
+            continue;
+        }
+        log_info("breaker changed", F_STR("target", x->n->name), F_STR("state", sm_name(&breaker_sm, (int)m->state)),
+                 F_STR("was", sm_name(&breaker_sm, (int)m->previous)), F_INT("epoch", m->epoch),
+                 F_STR("why", m->detail));
+        /* In this order: the outbox is durable in order, so when the record is, the alert is. */
+        alert(x->n, m);
+        record(x, m);
+        wire_free(m);
+    }
 }
 
 void breaker_say(struct breaker_target *t, const struct breaker *b)
 {
     struct node *n = t->ctx;
+    struct shell *sh = n->sh;
     struct breaker_message msg;
     struct err e;
     if (breaker_saying(n, b->epoch))
@@ -182,16 +214,16 @@ void breaker_say(struct breaker_target *t, const struct breaker *b)
     bool first = !n->sayings;
     *n->sayings_end = x;
     n->sayings_end = &x->next;
-    metric_add(&transitions, 1);
     if (first)
         publish(x, &msg.m); /* before anything else: an agent waits for it */
-    else
-        x->data = wire_pack(&msg.m, &x->len, &e);
-    log_info("breaker changed", F_STR("target", n->name), F_STR("state", sm_name(&breaker_sm, b->state)),
-             F_STR("was", sm_name(&breaker_sm, b->previous)), F_INT("epoch", b->epoch), F_STR("why", msg.detail));
-    /* In this order: the outbox is durable in order, so when the record is, the alert is. */
-    alert(n, b, &msg);
-    record(x, b, &msg);
+    metric_add(&transitions, 1);
+    x->data = wire_pack(&msg.m, &x->len, &e);
+    *sh->unrecorded_end = x;
+    sh->unrecorded_end = &x->unrecorded;
+    if (sh->s->draining)
+        breaker_record_all(sh);
+    else if (!loop_timer_active(&sh->record))
+        loop_timer_start(&sh->record, RECORD_AFTER_MS, 0);
 }
 
 void breaker_say_store(struct shell *sh, bool gone)

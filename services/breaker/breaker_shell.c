@@ -401,6 +401,8 @@ static int start(struct service *s, struct err *e)
     sh->s = s;
     loop_timer_init(&s->loop, &sh->deadline, on_deadline, sh);
     loop_timer_init(&s->loop, &sh->store_gone, on_store_gone, sh);
+    loop_timer_init(&s->loop, &sh->record, breaker_record_all, sh);
+    sh->unrecorded_end = &sh->unrecorded;
     loop_timer_start(&sh->store_gone, STORE_START_MS, 0);
     return take_settings(sh, s->settings) ? err_set(e, "out of memory") : 0;
 }
@@ -410,6 +412,7 @@ static void drain(struct service *s)
     struct shell *sh = s->state;
     for (size_t i = 0; i < sh->n; i++)
         breaker_target_kick(&sh->order[i]->t);
+    breaker_record_all(sh);
     maybe_drained(sh);
 }
 
@@ -417,12 +420,13 @@ static void stop(struct service *s)
 {
     struct shell *sh = s->state;
     s->state = NULL;
-    sh->refs += 2;
+    sh->refs += 3;
     sh->stopped = true;
     for (size_t i = 0; i < sh->n; i++)
         breaker_target_refuse_all(&sh->order[i]->t);
     loop_timer_close(&sh->deadline, timer_closed);
     loop_timer_close(&sh->store_gone, timer_closed);
+    loop_timer_close(&sh->record, timer_closed);
 }
 
 static const struct service_sub subs[] = {

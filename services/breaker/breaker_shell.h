@@ -42,7 +42,8 @@ struct shell {
     size_t n, sweep_at;
     struct node **heap;
     size_t heap_n, heap_cap;
-    struct loop_timer deadline, store_gone;
+    struct loop_timer deadline, store_gone, record;
+    struct saying *unrecorded, **unrecorded_end;
     bool synced, store_alerted, stopped;
     int refs; /* callbacks and timers that will still come */
     struct log_limit store_errors, damaged, would_open, window_damaged;
@@ -67,6 +68,7 @@ void breaker_state_peek(struct node *n, store_cb cb); /* HMGET rev pending; ctx 
 /* breaker_say.c: events, audit, alerts */
 void breaker_say(struct breaker_target *t, const struct breaker *b);
 bool breaker_saying(const struct node *n, uint64_t epoch);
+void breaker_record_all(void *shell);
 void breaker_say_store(struct shell *sh, bool gone);
 
 /* breaker_in.c: what comes in */
