@@ -166,6 +166,8 @@ static void tell(struct alert_job *j, const struct alert_outcome *o, const char 
     if (!done)
         return;
     alert_text_clean(detail ? detail : "", clean, sizeof clean);
+    if (!*clean && o->fault == ALERT_FAULT_NONE && o->status)
+        snprintf(clean, sizeof clean, "status %d", o->status);
     struct alert_result r = {
         .outcome = *o, .detail = *clean ? clean : alert_fault_text(o->fault), .started_unix_ms = j->started_unix_ms};
     done(j->ctx, &r);
