@@ -70,6 +70,7 @@ struct env {
     bool beating;
     struct loop_timer beat;
     const void *want; /* of the condition being waited for */
+    int wanted_outcome;
 };
 
 /* ---- the world ---- */
@@ -492,6 +493,24 @@ static bool permit_reported(struct env *e)
     return false;
 }
 
+static bool outcome_reported(struct env *e)
+{
+    for (size_t i = 0; i < e->n_reports; i++)
+        if (e->reports[i].outcome == e->wanted_outcome)
+            return true;
+    return false;
+}
+
+static bool both_reported(struct env *e)
+{
+    bool llm = false, backend = false;
+    for (size_t i = 0; i < e->n_reports; i++) {
+        llm = llm || strcmp(e->reports[i].target, LLM) == 0;
+        backend = backend || strcmp(e->reports[i].target, BACKEND) == 0;
+    }
+    return llm && backend;
+}
+
 struct got {
     bool done;
     uint64_t rev, epoch;
@@ -537,16 +556,12 @@ static void test_verdicts(void **state)
     assert_string_equal(last_of(e, LLM)->id, "health/" LLM "/1");
     UNTIL(e, marked);
     /* LLM probes go the way of calls; a backend's health page does not. */
-    bool llm = false, backend = false;
+    UNTIL(e, both_reported);
     for (size_t i = 0; i < e->n_reports; i++) {
-        bool of_llm = strcmp(e->reports[i].target, LLM) == 0;
         assert_true(e->reports[i].probe);
-        assert_int_equal(e->reports[i].data_path, of_llm);
+        assert_int_equal(e->reports[i].data_path, strcmp(e->reports[i].target, LLM) == 0);
         assert_int_equal(e->reports[i].outcome, E_(OUTCOME__OUTCOME_SUCCESS));
-        llm = llm || of_llm;
-        backend = backend || strcmp(e->reports[i].target, BACKEND) == 0;
     }
-    assert_true(llm && backend);
     static const struct {
         int mode, fault, outcome;
     } rows[] = {
@@ -563,10 +578,8 @@ static void test_verdicts(void **state)
         const struct seen *s = last_of(e, LLM);
         assert_int_equal(s->fault, rows[i].fault);
         assert_int_equal(s->failure, E_(FAILURE_KIND__FAILURE_KIND_LLM_OUTAGE));
-        bool said = false;
-        for (size_t k = 0; k < e->n_reports; k++)
-            said = said || e->reports[k].outcome == rows[i].outcome;
-        assert_true(said);
+        e->wanted_outcome = rows[i].outcome;
+        UNTIL(e, outcome_reported);
         atomic_store(&e->llm_mode, i % 2 ? WHOLE : NEW_LIMIT); /* well in other ways */
         UNTIL(e, llm_healthy);
     }
