@@ -66,8 +66,8 @@ static json_t *complaint(const struct sim *s, const char *what, int *ret_status)
 static json_t *position(const struct sim *s)
 {
     return json_pack("{s:s, s:s, s:b, s:i, s:I, s:I, s:I, s:I}", "sim", s->kind->name, "mode", s->mode->name, "open",
-                     strcmp(s->mode->name, "refuse") != 0, "port", s->port, "slow_ms", (json_int_t)s->slow_ms,
-                     "retry_after", (json_int_t)s->retry_after_s, "count", (json_int_t)s->count, "received",
+                     sim_wants_open(s), "port", s->port, "slow_ms", (json_int_t)s->slow_ms, "retry_after",
+                     (json_int_t)s->retry_after_s, "count", (json_int_t)s->count, "received",
                      (json_int_t)s->received);
 }
 
@@ -164,20 +164,19 @@ static int listening(int port, int *ret_port)
     return fd;
 }
 
-static bool wants_open(const struct sim *s)
+bool sim_wants_open(const struct sim *s)
 {
     return strcmp(s->mode->name, "refuse") != 0;
 }
 
-static void on_apply(uv_async_t *h)
+void sim_apply_now(struct sim *s)
 {
-    struct sim *s = h->data;
     if (s->stopping)
         return;
-    if (s->open && !wants_open(s)) {
+    if (s->open && !sim_wants_open(s)) {
         s->kind->close(s);
         s->open = false;
-    } else if (!s->open && wants_open(s)) {
+    } else if (!s->open && sim_wants_open(s)) {
         int port, fd = listening(s->port, &port);
         if (fd < 0 || s->kind->open(s, fd)) {
             fprintf(stderr, "redoubt sim %s: the port stays closed\n", s->kind->name);
@@ -187,6 +186,11 @@ static void on_apply(uv_async_t *h)
     }
     if (s->open && s->kind->mode_changed)
         s->kind->mode_changed(s);
+}
+
+static void on_apply(uv_async_t *h)
+{
+    sim_apply_now(h->data);
 }
 
 static void close_any(uv_handle_t *h, void *ctx)
@@ -319,7 +323,7 @@ static int serve(struct sim *s, int64_t port, int64_t control_port)
     s->control = sim_http_open(s, control_fd, true);
     if (!s->control)
         return EXIT_FAILED;
-    if (wants_open(s)) {
+    if (sim_wants_open(s)) {
         int fd = listening(s->port, &s->port);
         if (fd < 0 || s->kind->open(s, fd))
             return EXIT_FAILED;

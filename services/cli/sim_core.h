@@ -66,8 +66,10 @@ const char *sim_take_mode(struct sim *s);
 void sim_received(struct sim *s, json_t *request);
 /* False with a text in why (a literal or `mode` names) if it is not a mode of this simulator. */
 bool sim_set_mode(struct sim *s, const char *name);
-/* Wakes the loop to open or close the port as the mode says. */
+/* Opens or closes the port as the mode says: now (not from a callback of the port's own server), or as soon as the loop turns. */
+void sim_apply_now(struct sim *s);
 void sim_apply(struct sim *s);
+bool sim_wants_open(const struct sim *s);
 
 /* Answers /sim/...: a new reference to the JSON answer and its status. */
 json_t *sim_control(struct sim *s, const char *method, const char *path, const char *body, size_t len,

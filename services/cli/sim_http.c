@@ -279,6 +279,13 @@ static void record(struct sim_request *r)
                                    "headers", headers, "body", body ? body : json_null()));
 }
 
+static void stop_listening(struct sim_http *h)
+{
+    MHD_socket fd = MHD_quiesce_daemon(h->daemon);
+    if (fd != MHD_INVALID_SOCKET)
+        close(fd);
+}
+
 static enum MHD_Result whole(struct sim_request *r)
 {
     if (r->too_large)
@@ -288,6 +295,11 @@ static enum MHD_Result whole(struct sim_request *r)
     if (r->http->control_only || strncmp(r->path, "/sim/", 5) == 0) {
         int status;
         json_t *answer = sim_control(r->sim, r->method, r->path, r->body, r->len, &status);
+        /* Whoever gets the answer finds it so. On its own port the rest waits until the answer is out. */
+        if (r->http->control_only)
+            sim_apply_now(r->sim);
+        else if (!sim_wants_open(r->sim))
+            stop_listening(r->http);
         return sim_answer_json(r, (unsigned)status, answer);
     }
     if (!r->mode) {
@@ -344,8 +356,7 @@ static void on_completed(void *ctx, struct MHD_Connection *c, void **state, enum
     (void)how;
     if (!r)
         return;
-    /* Here and not in the handler: the answer to the order must be out before the port is closed by it. */
-    if (!h->closing && (h->control_only || strncmp(r->path, "/sim/", 5) == 0))
+    if (!h->closing && !h->control_only && strncmp(r->path, "/sim/", 5) == 0)
         sim_apply(h->sim);
     unlist(r);
     json_decref(r->json);
