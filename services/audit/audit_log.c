@@ -66,6 +66,7 @@ struct audit_log {
     bool writing, checkpointing;
     struct waiting *first, **last;
     size_t n_waiting;
+    uint64_t lost_segments; /* deleted under our hands */
     bool closing, last_checkpoint;
     loop_cb closed;
     void *closed_ctx;
@@ -188,6 +189,17 @@ static void begin_segment(struct audit_log *a, struct trip *t)
     t->after.segment_size = 0;
 }
 
+/* A file without a name keeps what is written to it from everybody: the chain goes on in a new one, and verification
+ * names what is missing. */
+static bool was_deleted(struct audit_log *a)
+{
+    struct stat st;
+    if (fstat(a->fd, &st) || st.st_nlink > 0)
+        return false;
+    a->lost_segments++;
+    return true;
+}
+
 static void send_records(struct audit_log *a)
 {
     struct trip *t = calloc(1, sizeof *t);
@@ -207,7 +219,7 @@ static void send_records(struct audit_log *a)
     if (!a->first)
         a->last = &a->first;
     audit_segment_name(a->pos.segment_first, t->name);
-    if (a->fd < 0 || a->pos.segment_size >= a->segment_bytes)
+    if (a->fd < 0 || a->pos.segment_size >= a->segment_bytes || was_deleted(a))
         begin_segment(a, t);
     for (struct waiting *r = t->records; r; r = r->next) {
         audit_record_pack(t->after.hash, t->after.next_seq++, r->stored, r->len, t->data + t->len);
@@ -280,8 +292,10 @@ void audit_log_append(struct audit_log *a, const void *stored, size_t len, audit
 
 void audit_log_status(const struct audit_log *a, struct audit_log_status *ret)
 {
-    *ret = (struct audit_log_status){
-        .size = a->pos.next_seq - 1, .checkpoint_size = a->checkpoint_size, .waiting = a->n_waiting};
+    *ret = (struct audit_log_status){.size = a->pos.next_seq - 1,
+                                     .checkpoint_size = a->checkpoint_size,
+                                     .waiting = a->n_waiting,
+                                     .lost_segments = a->lost_segments};
     memcpy(ret->chain, a->chain, sizeof ret->chain);
     memcpy(ret->hash, a->pos.hash, sizeof ret->hash);
 }
@@ -418,10 +432,11 @@ static int recover(struct audit_log *a, const struct audit_log_opts *o, struct a
         return err_set(e, "out of memory");
     struct old old = {o};
     int rc = audit_walk_last(a->dir, r, visit_old, &old, e);
-    while (rc == 0 && r->segments > 0 && r->last_seq == 0 && r->torn_bytes < AUDIT_HEADER_BYTES && r->records == 0 &&
-           r->bytes < AUDIT_HEADER_BYTES)
+    while (rc == 0 && r->headless)
         rc = drop_headless(a, r, o, e);
-    if (rc == 1 && r->segments > 0) {
+    /* Nothing at all is a new trail; a checkpoint of something without it is a trail that was deleted. */
+    bool begun = faccessat(a->dir_fd, AUDIT_CHECKPOINT_FILE, F_OK, 0) == 0;
+    if (rc == 1 && (r->segments > 0 || (begun && !r->checkpointed))) {
         snprintf(found->why, sizeof found->why, "%s at byte %" PRIu64 ": %.400s", r->problems[0].file,
                  r->problems[0].offset, r->problems[0].what);
         rc = set_aside(a, found, e) ? -1 : 1;

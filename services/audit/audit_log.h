@@ -11,7 +11,7 @@ struct audit_log;
 struct audit_log_opts {
     const char *dir;       /* of this replica, locked by its owner */
     int64_t segment_bytes; /* a new segment begins beyond this */
-    /* Sees what the last segment holds already, at open; may be NULL. */
+    /* Sees what the last two segments hold already, at open; may be NULL. */
     void (*on_old)(void *ctx, const void *stored, size_t len);
     void *ctx;
 };
@@ -34,7 +34,8 @@ struct audit_log_status {
     uint64_t size; /* records that are durable */
     unsigned char hash[AUDIT_HASH_BYTES];
     uint64_t checkpoint_size;
-    size_t waiting; /* records not yet durable */
+    size_t waiting;         /* records not yet durable */
+    uint64_t lost_segments; /* that were deleted while they were written: what they held is gone */
 };
 void audit_log_status(const struct audit_log *a, struct audit_log_status *ret);
 /* Signs a checkpoint if anything was appended since the last one. */

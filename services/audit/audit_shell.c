@@ -33,6 +33,7 @@ struct audit {
     struct bus_consumer *consumer;
     struct audit_seen seen;
     bool failing;  /* alerted, not yet resolved */
+    uint64_t lost; /* segments that were deleted, and told */
     bool draining; /* what comes now is for another replica */
 };
 
@@ -67,6 +68,29 @@ static void tell_failing(struct service *s, const char *why)
     service_alert(s, &a);
 }
 
+static void tell_tampered(struct service *s, const char *summary, const char *detail)
+{
+    PB(Alert) a = REDOUBT__V1__ALERT__INIT;
+    a.dedup_key = (char *)"audit/tampered";
+    a.severity = REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL;
+    a.manual_intervention_required = true;
+    a.summary = (char *)summary;
+    a.detail = (char *)detail;
+    service_alert(s, &a);
+}
+
+static void look_for_lost(struct service *s)
+{
+    struct audit_log_status st;
+    audit_log_status(state(s)->log, &st);
+    if (st.lost_segments == state(s)->lost)
+        return;
+    state(s)->lost = st.lost_segments;
+    log_error("a segment of the audit trail was deleted; the chain goes on in a new one",
+              F_STR("dir", s->replica.dir), F_INT("segments", st.lost_segments));
+    tell_tampered(s, "A segment of the audit trail was deleted while it was written", s->replica.dir);
+}
+
 static void on_appended(void *ctx, uint64_t seq, const char *error)
 {
     struct pending *p = ctx;
@@ -77,6 +101,7 @@ static void on_appended(void *ctx, uint64_t seq, const char *error)
         bus_nak(p->hold, RETRY_MS, error);
     } else {
         tell_failing(s, NULL);
+        look_for_lost(s);
         audit_seen_add(&state(s)->seen, p->id);
         metric_add(&appended, 1);
         metric_set(&chain_size, (int64_t)seq);
@@ -203,13 +228,7 @@ int audit_start(struct service *s, struct err *e)
     if (found.set_aside[0]) {
         log_error("the audit trail does not verify; it was set aside and a new chain was begun",
                   F_STR("why", found.why), F_STR("where", found.set_aside));
-        PB(Alert) alert = REDOUBT__V1__ALERT__INIT;
-        alert.dedup_key = (char *)"audit/tampered";
-        alert.severity = REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL;
-        alert.manual_intervention_required = true;
-        alert.summary = (char *)"The audit trail was damaged or tampered with; it was set aside as evidence";
-        alert.detail = found.why;
-        service_alert(s, &alert);
+        tell_tampered(s, "The audit trail was damaged or tampered with; it was set aside as evidence", found.why);
     }
     struct bus_consumer_opts co = {
         .stream = STREAM_AUDIT, .durable = CONSUMER, .filter = SUBJECT_AUDIT ">", .max_ack_pending = IN_HAND_MAX};

@@ -18,7 +18,7 @@ struct walk {
     struct audit_report *r;
     audit_visit visit;
     void *ctx;
-    bool only_last; /* begin with the last segment that has a header, and believe what it says of those before */
+    bool only_last; /* begin with the last segments, and believe what the first of them says of those before */
     uint64_t next_seq;
     unsigned char hash[AUDIT_HASH_BYTES]; /* of the last record so far */
     bool have_checkpoint;
@@ -147,6 +147,7 @@ static void walk_segment(struct walk *w, const char *name, const unsigned char *
     struct err e;
     if (last && len < AUDIT_HEADER_BYTES && !(w->have_checkpoint && r->checkpoint.size >= w->next_seq)) {
         r->torn_bytes = len; /* a crash while the segment was begun */
+        r->headless = true;
         return;
     }
     if (audit_header_parse(data, len, &h, &e)) {
@@ -157,7 +158,7 @@ static void walk_segment(struct walk *w, const char *name, const unsigned char *
         memcpy(r->chain, h.chain, AUDIT_CHAIN_BYTES);
     else if (memcmp(r->chain, h.chain, AUDIT_CHAIN_BYTES) != 0)
         problem(w, name, 0, h.first_seq, "this segment belongs to another chain");
-    if (w->only_last) {
+    if (w->only_last && r->segments == 0) {
         w->next_seq = h.first_seq; /* what came before is not looked at */
         memcpy(w->hash, h.prev, AUDIT_HASH_BYTES);
         r->last_seq = h.first_seq - 1;
@@ -189,6 +190,8 @@ static void walk_file(struct walk *w, uint64_t first, bool last)
     } else if (st.st_size == 0) {
         if (!last)
             problem(w, name, 0, first, "the segment is empty");
+        else
+            w->r->headless = true;
     } else {
         size_t len = (size_t)st.st_size;
         void *data = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -254,6 +257,20 @@ static void judge_checkpoint(struct walk *w)
         r->checkpointed = true;
 }
 
+/* No segment at all: a chain that holds nothing yet, or one that was deleted. */
+static void judge_nothing(struct walk *w, const unsigned char *public_key)
+{
+    struct audit_report *r = w->r;
+    read_checkpoint(w, public_key);
+    r->checkpointed = w->have_checkpoint && r->checkpoint.size == 0;
+    if (w->have_checkpoint && r->checkpoint.size > 0)
+        problem(w, AUDIT_CHECKPOINT_FILE, 0, r->checkpoint.size,
+                "the checkpoint covers %" PRIu64 " records, and no segment is here: the trail was deleted",
+                r->checkpoint.size);
+    else
+        problem(w, "", 0, 0, "no segment (audit-*.seg) is here");
+}
+
 static int walk_dir(struct walk *w, const unsigned char *public_key, struct err *e)
 {
     uint64_t *list = NULL;
@@ -264,10 +281,10 @@ static int walk_dir(struct walk *w, const unsigned char *public_key, struct err 
     if (list_segments(w->dir, &list, &n, e))
         return -1;
     if (n == 0) {
-        problem(w, "", 0, 0, "no segment (audit-*.seg) is here");
+        judge_nothing(w, public_key);
     } else {
         read_checkpoint(w, public_key);
-        for (size_t i = w->only_last ? n - 1 : 0; i < n; i++)
+        for (size_t i = w->only_last && n > 2 ? n - 2 : 0; i < n; i++)
             walk_file(w, list[i], i + 1 == n);
         judge_checkpoint(w);
         w->r->last_first_seq = list[n - 1];

@@ -21,6 +21,7 @@ struct audit_report {
     uint64_t bytes;
     uint64_t last_seq;
     uint64_t last_first_seq; /* names the last segment */
+    bool headless; /* the last segment is the beginning of a header, or nothing: a crash while it was begun */
     unsigned char chain[AUDIT_CHAIN_BYTES];
     unsigned char last_hash[AUDIT_HASH_BYTES];
     bool checkpointed; /* a checkpoint by the directory's key was found, and it fits */
@@ -40,7 +41,7 @@ typedef void (*audit_visit)(void *ctx, const struct audit_record *r, const char 
 int audit_walk(const char *dir, const unsigned char *public_key, struct audit_report *report, audit_visit visit,
                void *ctx, struct err *e);
 
-/* The same for the last segment only, against the checkpoint: what a writer needs before it goes on. */
+/* The same for the last two segments only, against the checkpoint: what a writer needs before it goes on. */
 int audit_walk_last(const char *dir, struct audit_report *report, audit_visit visit, void *ctx, struct err *e);
 
 /* Reads a file of at most `max` bytes whole; malloc'ed, NULL with text on error. */

@@ -351,6 +351,73 @@ static void test_damaged_is_set_aside(void **state)
     free(data);
 }
 
+static void test_deleted(void **state)
+{
+    struct fixture *f = *state;
+    struct audit_report r;
+    struct audit_log_found found;
+    make_trail(f, 1 << 20);
+    run("rm '%s'/audit-*.seg", f->dir); /* only the checkpoint and the key are left */
+    assert_int_equal(verify(f, &r), 1);
+    assert_int_equal(r.problems[0].seq, RECORDS);
+    open_log(f, 1 << 20, &found);
+    assert_true(found.set_aside[0]);
+    assert_non_null(strstr(found.why, "deleted"));
+    append(f, 4);
+    /* And while it is written. */
+    run("rm '%s'/audit-*.seg", f->dir);
+    append(f, 3);
+    struct audit_log_status st;
+    audit_log_status(f->log, &st);
+    assert_int_equal(st.lost_segments, 1);
+    assert_int_equal(st.size, 7);
+    close_log(f);
+    assert_int_equal(verify(f, &r), 1);
+    assert_non_null(strstr(r.problems[0].what, "missing"));
+    assert_int_equal(r.records, 3);
+}
+
+static size_t n_old;
+static void count_old(void *ctx, const void *stored, size_t len)
+{
+    (void)ctx;
+    (void)stored;
+    (void)len;
+    n_old++;
+}
+
+/* What is remembered of the past does not end at a segment's border. A segment whose header was cut short is begun again. */
+static void test_past_and_headless(void **state)
+{
+    struct fixture *f = *state;
+    struct audit_report r;
+    struct err e;
+    make_trail(f, 2000);
+    assert_int_equal(verify(f, &r), 0);
+    uint64_t last = r.last_first_seq, size = r.last_seq;
+    for (size_t head = 0; head < AUDIT_HEADER_BYTES; head += 37) {
+        char name[AUDIT_NAME_MAX], path[256];
+        audit_segment_name(size + 1, name);
+        snprintf(path, sizeof path, "%s/%s", f->dir, name);
+        spit(path,
+             "RDBTAUD1..............................................................................................."
+             ".",
+             head);
+        assert_int_equal(verify(f, &r), 0);
+        assert_true(r.headless);
+        n_old = 0;
+        struct audit_log_found found;
+        struct audit_log_opts o = {.dir = f->dir, .segment_bytes = 2000, .on_old = count_old};
+        f->log = audit_log_open(&f->loop, &o, &found, &e);
+        assert_non_null(f->log);
+        assert_false(found.fresh);
+        assert_true(n_old > size - last + 1);
+        close_log(f);
+        assert_int_equal(verify(f, &r), 0);
+        assert_int_equal(r.last_seq, size);
+    }
+}
+
 /* A child appends and says through a pipe what is durable; it is killed at a random moment; all that it said is there. */
 static void test_killed_writer(void **state)
 {
@@ -424,6 +491,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_restored_old_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_torn_tail, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_is_set_aside, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_deleted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_past_and_headless, setup, teardown),
         cmocka_unit_test_setup_teardown(test_killed_writer, setup, teardown),
         cmocka_unit_test(test_seen),
     };
