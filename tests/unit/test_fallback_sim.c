@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RUNS       1500
+#define RUNS       400
 #define STEPS      600
 #define CHAIN      3
 #define EPOCHS_MAX 4096
@@ -214,7 +214,7 @@ static void start_call(struct sim *s, struct replica *r, const struct fallback_e
         snprintf(c->activation, sizeof c->activation, "%s", r->f.doc.override_key);
         return;
     }
-    CHECK(s, !"a call is free");
+    CHECK(s, false && "a call is free");
 }
 
 static void give(struct sim *s, struct replica *r, const struct fallback_event *ev)
