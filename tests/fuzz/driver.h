@@ -1,7 +1,7 @@
 /* driver.h - runs a libFuzzer-style target without libFuzzer: a bounded number of inputs that the target makes from a seed.
  *
- * A fuzz file defines LLVMFuzzerTestOneInput() and fuzz_make() and includes this last. With libFuzzer itself:
- *   make CC=clang SAN=fuzzer,address,undefined CPPFLAGS=-DFUZZ_LIBFUZZER BUILD=build/fuzz tests
+ * A fuzz file defines LLVMFuzzerTestOneInput() and fuzz_make() and includes this last. With libFuzzer itself: compile it with
+ * clang -DFUZZ_LIBFUZZER -fsanitize=fuzzer,address,undefined and link libcommon.a and libproto.a.
  * Without: fuzz_NAME [--runs N] [--seed S] [--only I] [FILE...]. Every input follows from seed and number alone; a crash says
  * both, and `--seed S --only I` makes the same input again. */
 #ifndef REDOUBT_FUZZ_DRIVER_H
