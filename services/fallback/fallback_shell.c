@@ -219,6 +219,8 @@ static void on_bus_down(struct service *s)
     struct shell *sh = s->state;
     sh->bus_up_mono_ms = 0;
     sh->synced = false;
+    for (struct agent *a = sh->agents; a; a = a->hh.next)
+        a->last_seen_epoch = 0; /* the replay shows what the stream still has */
 }
 
 static void on_watch_synced(struct service *s)

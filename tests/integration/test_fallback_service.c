@@ -853,6 +853,38 @@ static void without_redis_nothing_moves_and_then_it_does(void **state)
     WAIT(posture_of(a) == POSTURE(NORMAL));
 }
 
+static uint64_t epoch_on_stream(const char *agent)
+{
+    jsCtx *js = NULL;
+    natsMsg *m = NULL;
+    char subject[128];
+    uint64_t epoch = 0;
+    snprintf(subject, sizeof subject, SUBJECT_DIRECTIVE "%s", agent);
+    assert_int_equal(natsConnection_JetStream(&js, T.nc, NULL), NATS_OK);
+    if (js_GetLastMsg(&m, js, STREAM_STATE, subject, NULL, NULL) == NATS_OK) {
+        PB(Directive) *d = unpacked(m, PB_DESC(directive));
+        epoch = d->state->epoch;
+        wire_free(d);
+        natsMsg_Destroy(m);
+    }
+    jsCtx_Destroy(js);
+    return epoch;
+}
+
+static void stream_that_forgot_is_told_again(void **state)
+{
+    (void)state;
+    const char *a = "a-first";
+    WAIT(posture_of(a) == POSTURE(NORMAL));
+    uint64_t epoch = last(a)->state->epoch;
+    WAIT(epoch_on_stream(a) == epoch);
+    harness_kill(T.nats);
+    harness_forget(T.nats);
+    harness_start(T.nats);
+    WAIT(epoch_on_stream(a) == epoch);
+    assert_int_equal(last(a)->state->epoch, epoch);
+}
+
 static void another_replica_goes_on(void **state)
 {
     (void)state;
@@ -910,6 +942,7 @@ int main(void)
         cmocka_unit_test(emptied_redis_is_filled_again),
         cmocka_unit_test(damaged_document_is_repaired),
         cmocka_unit_test(without_redis_nothing_moves_and_then_it_does),
+        cmocka_unit_test(stream_that_forgot_is_told_again),
         cmocka_unit_test(another_replica_goes_on),
         cmocka_unit_test(crashes_at_any_point),
         cmocka_unit_test(shared_override_is_released_by_the_last),
