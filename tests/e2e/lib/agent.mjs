@@ -35,7 +35,7 @@ export class Agent {
     while (!this.stopped) {
       try {
         const jsm = await this.nc.jetstreamManager();
-        const m = await jsm.streams.getMessage('REDOUBT_STATE', { last_by_subj: `redoubt.v1.directive.${this.name}` });
+        const m = await jsm.direct.getMessage('REDOUBT_STATE', { last_by_subj: `redoubt.v1.directive.${this.name}` });
         this.take(m.data, m.header?.get('ce-id'));
         return;
       } catch {

@@ -41,7 +41,7 @@ export async function last(nc, name, subject) {
   const { decode } = await import('./contract.mjs');
   try {
     const jsm = await nc.jetstreamManager();
-    return decode(name, (await jsm.streams.getMessage('REDOUBT_STATE', { last_by_subj: subject })).data);
+    return decode(name, (await jsm.direct.getMessage('REDOUBT_STATE', { last_by_subj: subject })).data);
   } catch (e) {
     if (/no message found|stream not found/i.test(e.message)) return null;
     throw e;

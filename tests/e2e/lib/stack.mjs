@@ -144,8 +144,15 @@ ${text}`);
   // The last lines of every log, for a failure's message.
   tails(n = 15) {
     return [...this.procs.keys()].filter((p) => fs.existsSync(path.join(this.dir, 'log', `${p}.log`)))
-      .map((p) => `--- ${p}\n${this.log(p).trimEnd().split('\n').slice(-n).join('\n')}`).join('\n');
+      .map((p) => `--- ${p}\n${tail(this.log(p), n)}`).join('\n');
   }
+}
+
+// A crash says what happened at its beginning, and everything else at its end.
+function tail(text, n) {
+  const lines = text.trimEnd().split('\n');
+  const crash = lines.findIndex((l) => /^(panic:|fatal error:)|ERROR: (Address|Leak|Thread)Sanitizer|runtime error:|WARNING: ThreadSanitizer/.test(l));
+  return (crash >= 0 ? lines.slice(crash, crash + 3 * n) : lines.slice(-n)).join('\n');
 }
 
 export function portOpen(port) {
