@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,6 +45,15 @@ static void on_append(void *ctx, uint64_t seq, const char *error)
         assert_int_equal(seq, f->last_seq + 1);
     f->last_seq = seq;
     f->done = true;
+}
+
+static void on_full(void *ctx, uint64_t seq, const char *error)
+{
+    struct fixture *f = ctx;
+    f->answered++;
+    f->failed += seq == 0;
+    f->done = true;
+    assert_true(seq == 0 && strlen(error) > 0);
 }
 
 static void open_log(struct fixture *f, int64_t segment_bytes, struct audit_log_found *found)
@@ -377,6 +387,36 @@ static void test_deleted(void **state)
     assert_int_equal(r.records, 3);
 }
 
+/* The disk is full for a while: said for each record, nothing half-written stays, and then it goes on. */
+static void test_disk_full(void **state)
+{
+    struct fixture *f = *state;
+    struct audit_report r;
+    struct audit_log_found found;
+    open_log(f, 1 << 20, &found);
+    append(f, 10);
+    struct rlimit was, tight = {.rlim_cur = 800, .rlim_max = RLIM_INFINITY};
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    tight.rlim_max = was.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    uint64_t durable = f->last_seq;
+    for (int i = 0; i < 5; i++) {
+        size_t want = f->answered + 1;
+        audit_log_append(f->log, "this does not fit any more", 26, on_full, f);
+        for (f->done = false; f->answered < want; f->done = false)
+            assert_true(loop_run_until(&f->loop, &f->done, 10000));
+    }
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_int_equal(f->failed, 5);
+    f->last_seq = durable;
+    append(f, 10);
+    close_log(f);
+    assert_int_equal(verify(f, &r), 0);
+    assert_int_equal(r.records, 20);
+}
+
 static size_t n_old;
 static void count_old(void *ctx, const void *stored, size_t len)
 {
@@ -493,6 +533,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damaged_is_set_aside, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deleted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_past_and_headless, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_killed_writer, setup, teardown),
         cmocka_unit_test(test_seen),
     };
