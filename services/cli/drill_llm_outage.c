@@ -259,6 +259,7 @@ static int write_settings(struct drill *d, int nats, int redis, struct err *e)
         "    heartbeat: 500ms\n"
         "    ack: 500ms\n"
         "    restore_hold: 1s\n"
+        "    backend_step: 500ms\n"
         "alert:\n"
         "  channels:\n"
         "    - { name: email, type: email, url: \"smtp://127.0.0.1:%d\", from: redoubt@example.org, "

@@ -24,6 +24,7 @@
 #define PIDS       "pids"
 #define PORT_FIRST 10240
 #define PORT_LAST  65000
+#define PORT_TRIES 10000
 #define GONE_MS    8000 /* for a process to end after SIGTERM: services drain for 4 s and flush for 2 s */
 #define REMOVE_MS  5000
 #define STEP_MS    20 /* between two looks at something that ends by itself */
@@ -241,18 +242,21 @@ int drill_stack_port(struct drill_stack *s)
             low = 32768, high = 60999;
         fclose(f);
     }
-    if (s->next_port == 0) {
-        uint32_t r = 0;
+    if (low <= PORT_FIRST && high >= PORT_LAST) /* it leaves nothing: then any port, at a small risk */
+        low = high = 0;
+    /* Drawn one by one, so that drills at the same time do not meet. */
+    for (int tries = 0; tries < PORT_TRIES; tries++) {
+        uint32_t r;
         if (getrandom(&r, sizeof r, 0) != (ssize_t)sizeof r)
-            r = (uint32_t)getpid();
-        s->next_port = PORT_FIRST + (int)(r % (PORT_LAST - PORT_FIRST));
-    }
-    for (int tries = PORT_LAST - PORT_FIRST; tries > 0; tries--) {
-        int port = s->next_port++;
-        if (s->next_port >= PORT_LAST)
-            s->next_port = PORT_FIRST;
-        if ((port < low || port > high) && bindable(port))
-            return port;
+            return -1;
+        int port = PORT_FIRST + (int)(r % (PORT_LAST - PORT_FIRST));
+        bool taken = port >= low && port <= high;
+        for (size_t i = 0; i < s->n_ports; i++)
+            taken = taken || s->ports[i] == port;
+        if (!taken && bindable(port)) {
+            assert(s->n_ports < DRILL_PORTS_MAX);
+            return s->ports[s->n_ports++] = port;
+        }
     }
     return -1;
 }

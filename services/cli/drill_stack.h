@@ -11,6 +11,7 @@
 
 #define DRILL_PROCS_MAX 24
 #define DRILL_ARGS_MAX  16
+#define DRILL_PORTS_MAX 32
 #define DRILL_PATH      512
 
 struct drill_proc {
@@ -29,7 +30,8 @@ struct drill_stack {
     bool keep;            /* processes and directory stay when the drill ends */
     struct drill_proc procs[DRILL_PROCS_MAX];
     size_t n;
-    int next_port;
+    int ports[DRILL_PORTS_MAX]; /* given out */
+    size_t n_ports;
     int janitor_fd;
     pid_t janitor;
 };
