@@ -177,6 +177,12 @@ static int town_teardown(void **state)
 {
     struct town *t = *state;
     bool closed = false;
+    /* Whatever it has been through, it drains; sanitised ones tell of leaks by their exit code. */
+    int ended = harness_stop(t->alert), slack = harness_stop(t->slack.proc), smtp = harness_stop(t->smtp.proc);
+    if (ended || slack || smtp) {
+        print_error("exit codes: alert %d, slack %d, smtp %d\n", ended, slack, smtp);
+        return -1;
+    }
     if (t->reply)
         wire_free(t->reply);
     json_decref(t->answer);
@@ -672,7 +678,6 @@ static void drains_and_goes_on(void **state)
     mode(t, &t->slack, "ok");
     harness_start(t->alert);
     KIT_WAIT_MS(t->k, delivered(t, "e1", "chat"), 20000);
-    assert_int_equal(harness_stop(t->alert), 0);
 }
 
 #define TOWN(fn) cmocka_unit_test_setup_teardown(fn, town_setup, town_teardown)
