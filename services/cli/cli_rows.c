@@ -88,7 +88,7 @@ static const struct cli_opt sim_agent_opts[] = {
 
 static const struct cli_opt drill_opts[] = {
     {"keep", 'k', CLI_FLAG, NULL, offsetof(struct opts_drill, keep), 0, 0,
-     "leave the stack running, and say how to look at it"},
+     "leave the stack running, and say how to look at it (or KEEP=1)"},
     {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill, json), 0, 0,
      "write steps and figures there as JSON; - = stdout"},
     {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill, bin_dir), 0, 0,

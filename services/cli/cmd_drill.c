@@ -1,13 +1,15 @@
 /* cmd_drill.c - redoubt drill: play a story, or end a stack that one has left. */
 #include "cli/cmd.h"
 #include "cli/drill_llm_outage.h"
+#include <stdlib.h>
 
 int cmd_drill_llm_outage(struct cli *c, const void *opts, int argc, char **argv)
 {
     (void)argc, (void)argv;
     const struct opts_drill *o = opts;
     struct drill_llm_outage state = {0};
-    return drill_run(c, &drill_llm_outage, &state, o->keep, o->bin_dir, o->json);
+    const char *keep = getenv("KEEP");
+    return drill_run(c, &drill_llm_outage, &state, o->keep || (keep && *keep), o->bin_dir, o->json);
 }
 
 int cmd_drill_stop(struct cli *c, const void *opts, int argc, char **argv)

@@ -75,6 +75,7 @@ static pid_t start_drill(const char *const *args)
         int o = open(log, O_CREAT | O_TRUNC | O_WRONLY | O_APPEND, 0600);
         dup2(o, 1);
         dup2(o, 2);
+        unsetenv("KEEP"); /* that one is for the harness */
         execv(T.program, (char *const *)argv);
         _exit(127);
     }
