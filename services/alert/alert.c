@@ -55,7 +55,7 @@ static struct alert_effect *emit(struct step *s, enum alert_effect_kind kind)
 
 static void move(struct step *s, enum alert_state to)
 {
-    sm_move(&alert_table, &s->d->state, to);
+    sm_move(&alert_table, &s->d->state, (int)to);
     sm_check(&alert_table, s->d->state, s->d);
 }
 

@@ -14,6 +14,7 @@
 #define SEV(name)    REDOUBT__V1__SEVERITY__SEVERITY_##name
 
 struct receipt {
+    char id[192]; /* of the message */
     char alert[65], key[128], channel[65];
     int status, code;
     unsigned attempt;
@@ -72,8 +73,13 @@ static void on_receipt(void *ctx, const struct bus_msg *m)
         fprintf(stderr, "receipt %s %s %s #%u %u %s\n", r->alert_id, r->channel,
                 wire_enum_name(&redoubt__v1__delivery_status__descriptor, (int)r->status), r->attempt, r->code,
                 r->detail);
-    if (t->n_receipts < RECEIPTS_MAX) {
+    /* A message that is published again has the same id. */
+    bool again = false;
+    for (size_t i = 0; i < t->n_receipts; i++)
+        again = again || strcmp(t->receipts[i].id, m->id) == 0;
+    if (!again && t->n_receipts < RECEIPTS_MAX) {
         struct receipt *to = &t->receipts[t->n_receipts++];
+        snprintf(to->id, sizeof to->id, "%s", m->id);
         snprintf(to->alert, sizeof to->alert, "%s", r->alert_id);
         snprintf(to->key, sizeof to->key, "%.120s", r->dedup_key);
         snprintf(to->channel, sizeof to->channel, "%s", r->channel);
