@@ -90,6 +90,7 @@ int cli_link_open(struct cli_link *k, struct cli *c)
                          .token = n ? n->token : NULL,
                          .tls_ca_file = n ? n->tls_ca_file : NULL,
                          .inbox_prefix = "_INBOX_cli",
+                         .guest = true, /* streams are the services' business */
                          .on_up = on_up,
                          .on_down = on_down,
                          .on_error = on_error,

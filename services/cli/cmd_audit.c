@@ -26,7 +26,7 @@ static void show(const struct term *t, const char *dir, const struct audit_repor
         term_print(t, TERM_GREEN, "whole");
     printf(", %" PRIu64 " records in %" PRIu64 " segment%s, %" PRIu64 " bytes", r->records, r->segments,
            r->segments == 1 ? "" : "s", r->bytes);
-    if (r->checkpointed)
+    if (r->checkpointed && r->checkpoint.size > 0)
         printf(", signed up to record %" PRIu64, r->checkpoint.size);
     else
         printf(", no signed checkpoint yet");
