@@ -433,6 +433,46 @@ static void yaml_problem(struct conf_ctx *c, const yaml_parser_t *p, const char 
             p->context ? p->context : "");
 }
 
+/* Limits that no settings file comes near: libyaml takes time with the square of the depth, and of the number of anchors. */
+#define DEPTH_MAX   32
+#define ANCHORS_MAX 1000
+
+/* Reads the events alone, up to the first mistake (which loading will report). False with a problem if a limit is passed. */
+static bool within_limits(struct conf_ctx *c, const char *text, size_t len)
+{
+    yaml_parser_t p;
+    unsigned depth = 0, anchors = 0;
+    bool ok = true, more = true;
+    if (!yaml_parser_initialize(&p))
+        return true;
+    yaml_parser_set_encoding(&p, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(&p, (const unsigned char *)text, len);
+    while (ok && more) {
+        yaml_event_t e;
+        if (!yaml_parser_parse(&p, &e))
+            break;
+        const yaml_char_t *anchor = NULL;
+        if (e.type == YAML_SEQUENCE_START_EVENT || e.type == YAML_MAPPING_START_EVENT) {
+            depth++;
+            anchor = e.type == YAML_SEQUENCE_START_EVENT ? e.data.sequence_start.anchor : e.data.mapping_start.anchor;
+        } else if (e.type == YAML_SEQUENCE_END_EVENT || e.type == YAML_MAPPING_END_EVENT) {
+            depth--;
+        } else if (e.type == YAML_SCALAR_EVENT) {
+            anchor = e.data.scalar.anchor;
+        }
+        anchors += anchor != NULL;
+        if (depth > DEPTH_MAX)
+            problem(c, e.start_mark.line + 1, "nested more than %d deep", DEPTH_MAX);
+        else if (anchors > ANCHORS_MAX)
+            problem(c, e.start_mark.line + 1, "found more than %d anchors", ANCHORS_MAX);
+        ok = depth <= DEPTH_MAX && anchors <= ANCHORS_MAX;
+        more = e.type != YAML_STREAM_END_EVENT;
+        yaml_event_delete(&e);
+    }
+    yaml_parser_delete(&p);
+    return ok;
+}
+
 /* The document's object, or NULL with the problems in the report. */
 static void *read_document(struct conf_ctx *c, const struct conf_schema *s)
 {
@@ -465,6 +505,8 @@ void *conf_parse(const struct conf_schema *s, const char *name, const char *text
         text += 3; /* a byte order mark, as some editors write it */
         len -= 3;
     }
+    if (!within_limits(&c, text, len))
+        return NULL;
     yaml_parser_t p;
     yaml_document_t doc;
     if (!yaml_parser_initialize(&p)) {

@@ -194,6 +194,13 @@ static size_t fuzz_make(struct fuzz_random *r, uint8_t *buf, size_t room)
     } else {
         put_object(r, &o, &settings_schema, 0);
     }
+    if (fuzz_below(r, 200) == 0) { /* the same thing over and over: whatever grows with its square shows */
+        static const char *const again[] = {"[",  "{",   "- ",  "&a ", "*a,", "? ",    "!x ", "'",
+                                            "\"", "a: ", "|\n", "%",   "${",  "${a:-", "#"};
+        const char *what = again[fuzz_below(r, sizeof again / sizeof again[0])];
+        for (size_t n = fuzz_below(r, 20000); n > 0; n--)
+            put(&o, what);
+    }
     return fuzz_below(r, 2) == 0 ? fuzz_mutate(r, buf, o.n, o.room) : o.n;
 }
 

@@ -498,7 +498,12 @@ static void aliases_in_circles_end(void **state)
     to = text + sprintf(text, "must: ");
     memset(to, '[', 100000);
     to[100000] = 0;
-    WRONG(text, "t.yaml:2: not YAML");
+    WRONG(text, "t.yaml:1: nested more than 32 deep");
+    to = text + sprintf(text, "must: x\nwords: [");
+    for (int i = 0; i < 20000; i++)
+        to += sprintf(to, "&w%d a, ", i);
+    strcpy(to, "]\n");
+    WRONG(text, "t.yaml:2: found more than 1000 anchors");
     free(text);
 }
 
