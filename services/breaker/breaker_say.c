@@ -22,7 +22,8 @@ struct saying {
     struct node *n;
     uint64_t epoch;
     bool said, recorded;
-    void *data; /* the event, packed */
+    bool unsaid; /* not to be marked */
+    void *data;  /* the event, packed */
     size_t len;
 };
 
@@ -46,7 +47,7 @@ static void finished(struct saying *x)
     struct node *n = x->n;
     if (!x->said || !x->recorded)
         return;
-    if (!n->sh->stopped && x->epoch <= n->streamed)
+    if (!n->sh->stopped && !x->unsaid && x->epoch <= n->streamed)
         breaker_state_announced(n, x->epoch);
     free(x->data);
     free(x);
@@ -181,9 +182,11 @@ void breaker_record_all(void *ctx)
         struct saying *x = sh->unrecorded;
         if (!(sh->unrecorded = x->unrecorded))
             sh->unrecorded_end = &sh->unrecorded;
-        PB(BreakerChanged) *m = event_of(x);
-        if (!m) {
-            on_recorded(x, -1, NULL);
+        PB(BreakerChanged) *m = sh->stopped ? NULL : event_of(x);
+        if (!m) { /* it stays unmarked: another replica's sweep says it */
+            x->recorded = true;
+            x->unsaid = true;
+            finished(x);
             continue;
         }
         log_info("breaker changed", F_STR("target", x->n->name), F_STR("state", sm_name(&breaker_sm, (int)m->state)),

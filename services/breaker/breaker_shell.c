@@ -424,6 +424,7 @@ static void stop(struct service *s)
     sh->stopped = true;
     for (size_t i = 0; i < sh->n; i++)
         breaker_target_refuse_all(&sh->order[i]->t);
+    breaker_record_all(sh); /* too late for the outbox: lets go of what waits */
     loop_timer_close(&sh->deadline, timer_closed);
     loop_timer_close(&sh->store_gone, timer_closed);
     loop_timer_close(&sh->record, timer_closed);
