@@ -59,7 +59,7 @@ static void on_stored(void *ctx, const struct bus_stored *r)
 
 void agent_announce(struct agent *a)
 {
-    struct out o;
+    struct out o = {.subject = ""};
     struct bus_out b = directive_out(a, &o);
     a->announcing++;
     a->announced_mono_ms = clock_mono_ms();
@@ -68,7 +68,7 @@ void agent_announce(struct agent *a)
 
 void agent_resend(struct agent *a)
 {
-    struct out o;
+    struct out o = {.subject = ""};
     struct err e;
     struct bus_out b = directive_out(a, &o);
     metric_add(&resent, 1);
