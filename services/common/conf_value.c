@@ -37,8 +37,9 @@ static bool text_add(struct text *t, const char *s, size_t n, struct err *e)
     }
     if (n)
         memcpy(bigger + t->n, s, n);
-    bigger[t->n + n] = 0;
-    *t = (struct text){bigger, t->n + n};
+    t->s = bigger;
+    t->n += n;
+    t->s[t->n] = 0;
     return true;
 }
 
