@@ -118,14 +118,19 @@ static int teardown(void **state)
 }
 
 /* A trail of RECORDS in several segments. */
-static void make_trail(struct fixture *f, int64_t segment_bytes)
+static void make_trail_of(struct fixture *f, int64_t segment_bytes, int records)
 {
     struct audit_log_found found;
     open_log(f, segment_bytes, &found);
     assert_true(found.fresh);
-    append(f, RECORDS);
+    append(f, records);
     close_log(f);
     assert_int_equal(f->failed, 0);
+}
+
+static void make_trail(struct fixture *f, int64_t segment_bytes)
+{
+    make_trail_of(f, segment_bytes, RECORDS);
 }
 
 static int verify(struct fixture *f, struct audit_report *r)
@@ -177,7 +182,7 @@ static void test_every_bit(void **state)
 {
     struct fixture *f = *state;
     struct audit_report r;
-    make_trail(f, 1 << 20);
+    make_trail_of(f, 1 << 20, 8); /* every bit of it is tried */
     char path[256], name[AUDIT_NAME_MAX];
     audit_segment_name(1, name);
     snprintf(path, sizeof path, "%s/%s", f->dir, name);
@@ -439,10 +444,8 @@ static void test_past_and_headless(void **state)
         char name[AUDIT_NAME_MAX], path[256];
         audit_segment_name(size + 1, name);
         snprintf(path, sizeof path, "%s/%s", f->dir, name);
-        spit(path,
-             "RDBTAUD1..............................................................................................."
-             ".",
-             head);
+        char begun[AUDIT_HEADER_BYTES] = "RDBTAUD1";
+        spit(path, begun, head);
         assert_int_equal(verify(f, &r), 0);
         assert_true(r.headless);
         n_old = 0;
@@ -458,6 +461,25 @@ static void test_past_and_headless(void **state)
     }
 }
 
+#define WRITER "--writer"
+
+static int be_writer(const char *dir, int fd)
+{
+    struct audit_log_found found;
+    struct fixture own = {0};
+    snprintf(own.dir, sizeof own.dir, "%s", dir);
+    if (sodium_init() < 0 || loop_init(&own.loop))
+        return 1;
+    open_log(&own, 3000, &found);
+    for (;;) {
+        append(&own, 1);
+        if (own.failed || write(fd, &own.last_seq, sizeof own.last_seq) < 0)
+            return 1;
+        if (own.last_seq % 7 == 0)
+            audit_log_checkpoint(own.log);
+    }
+}
+
 /* A child appends and says through a pipe what is durable; it is killed at a random moment; all that it said is there. */
 static void test_killed_writer(void **state)
 {
@@ -468,20 +490,14 @@ static void test_killed_writer(void **state)
         assert_int_equal(pipe(fds), 0);
         pid_t child = fork();
         assert_true(child >= 0);
-        if (child == 0) {
-            struct audit_log_found found;
-            struct fixture own = {0};
-            memcpy(own.dir, f->dir, sizeof own.dir);
+        if (child == 0) { /* a program of its own: what has threads must not go on after a fork */
+            char fd[16], self[512];
+            ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+            self[n > 0 ? n : 0] = 0;
             close(fds[0]);
-            loop_init(&own.loop);
-            open_log(&own, 3000, &found);
-            for (;;) {
-                append(&own, 1);
-                if (own.failed || write(fds[1], &own.last_seq, sizeof own.last_seq) < 0)
-                    _exit(1);
-                if (own.last_seq % 7 == 0)
-                    audit_log_checkpoint(own.log);
-            }
+            snprintf(fd, sizeof fd, "%d", fds[1]);
+            execl(self, "writer", WRITER, f->dir, fd, (char *)NULL);
+            _exit(1);
         }
         close(fds[1]);
         uint64_t seq;
@@ -519,8 +535,10 @@ static void test_seen(void **state)
     free(s);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 4 && strcmp(argv[1], WRITER) == 0)
+        return be_writer(argv[2], atoi(argv[3]));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_bit, setup, teardown),
