@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -369,7 +370,8 @@ struct harness_proc *harness_nats_later(struct harness *h, const char *name, con
     FILE *f = fopen(path, "we");
     if (!f)
         die("cannot write %s: %s", path, strerror(errno));
-    fprintf(f, "listen: \"127.0.0.1:%d\"\njetstream { store_dir: \"%s\" }\n%s\n", p->port, p->data, conf ? conf : "");
+    fprintf(f, "listen: \"127.0.0.1:%d\"\njetstream { store_dir: \"%s\", max_file_store: 64GB }\n%s\n", p->port,
+            p->data, conf ? conf : "");
     if (fclose(f))
         die("cannot write %s: %s", path, strerror(errno));
     const char *argv[] = {"nats-server", "-c", path, NULL};
@@ -419,4 +421,13 @@ struct harness_proc *harness_redis(struct harness *h, const char *name, const ch
         forget_proc(p);
     }
     die("redis-server %s ends at once; see its log (KEEP=1)", name);
+}
+
+const char *harness_localhost(void)
+{
+    struct addrinfo *list = NULL;
+    bool known = getaddrinfo("localhost", NULL, NULL, &list) == 0;
+    if (known)
+        freeaddrinfo(list);
+    return known ? "localhost" : "127.0.0.1";
 }

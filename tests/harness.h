@@ -19,6 +19,8 @@ void harness_close(struct harness *h);
 const char *harness_dir(const struct harness *h);
 /* A port of 127.0.0.1 that nobody uses, outside of the range that the kernel takes for outgoing connections. */
 int harness_free_port(void);
+/* "localhost", for tests of looking up names; its address where this machine does not know the name (no /etc/hosts). */
+const char *harness_localhost(void);
 
 /* Owned by the harness. Read its fields, leave them alone. */
 struct harness_proc {

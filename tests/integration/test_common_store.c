@@ -139,7 +139,7 @@ static void commands_and_errors(void **state)
 {
     struct env *v = *state;
     struct harness_proc *redis = harness_redis(v->h, "redis", NULL);
-    open_with(v, "localhost", redis->port, NULL, NULL); /* ::1 is refused first, then 127.0.0.1 */
+    open_with(v, harness_localhost(), redis->port, NULL, NULL); /* ::1 is refused first, then 127.0.0.1 */
     wait_up(v);
     struct answer a = ask(v, "SET", "k", "v", NULL);
     assert_int_equal(a.st, STORE_OK);
@@ -342,7 +342,7 @@ static void closing(void **state)
     struct harness_proc *redis = harness_redis(v->h, "redis", NULL);
     open_with(v, "127.0.0.1", redis->port, NULL, NULL);
     shut(v); /* before it ever connected */
-    open_with(v, "localhost", redis->port, NULL, NULL);
+    open_with(v, harness_localhost(), redis->port, NULL, NULL);
     bool never = false;
     (void)loop_run_until(&v->loop, &never, 0);
     shut(v); /* while the name is looked up, perhaps */

@@ -384,12 +384,13 @@ static int setup(void **state)
             "sesame, interval: 500ms, fast_interval: 100ms, timeout: 1s } }\n"
             "  - { name: " BACKEND ", kind: backend, probe: { type: http, url: \"http://127.0.0.1:%d/health\", "
             "interval: 500ms, fast_interval: 100ms, timeout: 1s } }\n"
-            "  - { name: " SOCKET ", kind: other, probe: { type: tcp, url: \"tcp://localhost:%d\", interval: 500ms, "
+            "  - { name: " SOCKET ", kind: other, probe: { type: tcp, url: \"tcp://%s:%d\", interval: 500ms, "
             "fast_interval: 100ms, timeout: 1s } }\n"
             "agents:\n"
             "  - { name: " AGENT ", chain: [ { target: " LLM
             ", model: m } ], heartbeat: 200ms, heartbeat_fall: 3 }\n",
-            e->nats->url, e->redis->port, harness_dir(e->h), e->http_port, e->http_port, e->http_port);
+            e->nats->url, e->redis->port, harness_dir(e->h), e->http_port, e->http_port, harness_localhost(),
+            e->http_port);
     fclose(f);
     assert_int_equal(loop_init(&e->loop), 0);
     struct err er = {""};
