@@ -43,7 +43,7 @@ export async function last(nc, name, subject) {
     const jsm = await nc.jetstreamManager();
     return decode(name, (await jsm.direct.getMessage('REDOUBT_STATE', { last_by_subj: subject })).data);
   } catch (e) {
-    if (/no message found|stream not found/i.test(e.message)) return null;
+    if (/message not found|no message found|stream not found|503|no responders/i.test(e.message)) return null;
     throw e;
   }
 }
