@@ -3,9 +3,12 @@
 #include "common/bus_queue.h"
 #include "common/metric.h"
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/random.h>
 #include <utlist.h>
 
 #define QUEUE_MAX         65536
@@ -29,12 +32,16 @@ METRIC_DEFINE(errors, METRIC_COUNTER, "redoubt_bus_errors_total",
 METRIC_DEFINE(write_stalls, METRIC_COUNTER, "redoubt_bus_write_stalls_total",
               "Connections given up because the server did not read.");
 
+/* nats.c before 3.6.1 uses a subscription without holding it while its reading thread handles a message: who destroys one at
+ * that moment crashes that thread. So a subscription is first only ended, and destroyed once a mark that was published
+ * after that has come back: then the reading thread has handled all that was before. */
 struct bus_feed {
     struct bus_link *k;
     natsSubscription *sub; /* NULL once destroyed or about to be */
     bus_feed_fn fn;
     void *ctx;
     bool ended, watched; /* watched: the library will say when it is done */
+    uint64_t mark;       /* destroyed when this one has come back; 0 = not ended at the library yet */
     struct bus_feed *prev, *next;
 };
 
@@ -57,6 +64,9 @@ struct bus_link {
     int64_t max_payload;
     size_t watched;
     struct bus_feed *feeds;
+    char mark_subject[96];
+    struct bus_feed *marks;
+    uint64_t mark, mark_away; /* the last one given out; the one that is on its way, 0 = none */
     /* closing: */
     bool closing, gone; /* gone: nc is destroyed */
     int64_t flush_ms;
@@ -221,6 +231,67 @@ static void on_work_connected(uv_work_t *w, int status)
     }
 }
 
+/* ---- the end of subscriptions ---- */
+
+static void send_mark(struct bus_link *k)
+{
+    char text[24];
+    struct err e;
+    if (!k->marks || k->mark_away > 0 || !bus_link_up(k))
+        return; /* that one first; or at the next up */
+    snprintf(text, sizeof text, "%" PRIu64, k->mark);
+    if (bus_link_publish(k, k->mark_subject, NULL, text, strlen(text), &e) == 0)
+        k->mark_away = k->mark;
+}
+
+static void end_at_library(struct bus_feed *f)
+{
+    (void)natsSubscription_Unsubscribe(f->sub);
+    f->mark = ++f->k->mark;
+}
+
+static bool on_mark(void *ctx, natsMsg *m)
+{
+    struct bus_link *k = ctx;
+    uint64_t back = strtoull(natsMsg_GetData(m), NULL, 10);
+    struct bus_feed *f, *next;
+    if (back != k->mark_away) /* of a connection before */
+        return false;
+    k->mark_away = 0;
+    DL_FOREACH_SAFE(k->feeds, f, next)
+    {
+        if (!f->sub || f->mark == 0 || f->mark > back)
+            continue;
+        natsSubscription_Destroy(f->sub);
+        f->sub = NULL;
+        if (!f->watched)
+            free_feed(f);
+    }
+    if (back < k->mark)
+        send_mark(k);
+    return false;
+}
+
+/* What was ended while the connection was away, or whose mark was lost with the one before. */
+static void settle_feeds(struct bus_link *k)
+{
+    struct bus_feed *f;
+    bool any = false;
+    if (!k->marks)
+        k->marks = bus_link_subscribe(k, k->mark_subject, NULL, on_mark, k);
+    DL_FOREACH(k->feeds, f)
+    {
+        if (!f->ended || !f->sub)
+            continue;
+        if (f->mark == 0)
+            end_at_library(f);
+        any = true;
+    }
+    k->mark_away = 0;
+    if (any)
+        send_mark(k);
+}
+
 static void handle(struct bus_link *k, const struct bus_item *i)
 {
     struct bus_feed *f = i->feed;
@@ -266,14 +337,7 @@ static void tell(struct bus_link *k)
     } else if (!k->was_up && up) {
         k->was_up = true;
         k->max_payload = natsConnection_GetMaxPayload(k->nc);
-        struct bus_feed *f;
-        DL_FOREACH(k->feeds, f)
-        {
-            if (f->ended && f->sub) { /* let go while the connection was away */
-                natsSubscription_Destroy(f->sub);
-                f->sub = NULL;
-            }
-        }
+        settle_feeds(k);
         k->ev.up(k->ctx);
     }
     if (!k->closing && (k->over || k->sick)) {
@@ -385,8 +449,9 @@ static int set_options(struct bus_link *k, const struct bus_opts *o, struct err 
 struct bus_link *bus_link_open(struct loop *l, const struct bus_opts *o, const struct bus_link_events *ev, void *ctx,
                                struct err *e)
 {
-    if (nats_Open(-1) != NATS_OK) {
-        err_set(e, "the NATS client cannot start its threads");
+    uint64_t random;
+    if (nats_Open(-1) != NATS_OK || getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) {
+        err_set(e, "the NATS client cannot start");
         return NULL;
     }
     nats_SetMessageDeliveryPoolSize(1);
@@ -397,6 +462,7 @@ struct bus_link *bus_link_open(struct loop *l, const struct bus_opts *o, const s
         return NULL;
     }
     *k = (struct bus_link){.l = l, .ev = *ev, .ctx = ctx, .options = k->options};
+    snprintf(k->mark_subject, sizeof k->mark_subject, "%s.%016" PRIx64 ".0", o->inbox_prefix, random);
     if (set_options(k, o, e)) {
         natsOptions_Destroy(k->options);
         free(k);
@@ -479,8 +545,8 @@ void bus_feed_end(struct bus_feed *f, bus_feed_fn rest, void *ctx)
     f->fn = rest;
     f->ctx = ctx;
     if (f->sub && bus_link_up(k)) { /* otherwise when up again, or with the link */
-        natsSubscription_Destroy(f->sub);
-        f->sub = NULL;
+        end_at_library(f);
+        send_mark(k);
     }
 }
 
