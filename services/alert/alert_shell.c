@@ -179,7 +179,9 @@ void alert_room_told(struct alert_room *r, struct alert_channel *c, enum alert_c
         r->back = true;
         alert_room_settle(r);
     }
-    if (c->circuit.state == ALERT_CIRCUIT_BROKEN)
+    /* Who waits in the queue of a channel that has just failed goes on at once. One that was only passed by says nothing new, and the
+     * one in the queue may be the probe. */
+    if (c->circuit.state == ALERT_CIRCUIT_BROKEN && !(why && why->outcome.fault == ALERT_FAULT_SKIPPED))
         alert_channel_flush(c);
 }
 

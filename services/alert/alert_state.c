@@ -77,17 +77,14 @@ struct ask {
 
 static void forget_oldest(struct alert_memory *m)
 {
-    struct problem *p, *next;
-    if (HASH_COUNT(m->problems) > PROBLEMS_MAX)
-        HASH_ITER(hh, m->problems, p, next)
-        {
-            if (p->first)
-                continue;
-            HASH_DEL(m->problems, p);
-            free(p->key);
-            free(p);
-            break;
-        }
+    struct problem *p = HASH_COUNT(m->problems) > PROBLEMS_MAX ? m->problems : NULL;
+    while (p && p->first) /* in use */
+        p = p->hh.next;
+    if (p) {
+        HASH_DEL(m->problems, p);
+        free(p->key);
+        free(p);
+    }
     if (HASH_COUNT(m->seen) > ALERTS_MAX) {
         struct seen *s = m->seen;
         HASH_DEL(m->seen, s);
@@ -403,9 +400,8 @@ void alert_memory_close(struct alert_memory *m)
     m->closed = true;
     if (m->asks > 0)
         return; /* the last answer comes back here */
-    struct problem *p, *next;
-    HASH_ITER(hh, m->problems, p, next)
-    {
+    while (m->problems) {
+        struct problem *p = m->problems;
         while (p->first) { /* behind one that the store has just ended */
             struct ask *a = p->first;
             p->first = a->next;
@@ -416,9 +412,8 @@ void alert_memory_close(struct alert_memory *m)
         free(p->key);
         free(p);
     }
-    struct seen *s, *after;
-    HASH_ITER(hh, m->seen, s, after)
-    {
+    while (m->seen) {
+        struct seen *s = m->seen;
         HASH_DEL(m->seen, s);
         free(s);
     }
