@@ -550,7 +550,7 @@ static void the_present_and_the_live(void **state)
     assert_int_equal(all.box.n, 100);
     assert_string_equal(w.box.id, "b/299");
     store(&a, &s, "redoubt.v1.breaker.t1", "b/live", "live");
-    KIT_WAIT(k, w.box.n == 101);
+    KIT_WAIT(k, w.box.n == 101 && s.ok == 301);
     assert_string_equal(w.box.data, "live");
     /* After a reconnect the present comes again. */
     harness_kill(k->nats);
