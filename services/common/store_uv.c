@@ -173,8 +173,17 @@ int store_link_send(struct store_link *x, const char *cmd, size_t len)
 {
     if (x->over || redisAppendFormattedCommand(x->redis, cmd, len) != REDIS_OK)
         return -1;
-    if (x->connected && !x->writing)
-        uv_idle_start(&x->flush, on_flush);
+    if (!x->connected || x->writing)
+        return 0; /* on_poll writes when the socket is ready */
+    /* The first command of a turn leaves at once: somebody waits for it. Those that follow share one write at the turn's end. An error
+     * stays in the context, and is met there. */
+    int done = 1;
+    if (!uv_is_active((uv_handle_t *)&x->flush) && redisBufferWrite(x->redis, &done) == REDIS_OK && !done) {
+        x->writing = true;
+        watch(x);
+        return 0;
+    }
+    uv_idle_start(&x->flush, on_flush);
     return 0;
 }
 

@@ -195,7 +195,7 @@ static void won(struct agent *a)
         end = &(*end)->next;
     *end = a->next_owed;
     a->next_owed = NULL;
-    owed_send(a);
+    shell_say_soon(a->sh);
     struct fallback_effect *held = a->held;
     size_t n = a->n_held;
     a->held = NULL;

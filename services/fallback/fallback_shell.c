@@ -298,6 +298,27 @@ static void tick(struct service *s)
     }
 }
 
+/* Agents wait for directives; people can wait 5 ms longer. Packing and syncing alerts and records would delay the next agent's. */
+#define SAY_AFTER_MS 5
+
+static void say_all(struct shell *sh)
+{
+    for (struct agent *a = sh->agents; a; a = a->hh.next)
+        if (a->place == HERE)
+            owed_send(a);
+}
+
+static void on_say(void *ctx)
+{
+    say_all(ctx);
+}
+
+void shell_say_soon(struct shell *sh)
+{
+    if (!loop_timer_active(&sh->say))
+        loop_timer_start(&sh->say, SAY_AFTER_MS, 0);
+}
+
 /* ---- life ---- */
 
 static int start(struct service *s, struct err *e)
@@ -310,6 +331,7 @@ static int start(struct service *s, struct err *e)
     sh->api = &override_http;
     sh->wake_at_ms = INT64_MAX;
     loop_timer_init(&s->loop, &sh->wake, on_wake, sh);
+    loop_timer_init(&s->loop, &sh->say, on_say, sh);
     for (size_t i = 0; i < s->settings->agents.n; i++)
         if (!add_agent(sh, CONF_AT(s->settings->agents, struct set_agent, i)))
             return err_set(e, "out of memory");
@@ -327,6 +349,7 @@ static void lease_given_back(void *ctx)
 static void drain(struct service *s)
 {
     struct shell *sh = s->state;
+    say_all(sh);
     for (struct agent *a = sh->agents; a; a = a->hh.next)
         agent_forget(a);
     if (sh->lease)
@@ -340,6 +363,12 @@ static void free_shell(void *ctx)
 {
     struct shell *sh = ctx;
     free(sh);
+}
+
+static void close_wake(void *ctx)
+{
+    struct shell *sh = ctx;
+    loop_timer_close(&sh->wake, free_shell);
 }
 
 static void stop(struct service *s)
@@ -357,7 +386,7 @@ static void stop(struct service *s)
         HASH_DEL(sh->targets, t);
         free(t);
     }
-    loop_timer_close(&sh->wake, free_shell);
+    loop_timer_close(&sh->say, close_wake);
 }
 
 static const struct service_sub subs[] = {

@@ -108,6 +108,7 @@ struct shell {
     bool store_alert;
     struct loop_timer wake;
     int64_t wake_at_ms;
+    struct loop_timer say; /* alerts and records, a moment after the directives that they are about */
     uint64_t owed_ids;
     struct log_limit trouble;
 };
@@ -146,6 +147,8 @@ void agent_resend(struct agent *a);
 struct owed *owed_new(struct agent *a, const struct fallback_effect *e, const struct fallback_doc *d);
 struct owed *owed_take(struct shell *sh, PB(AgentState) * m);
 void owed_send(struct agent *a);
+/* owed_send() for every agent, SAY_AFTER_MS from now at the latest. */
+void shell_say_soon(struct shell *sh);
 bool owed_any_durable(const struct agent *a);
 void owed_drop_left_out(struct agent *a);
 void owed_free(struct owed *o);
