@@ -61,12 +61,12 @@ struct runtime {
     struct loop_timer beat, adopt, trim, drain_limit;
     uv_signal_t signal[SIGNALS];
     struct bad_kind bad[BAD_KINDS_MAX];
+    struct log_limit bus_errors;
     struct bus_service micro;
     const char **endpoints;
     char micro_name[80];
     bool started; /* desc->start succeeded */
     bool drained;
-    int exit_code;
 };
 
 static struct runtime *rt(struct service *s)
@@ -194,6 +194,14 @@ static void on_bus_down(void *ctx)
     log_warn("bus lost", F_STR("next", "reconnecting; the outbox keeps what must not be lost"));
     if (s->desc->on_bus_down)
         s->desc->on_bus_down(s);
+}
+
+static void on_bus_error(void *ctx, const char *what)
+{
+    struct service *s = ctx;
+    uint64_t held = 0;
+    if (log_allowed(&rt(s)->bus_errors, clock_mono_ms(), BAD_INPUT_MS, &held))
+        log_warn("bus trouble", F_STR("what", what), F_INT("held_back", held));
 }
 
 static void on_store_up(void *ctx)
@@ -381,9 +389,9 @@ static void on_signal(uv_signal_t *h, int signum)
     } else if (!s->draining) {
         drain(s);
     } else {
+        /* Nothing is lost: what was accepted is in files and in Redis. No tidying either: threads of the bus are still about. */
         log_warn("second signal: leaving at once");
-        rt(s)->exit_code = EXIT_FAILED;
-        loop_stop(&s->loop);
+        _exit(EXIT_FAILED);
     }
 }
 
@@ -406,6 +414,7 @@ static int open_connections(struct service *s, struct err *e)
                           .stream_replicas = (int)c->nats.replicas,
                           .on_up = on_bus_up,
                           .on_down = on_bus_down,
+                          .on_error = on_bus_error,
                           .ctx = s};
     if (!(s->bus = bus_open(&s->loop, &bo, e)))
         return -1;
@@ -587,7 +596,7 @@ static int run(struct service *s)
     loop_done(&s->loop);
     replica_release(&s->replica);
     log_info("ended");
-    return r->exit_code;
+    return EXIT_OK;
 }
 
 int service_main(int argc, char **argv, const struct service_desc *d)
