@@ -74,12 +74,12 @@ describe('bad input', { concurrency: 3 }, () => {
     const redis = await stack.redis();
     const keys = [`redoubt:{b:${PRIMARY}}:doc`, `redoubt:{b:${PRIMARY}}:w`, `redoubt:{a:${AGENT}}:doc`, `redoubt:{h:${PRIMARY}}:doc`];
     const epoch = w.agent.epoch;
-    for (const k of keys) { await redis.del(k); await redis.set(k, 'not a document'); }
+    for (const k of keys) await redis.multi().del(k).set(k, 'not a document').exec();
     await until('the agent to call on', () => w.primary.requests.length > 10);
     await pause(1000);
     for (const s of SERVICES) assert.ok(stack.running(s), `${s} lives`);
     // A document that is no message.
-    for (const k of keys) { await redis.del(k); await redis.hSet(k, { doc: 'garbage', rev: '3', fence: '0', pending: '0' }); }
+    for (const k of keys) await redis.multi().del(k).hSet(k, { doc: 'garbage', rev: '3', fence: '0', pending: '0' }).exec();
     for (const s of ['breaker', 'fallback', 'health']) { await stack.kill(s); stack.run(s); }
     await pause(2000);
     for (const s of SERVICES) assert.ok(stack.running(s), `${s} lives`);
