@@ -347,6 +347,9 @@ static int child(const char *dir, const char *first, const char *out)
     return 0;
 }
 
+/* As it was called: /proc/self/exe is valgrind's answer under valgrind, and names another place inside a changed root. */
+static const char *self;
+
 static void what_was_promised_survives_kill_9(void **state)
 {
     struct place *p = *state;
@@ -354,9 +357,6 @@ static void what_was_promised_survives_kill_9(void **state)
     static uint64_t promised[1 << 16];
     static bool has[1 << 17];
     unsigned seed = (unsigned)clock_mono_ns();
-    char self[512] = "";
-    assert_true(readlink("/proc/self/exe", self, sizeof self - 1) >
-                0); /* valgrind answers this one for the program */
     print_message("seed %u\n", seed);
     for (int round = 0; round < 25; round++) {
         int fds[2], status;
@@ -397,6 +397,7 @@ static void what_was_promised_survives_kill_9(void **state)
 
 int main(int argc, char **argv)
 {
+    self = argv[0];
     if (argc == 5 && strcmp(argv[1], "--append") == 0)
         return child(argv[2], argv[3], argv[4]);
     log_init("test", LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
