@@ -431,7 +431,10 @@ static void say(int fd, const char *line, int code)
         assert_int_equal(write(fd, "\r\n", 2), 2);
     }
     for (size_t start = 0;;) {
-        ssize_t got = read(fd, in + n, 1);
+        ssize_t got;
+        do /* the end of a child interrupts, in spite of SA_RESTART: a receive limit is set */
+            got = read(fd, in + n, 1);
+        while (got < 0 && errno == EINTR);
         if (got <= 0)
             fail_msg("no answer to %s", line ? line : "the connection");
         n++;
