@@ -71,6 +71,7 @@ struct env {
     struct loop_timer beat;
     const void *want; /* of the condition being waited for */
     int wanted_outcome;
+    int64_t until_ms;
 };
 
 /* ---- the world ---- */
@@ -379,6 +380,7 @@ static int setup(void **state)
             "nats: { url: \"%s\" }\n"
             "redis: { host: 127.0.0.1, port: %d, timeout: 500ms }\n"
             "data_dir: \"%s/data\"\n"
+            "tilt_hold: 2s\n"
             "targets:\n"
             "  - { name: " LLM ", kind: llm, probe: { type: llm, url: \"http://127.0.0.1:%d/v1\", model: m, api_key: "
             "sesame, interval: 500ms, fast_interval: 100ms, timeout: 1s } }\n"
@@ -467,6 +469,7 @@ VERDICT(backend_healthy, BACKEND, HEALTHY)
 VERDICT(backend_unhealthy, BACKEND, UNHEALTHY)
 VERDICT(socket_healthy, SOCKET, HEALTHY)
 VERDICT(socket_unhealthy, SOCKET, UNHEALTHY)
+VERDICT(renamed_healthy, "other.socker", HEALTHY)
 VERDICT(agent_healthy, SELF, HEALTHY)
 VERDICT(agent_unhealthy, SELF, UNHEALTHY)
 
@@ -781,6 +784,51 @@ static void test_replicas(void **state)
     assert_int_equal(epochs, last_of(e, LLM)->epoch); /* none skipped, none twice */
 }
 
+static bool later(struct env *e)
+{
+    return clock_mono_ms() >= e->until_ms;
+}
+
+static bool said(struct env *e, const char *text)
+{
+    char path[600], line[2048];
+    bool found = false;
+    snprintf(path, sizeof path, "%s/health.log", harness_dir(e->h));
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f))
+        found = found || strstr(line, text);
+    if (f)
+        fclose(f);
+    return found;
+}
+static bool said_tilt(struct env *e)
+{
+    return said(e, "tilt");
+}
+static bool said_reloaded(struct env *e)
+{
+    return said(e, "settings reloaded");
+}
+
+/* Stopped for longer than every time-out while all was well: what it missed is nobody's fault but its own. */
+static void test_pause(void **state)
+{
+    struct env *e = *state;
+    UNTIL(e, all_healthy);
+    size_t seen = e->n_seen;
+    harness_freeze(e->health);
+    e->until_ms = clock_mono_ms() + 3500;
+    UNTIL(e, later);
+    harness_thaw(e->health);
+    UNTIL(e, said_tilt);
+    /* While tilted it announces nothing; afterwards it does. */
+    atomic_store(&e->llm_mode, OVERLOADED);
+    UNTIL(e, llm_unhealthy);
+    assert_int_equal(e->n_seen, seen + 1);
+    assert_true(agent_healthy(e));
+    assert_int_equal(e->n_alerts, 0);
+}
+
 struct shown {
     bool done;
     enum bus_status st;
@@ -823,6 +871,36 @@ static void test_show(void **state)
     assert_int_equal(show(e, "llm.unknown").status, E_(COMMAND_STATUS__COMMAND_STATUS_INVALID));
 }
 
+/* Read again while it runs: what is new is watched, what is gone is not, the rest goes on as if nothing had been. */
+static void test_reload(void **state)
+{
+    struct env *e = *state;
+    UNTIL(e, all_healthy);
+    char path[600], *text = calloc(1, 8192);
+    assert_non_null(text);
+    snprintf(path, sizeof path, "%s/redoubt.yaml", harness_dir(e->h));
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_true(fread(text, 1, 8191, f) > 0);
+    fclose(f);
+    char *name = strstr(text, SOCKET);
+    assert_non_null(name);
+    memcpy(name, "other.socker", strlen(SOCKET));
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    free(text);
+    size_t seen = e->n_seen;
+    kill(e->health->pid, SIGHUP);
+    UNTIL(e, said_reloaded);
+    UNTIL(e, renamed_healthy);
+    assert_int_equal(e->n_seen, seen + 1);
+    assert_int_equal(show(e, SOCKET).status, E_(COMMAND_STATUS__COMMAND_STATUS_INVALID));
+    atomic_store(&e->llm_mode, OVERLOADED);
+    UNTIL(e, llm_unhealthy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -836,6 +914,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_redis_emptied, setup, teardown),
         cmocka_unit_test_setup_teardown(test_document_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replicas, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pause, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
         cmocka_unit_test_setup_teardown(test_show, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
