@@ -76,7 +76,7 @@ static bool add_file(struct text *t, const char *path, struct err *e)
         err_set(e, "%s holds NUL: it must be text", path);
         goto out;
     }
-    if (n > 0 && n <= CONF_VALUE_MAX && buf[n - 1] == '\n')
+    if (buf && n > 0 && n <= CONF_VALUE_MAX && buf[n - 1] == '\n')
         n--;
     ok = buf && text_add(t, buf, n, e);
 out:

@@ -275,7 +275,7 @@ static void a_full_disk_loses_nothing(void **state)
     struct place *p = *state;
     char ballast[96];
     bool *has = calloc(ITEMS_MAX, sizeof *has);
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("none", p->dir, "tmpfs", 0, "size=128k") != 0) {
         free(has);
         print_message("skipped: needs the right to mount a tmpfs\n");
