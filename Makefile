@@ -160,10 +160,12 @@ lint: ## form of C, shell and the contract
 	@$(SUB) node-modules $(PROTO_H)
 	@tests/lint $(OUT)
 
+# The lock file names what Linux needs; npm 11 refuses `ci` for the missing packages of other systems, and `install` keeps to it as well.
+NPM_FLAGS := --no-audit --no-fund --ignore-scripts --loglevel=error
 # npm writes this file last, so it is newer than the lock file exactly when the install is complete.
 node-modules: tests/node_modules/.package-lock.json
 tests/node_modules/.package-lock.json: tests/package-lock.json
-	@cd tests && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error && touch node_modules/.package-lock.json
+	@cd tests && { npm ci $(NPM_FLAGS) 2>/dev/null || npm install --no-save $(NPM_FLAGS); } && touch node_modules/.package-lock.json
 
 install: all ## install programs, libredoubt, the contract and an example configuration
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/redoubt
