@@ -138,7 +138,8 @@ struct bus_watch *bus_watch(struct bus *b, const char *filter, int64_t resync_ms
                             void *ctx);
 void bus_watch_close(struct bus_watch *w);
 
-/* Last message of one subject of a stream; cb gets BUS_OK with the message, or BUS_REFUSED if there is none. */
+/* Last message of one subject of a stream; cb gets BUS_OK with the message, or BUS_REFUSED if there is none. Only after on_up: nats-server
+ * 2.9.10 dies of this request ($JS.API.STREAM.MSG.GET) while the stream is being created. */
 void bus_last(struct bus *b, const char *stream, const char *subject, int64_t timeout_ms, bus_reply_cb cb, void *ctx);
 
 /* The suite's streams as rows; bus ensures all of them on each connect (created, or updated where a setting differs,
