@@ -70,21 +70,123 @@ static const struct conf_field log_fields[] = {
 /* ---- targets ---- */
 
 #undef STRUCT
+#define STRUCT struct set_expect_json
+static const struct conf_field expect_json_fields[] = {
+    ROW("path", STRING, path, REQUIRED, 1, 512,
+        "Where: a JSONPath of one value (RFC 9535, singular query), as in $.db.nodes[0].state."),
+    ROW("equals", STRING, equals, "", 0, 1024, "The value, as text: ok, 3, true, null."),
+    ROW("matches", STRING, matches, "", 0, 4096, "Or a pattern (PCRE2) for its text."),
+};
+static const struct conf_schema expect_json_schema = {"expect_json", sizeof(struct set_expect_json),
+                                                      expect_json_fields, N_OF(expect_json_fields), NULL};
+
+#undef STRUCT
+#define STRUCT struct set_log_pattern
+static const struct conf_field log_pattern_fields[] = {
+    ROW("match", STRING, match, REQUIRED, 1, 4096, "A pattern (PCRE2) for a line."),
+    ROW("most", INT, most, "0", 0, 1000000, "So many such lines in a window are still well."),
+};
+static const struct conf_schema log_pattern_schema = {"pattern", sizeof(struct set_log_pattern), log_pattern_fields,
+                                                      N_OF(log_pattern_fields), NULL};
+
+#undef STRUCT
+#define STRUCT struct set_limits
+static const struct conf_field limits_fields[] = {
+    ROW("memory", PERCENT, memory_percent, "90%", 0, 100,
+        "Memory, of its limit (or of `memory_bytes`); 0% = not looked at."),
+    ROW("cpu", PERCENT, cpu_percent, "95%", 0, 100, "CPU time, of its limit (without one: of the host's cores)."),
+    ROW("fds", PERCENT, fds_percent, "90%", 0, 100, "Open files, of their limit."),
+    ROW("queue", PERCENT, queue_percent, "90%", 0, 100, "Work that waits, of the queue's limit."),
+    ROW("memory_bytes", SIZE, memory_bytes, "0", 0, INT64_C(1) << 50,
+        "A limit of memory beside the kernel's; 0 = none."),
+};
+static const struct conf_schema limits_schema = {"limits", sizeof(struct set_limits), limits_fields,
+                                                 N_OF(limits_fields), NULL};
+
+#undef STRUCT
 #define STRUCT struct set_probe
 const char *const settings_probe_types[] = {
-    [SET_PROBE_NONE] = "none", [SET_PROBE_HTTP] = "http", [SET_PROBE_TCP] = "tcp", [SET_PROBE_LLM] = "llm", NULL};
+    [SET_PROBE_NONE] = "none",
+    [SET_PROBE_HTTP] = "http",
+    [SET_PROBE_TCP] = "tcp",
+    [SET_PROBE_LLM] = "llm",
+    [SET_PROBE_TLS] = "tls",
+    [SET_PROBE_DNS] = "dns",
+    [SET_PROBE_RESOURCE] = "resource",
+    [SET_PROBE_LOG] = "log",
+    [SET_PROBE_BUS] = "bus",
+    [SET_PROBE_STORE] = "store",
+    NULL,
+};
+static const char *const llm_apis[] = {
+    [SET_LLM_OPENAI] = "openai", [SET_LLM_ANTHROPIC] = "anthropic", [SET_LLM_OLLAMA] = "ollama", NULL};
+static const char *const dns_records[] = {
+    [SET_DNS_A] = "A",   [SET_DNS_AAAA] = "AAAA", [SET_DNS_CNAME] = "CNAME", [SET_DNS_MX] = "MX",
+    [SET_DNS_NS] = "NS", [SET_DNS_SRV] = "SRV",   [SET_DNS_TXT] = "TXT",     NULL};
 static const struct conf_field probe_fields[] = {
     ROW("type", ENUM, type, "none", 0, 0,
-        "How the target is watched. none: only reports of real calls speak for it. http: GET. tcp: connect. llm: a "
-        "completion of one token from an OpenAI-compatible API.",
+        "How the target is watched. none: only reports of real calls speak for it. http: a request. tcp: connect, "
+        "perhaps talk. llm: a completion of one token. tls: the certificate. dns: a record. resource: what a process "
+        "or cgroup of this host uses. log: a file of this host. bus, store: a round trip to NATS, to Redis.",
         .choices = settings_probe_types),
     ROW("url", STRING, url, "", 1, 0,
-        "http: what is fetched. tcp: tcp://host:port. llm: base URL of the API, as in https://api.openai.com/v1."),
+        "http: what is fetched. tcp, tls: tcp://host:port. llm: base URL of the API, as in "
+        "https://api.openai.com/v1, https://api.anthropic.com/v1, http://127.0.0.1:11434/api."),
     ROW("model", STRING, model, "", 1, 256, "llm: the model that is asked."),
+    ROW("api", ENUM, api, "openai", 0, 0, "llm: which API it speaks; openai = compatible with it.",
+        .choices = llm_apis),
+    ROW("stream", BOOL, stream, "true", 0, 0, "llm: ask for a stream, so that the first token is timed."),
     ROW("api_key", SECRET, api_key, "", 0, 0,
-        "llm: sent as bearer token; ${file:/run/secrets/...} keeps it out of this file."),
+        "llm: sent as bearer token (openai, ollama) or x-api-key (anthropic); ${file:/run/secrets/...} keeps it out "
+        "of "
+        "this file."),
+    ROW("price_input", INT, price_input, "0", 0, INT64_C(1000000000000),
+        "llm: what a million input tokens cost, in millionths of a dollar: 2500000 is 2.50 $."),
+    ROW("price_output", INT, price_output, "0", 0, INT64_C(1000000000000),
+        "llm: what a million output tokens cost, likewise."),
+    ROW("method", STRING, method, "GET", 1, 16, "http: GET, HEAD, POST, ..."),
+    ROW("headers", STRINGS, headers, "", 0, 32, "http: sent along, `Name: value` each; values are not shown.",
+        .item = CONF_SECRET),
+    ROW("body", STRING, body, "", 0, 16384, "http: sent along."),
     ROW("expect_status_min", INT, expect_status_min, "200", 100, 599, "http: least status that counts as well."),
     ROW("expect_status_max", INT, expect_status_max, "299", 100, 599, "http: greatest status that counts as well."),
+    ROW("expect_headers", STRINGS, expect_headers, "", 0, 32,
+        "http: headers that the answer must have, `Name: pattern` each (PCRE2).", .item = CONF_STRING),
+    ROW("expect_json", LIST, expect_json, "", 0, 32, "http: values that the JSON of the answer must hold.",
+        .schema = &expect_json_schema),
+    ROW("expect", STRING, expect, "", 0, 4096,
+        "A pattern (PCRE2) that must match. http: the body. tcp: what comes. dns: one of the records."),
+    ROW("reject", STRING, reject, "", 0, 4096, "http: a pattern (PCRE2) that must not match the body."),
+    ROW("send", STRING, send, "", 0, 4096,
+        "tcp: sent once connected; \\r, \\n, \\t, \\\\ and \\xHH stand for bytes."),
+    ROW("tls_ca_file", STRING, tls_ca_file, "", 0, 0,
+        "PEM file with the authorities that may sign the certificate; empty = the system's."),
+    ROW("tls_cert_file", STRING, tls_cert_file, "", 0, 0,
+        "PEM file with our own certificate, where one is asked for."),
+    ROW("tls_key_file", STRING, tls_key_file, "", 0, 0, "PEM file with its key."),
+    ROW("tls_name", STRING, tls_name, "", 0, 253,
+        "tls: the name that the certificate must be of; empty = the URL's."),
+    ROW("tls_verify", BOOL, tls_verify, "true", 0, 0, "false: any certificate will do."),
+    ROW("tls_expiry", DURATION, tls_expiry_ms, "0s", 0, 3650 * DAY,
+        "http, tls: a certificate that ends within this time makes the target DEGRADED. 0s = for tls 14d, for http "
+        "not "
+        "looked at."),
+    ROW("query", STRING, query, "", 0, 253, "dns: the name that is asked for."),
+    ROW("record", ENUM, record, "A", 0, 0, "dns: the kind of record.", .choices = dns_records),
+    ROW("server", STRING, server, "", 0, 253, "dns: who is asked, address or address:port; empty = the system's."),
+    ROW("pid_file", STRING, pid_file, "", 0, 0, "resource: file with the number of the process that is looked at."),
+    ROW("cgroup", STRING, cgroup, "", 0, 0,
+        "resource: directory of the cgroup (v1 or v2) that is looked at, as in "
+        "/sys/fs/cgroup/system.slice/agent.service."),
+    ROW("limits", OBJECT, limits, "", 0, 0, "resource: from when on it is used up.", .schema = &limits_schema),
+    ROW("path", STRING, path, "", 0, 0, "log: the file; it is followed when it is rotated."),
+    ROW("patterns", LIST, patterns, "", 0, 32, "log: what must not come, or not often.",
+        .schema = &log_pattern_schema),
+    ROW("window", DURATION, window_ms, "1m", SECOND, HOUR, "log: the stretch of time in which lines are counted."),
+    ROW("quiet", DURATION, quiet_ms, "0s", 0, 7 * DAY,
+        "log: without a line for this long something is wrong; 0s = may be silent."),
+    ROW("vantage", INT, vantage, "0", 0, 32,
+        "How many watchers probe it, each from its own place; 0 = health.vantage_points."),
     ROW("interval", DURATION, interval_ms, "0s", 0, DAY,
         "Time between probes, 100ms or more. 0s = by type: 10s, for llm 60s because a completion costs money."),
     ROW("fast_interval", DURATION, fast_interval_ms, "2s", 50, HOUR,
@@ -102,6 +204,10 @@ static const struct conf_field probe_fields[] = {
 static const struct conf_field breaker_fields[] = {
     ROW("window", DURATION, window_ms, "30s", SECOND, HOUR,
         "Calls of this last stretch of time are counted, in ten buckets."),
+    ROW("window_calls", INT, window_calls, "0", 0, 1000000,
+        "Instead, the last so many calls are counted, in ten buckets; 0 = by time. Calls older than ten `window`s "
+        "are "
+        "forgotten all the same."),
     ROW("min_calls", INT, min_calls, "10", 1, 1000000,
         "Fewer calls than this in the window say nothing about shares."),
     ROW("failure_ratio", PERCENT, failure_percent, "50%", 1, 100, "Share of failed calls that opens."),
@@ -122,6 +228,10 @@ static const struct conf_field breaker_fields[] = {
         "Length of each step of the way back: 10, 25, 50, 100 % of the calls."),
     ROW("min_reporters", INT, min_reporters, "2", 1, 1000,
         "Once more than one reports, this many must see failures: a lone failing reporter is a broken link."),
+    ROW("reporter_rate", INT, reporter_rate, "1000", 0, 1000000,
+        "Reports per second that one reporter may send of this target to one replica; more are dropped, and who "
+        "sends "
+        "them is named. 0 = no limit."),
     ROW("metrics_only", BOOL, metrics_only, "false", 0, 0, "Counts but never opens: for trying new rules."),
 };
 
@@ -139,6 +249,13 @@ static const struct conf_field target_fields[] = {
     ROW("kind", ENUM, kind, REQUIRED, 0, 0,
         "llm: may stand in an agent's chain. backend: executes an agent's actions. other: watched only.",
         .choices = target_kinds),
+    ROW("parent", TARGET, parent, "", 0, 0,
+        "A target that this one depends on: while that is UNHEALTHY, nobody is alerted because of this one."),
+    ROW("scopes", STRINGS, scopes, "", 0, 4,
+        "What it shares with other targets: provider, account, key. When most of those that share it have failed, "
+        "the "
+        "rest is opened, too.",
+        .item = CONF_TARGET),
     ROW("probe", OBJECT, probe, "", 0, 0, "How it is watched.", .schema = &probe_schema),
     ROW("breaker", OBJECT, breaker, "", 0, 0, "When its breaker opens and closes.", .schema = &breaker_schema),
 };
@@ -173,6 +290,46 @@ static const struct conf_schema chain_schema = {"chain", sizeof(struct set_chain
                                                 N_OF(chain_fields), NULL};
 
 #undef STRUCT
+#define STRUCT struct set_logic
+static const struct conf_field logic_fields[] = {
+    ROW("window", DURATION, window_ms, "5m", SECOND, DAY, "Decisions of this last stretch of time are counted."),
+    ROW("min_decisions", INT, min_decisions, "20", 1, 1000000, "Fewer than this say nothing about shares."),
+    ROW("malformed", PERCENT, malformed_percent, "10%", 0, 100,
+        "Share of decisions that cannot be used; 0% = not looked at."),
+    ROW("contradictory", PERCENT, contradictory_percent, "5%", 0, 100,
+        "Share of decisions that differ from an earlier one about the same event."),
+    ROW("denied", PERCENT, denied_percent, "50%", 0, 100, "Share of actions that are denied."),
+    ROW("repeats", INT, repeats, "10", 0, 1000000, "The same action to the same object so often; 0 = not looked at."),
+    ROW("exceptions", INT, exceptions, "5", 0, 1000000,
+        "Exceptions that the agent reports of itself; 0 = not looked at."),
+};
+static const struct conf_schema logic_schema = {"logic", sizeof(struct set_logic), logic_fields, N_OF(logic_fields),
+                                                NULL};
+
+#undef STRUCT
+#define STRUCT struct set_question
+static const struct conf_field question_fields[] = {
+    ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in evidence."),
+    ROW("event", STRING, event, REQUIRED, 2, 16384, "The event that is asked about, as JSON."),
+    ROW("expect", STRING, expect, REQUIRED, 2, 16384,
+        "The right decision, as a JSON object: every field of it must be in the answer with the same value."),
+};
+static const struct conf_schema question_schema = {"question", sizeof(struct set_question), question_fields,
+                                                   N_OF(question_fields), settings_check_question};
+
+#undef STRUCT
+#define STRUCT struct set_selftest
+static const struct conf_field selftest_fields[] = {
+    ROW("interval", DURATION, interval_ms, "60s", 100, DAY, "Time between two questions, one after the other."),
+    ROW("timeout", DURATION, timeout_ms, "10s", 10, 5 * MINUTE, "No answer after this time is a wrong one."),
+    ROW("fall", INT, fall, "2", 1, 100, "Wrong answers in a row until the judgement counts as gone."),
+    ROW("questions", LIST, questions, "", 0, 64, "Events with one right decision; none = no self-test.",
+        .schema = &question_schema),
+};
+static const struct conf_schema selftest_schema = {"selftest", sizeof(struct set_selftest), selftest_fields,
+                                                   N_OF(selftest_fields), NULL};
+
+#undef STRUCT
 #define STRUCT struct set_agent
 static const struct conf_field agent_fields[] = {
     ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in every subject."),
@@ -184,6 +341,18 @@ static const struct conf_field agent_fields[] = {
         .schema = &override_schema),
     ROW("heartbeat", DURATION, heartbeat_ms, "1s", 100, 10 * MINUTE, "Time between its heartbeats."),
     ROW("heartbeat_fall", INT, heartbeat_fall, "3", 1, 100, "Heartbeats missed in a row until it counts as down."),
+    ROW("heartbeat_phi", INT, heartbeat_phi, "8", 1, 40,
+        "How suspicious a silence must be to count as a missed heartbeat (phi-accrual: 8 = one false alarm in 10^8, "
+        "by the "
+        "rhythm that this agent has shown)."),
+    ROW("stuck", DURATION, stuck_ms, "60s", 100, DAY,
+        "Alive, work waits, and not one unit done for this long: stuck. Longer than any single LLM call may take."),
+    ROW("limits", OBJECT, limits, "", 0, 0, "From when on a resource that its heartbeats tell of is used up.",
+        .schema = &limits_schema),
+    ROW("logic", OBJECT, logic, "", 0, 0, "When its decisions show that its judgement is gone.",
+        .schema = &logic_schema),
+    ROW("selftest", OBJECT, selftest, "", 0, 0, "Questions with one right answer, asked of the agent itself.",
+        .schema = &selftest_schema),
     ROW("ack", DURATION, ack_ms, "1s", 50, MINUTE,
         "A directive without acknowledgement is sent again after this time."),
     ROW("ack_alert", DURATION, ack_alert_ms, "5s", 100, HOUR,
@@ -198,6 +367,21 @@ static const struct conf_field agent_fields[] = {
 
 #undef RELOAD
 #define RELOAD false
+#undef STRUCT
+#define STRUCT struct set_health
+static const struct conf_field health_fields[] = {
+    ROW("vantage_points", INT, vantage_points, "1", 1, 32,
+        "How many replicas probe each target. Replicas share the targets among them; more than one place sees more."),
+    ROW("confirmers", INT, confirmers, "3", 1, 31,
+        "Before a target is called UNHEALTHY, so many replicas look at it; a majority of them decides."),
+    ROW("member_ttl", DURATION, member_ttl_ms, "3s", 500, MINUTE,
+        "A replica not heard of for this long is gone; the others take over its targets."),
+    ROW("at_once", INT, at_once, "256", 1, 65536,
+        "Probes that may be under way at a time; the others wait their turn."),
+};
+static const struct conf_schema health_schema = {"health", sizeof(struct set_health), health_fields,
+                                                 N_OF(health_fields), NULL};
+
 #undef STRUCT
 #define STRUCT struct set_fallback
 static const struct conf_field fallback_fields[] = {
@@ -300,11 +484,12 @@ static const struct conf_field settings_fields[] = {
 #define RELOAD true
     ROW("tilt_hold", DURATION, tilt_hold_ms, "30s", 0, HOUR,
         "After a jump of the clock or a long pause a service watches on, but takes no action for this long."),
-    ROW("targets", LIST, targets, "", 0, 1000, "LLM APIs, backends and whatever else is watched and has a breaker.",
+    ROW("targets", LIST, targets, "", 0, 200000, "LLM APIs, backends and whatever else is watched and has a breaker.",
         .schema = &target_schema),
-    ROW("agents", LIST, agents, "", 0, 1000, "The agents under protection.", .schema = &agent_schema),
+    ROW("agents", LIST, agents, "", 0, 20000, "The agents under protection.", .schema = &agent_schema),
 #undef RELOAD
 #define RELOAD false
+    ROW("health", OBJECT, health, "", 0, 0, "The service that watches.", .schema = &health_schema),
     ROW("fallback", OBJECT, fallback, "", 0, 0, "The service that moves agents between postures.",
         .schema = &fallback_schema),
     ROW("alert", OBJECT, alert, "", 0, 0, "Who is told, and how.", .schema = &alert_schema),

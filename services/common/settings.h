@@ -28,14 +28,70 @@ struct set_log {
 };
 
 /* A probe of a target. */
-enum set_probe_type { SET_PROBE_NONE, SET_PROBE_HTTP, SET_PROBE_TCP, SET_PROBE_LLM };
+enum set_probe_type {
+    SET_PROBE_NONE,
+    SET_PROBE_HTTP,
+    SET_PROBE_TCP,
+    SET_PROBE_LLM,
+    SET_PROBE_TLS,
+    SET_PROBE_DNS,
+    SET_PROBE_RESOURCE,
+    SET_PROBE_LOG,
+    SET_PROBE_BUS,
+    SET_PROBE_STORE,
+};
+enum set_llm_api { SET_LLM_OPENAI, SET_LLM_ANTHROPIC, SET_LLM_OLLAMA };
+enum set_dns_record { SET_DNS_A, SET_DNS_AAAA, SET_DNS_CNAME, SET_DNS_MX, SET_DNS_NS, SET_DNS_SRV, SET_DNS_TXT };
+struct set_expect_json { /* one value of a JSON answer */
+    char *path;          /* JSONPath of one value: $.db.nodes[0].state */
+    char *equals;        /* the value as text; empty = by `matches` */
+    char *matches;       /* PCRE2 */
+};
+struct set_log_pattern {
+    char *match;  /* PCRE2 */
+    int64_t most; /* lines per window that are still well */
+};
+/* What a process may use, in percent of its limit; 0 = not looked at. */
+struct set_limits {
+    int64_t memory_percent, cpu_percent, fds_percent, queue_percent;
+    int64_t memory_bytes; /* a limit of one's own, beside that of the cgroup; 0 = none */
+};
 struct set_probe {
-    int type;                  /* enum set_probe_type */
-    char *url;                 /* http, llm: base URL of the API (".../v1"); tcp: tcp://host:port */
-    char *model;               /* llm */
-    char *api_key;             /* llm, secret; sent as a bearer token */
-    int64_t expect_status_min; /* http: 200 */
-    int64_t expect_status_max; /* http: 299 */
+    int type;                        /* enum set_probe_type */
+    char *url;                       /* http, llm: base URL of the API (".../v1"); tcp, tls: tcp://host:port */
+    char *model;                     /* llm */
+    int api;                         /* llm: enum set_llm_api */
+    bool stream;                     /* llm */
+    char *api_key;                   /* llm, secret; sent as the API wants it */
+    int64_t price_input;             /* llm: millionths of a dollar per million tokens */
+    int64_t price_output;            /* the same */
+    char *method;                    /* http */
+    struct conf_list headers;        /* http: char *, "Name: value" */
+    char *body;                      /* http */
+    int64_t expect_status_min;       /* http: 200 */
+    int64_t expect_status_max;       /* http: 299 */
+    struct conf_list expect_headers; /* http: char *, "Name: PCRE2" */
+    struct conf_list expect_json;    /* http: struct set_expect_json */
+    char *expect;                    /* PCRE2. http: the body; tcp: what is received; dns: a record */
+    char *reject;                    /* PCRE2. http: the body must not match it */
+    char *send;                      /* tcp */
+    char *tls_ca_file;               /* http, llm, tls */
+    char *tls_cert_file;
+    char *tls_key_file;
+    char *tls_name;        /* the name that the certificate must be of; empty = the URL's */
+    bool tls_verify;       /* true */
+    int64_t tls_expiry_ms; /* http, tls: DEGRADED when the certificate ends within this; 0 = not looked at */
+    char *query;           /* dns: the name asked for */
+    int record;            /* dns: enum set_dns_record */
+    char *server;          /* dns: host or host:port; empty = the system's */
+    char *pid_file;        /* resource */
+    char *cgroup;          /* resource */
+    struct set_limits limits;
+    char *path;                /* log */
+    struct conf_list patterns; /* log: struct set_log_pattern */
+    int64_t window_ms;         /* log */
+    int64_t quiet_ms;          /* log; 0 = may be silent */
+    int64_t vantage;           /* watchers that probe it; 0 = health.vantage_points */
     int64_t interval_ms;       /* 10 s (llm: 60 s) */
     int64_t fast_interval_ms;  /* while in transition: 2 s */
     int64_t timeout_ms;        /* 5 s */
@@ -45,6 +101,7 @@ struct set_probe {
 };
 struct set_breaker {
     int64_t window_ms;       /* 30 s, in 10 buckets */
+    int64_t window_calls;    /* the last so many calls instead; 0 = by time */
     int64_t min_calls;       /* 10 */
     int64_t failure_percent; /* 50 */
     int64_t slow_percent;    /* 50 */
@@ -58,14 +115,39 @@ struct set_breaker {
     int64_t permit_ms;       /* 10 s: then the permit is given out again */
     int64_t ramp_step_ms;    /* 30 s per step of 10, 25, 50, 100 % */
     int64_t min_reporters;   /* 2: once more than one reports */
+    int64_t reporter_rate;   /* reports per second that one reporter may send of a target; 0 = no limit */
     bool metrics_only;
 };
 enum set_target_kind { SET_TARGET_LLM, SET_TARGET_BACKEND, SET_TARGET_OTHER };
 struct set_target {
     char *name;
-    int kind; /* enum set_target_kind */
+    int kind;                /* enum set_target_kind */
+    char *parent;            /* target that it depends on; may be empty */
+    struct conf_list scopes; /* char *: what it shares with others: provider, account, key */
     struct set_probe probe;
     struct set_breaker breaker;
+};
+
+/* When an agent's judgement counts as gone. A share or number of 0 = not looked at. */
+struct set_logic {
+    int64_t window_ms;             /* 5 min */
+    int64_t min_decisions;         /* 20: fewer say nothing about shares */
+    int64_t malformed_percent;     /* 10 */
+    int64_t contradictory_percent; /* 5 */
+    int64_t denied_percent;        /* 50 */
+    int64_t repeats;               /* 10: the same action to the same object */
+    int64_t exceptions;            /* 5 */
+};
+struct set_question {
+    char *name;
+    char *event;  /* JSON */
+    char *expect; /* JSON object: fields that the answer must have */
+};
+struct set_selftest {
+    int64_t interval_ms;        /* 60 s */
+    int64_t timeout_ms;         /* 10 s */
+    int64_t fall;               /* 2 wrong answers in a row */
+    struct conf_list questions; /* struct set_question; none = no self-test */
 };
 
 /* An agent under protection. */
@@ -87,12 +169,24 @@ struct set_agent {
     struct conf_list chain; /* struct set_chain_item, primary first */
     char *backend;          /* target; may be empty */
     struct set_override override;
-    int64_t heartbeat_ms;    /* 1 s; expected interval */
-    int64_t heartbeat_fall;  /* 3 missed: AGENT_DOWN */
+    int64_t heartbeat_ms;   /* 1 s; expected interval */
+    int64_t heartbeat_fall; /* 3 missed: AGENT_DOWN */
+    int64_t heartbeat_phi;  /* 8: suspicion at which one counts as missed */
+    int64_t stuck_ms;       /* 60 s: work waits and none is done */
+    struct set_limits limits;
+    struct set_logic logic;
+    struct set_selftest selftest;
     int64_t ack_ms;          /* 1 s: then the directive is sent again */
     int64_t ack_alert_ms;    /* 5 s without ack: alert */
     int64_t restore_hold_ms; /* 30 s: a better LLM must have been closed this long */
     int64_t backend_step_ms; /* 30 s per step of 10, 25, 50, 100 % */
+};
+
+struct set_health {
+    int64_t vantage_points; /* 1 */
+    int64_t confirmers;     /* 3 */
+    int64_t member_ttl_ms;  /* 3 s */
+    int64_t at_once;        /* 256 */
 };
 
 struct set_fallback {
@@ -137,6 +231,7 @@ struct settings {
     int64_t tilt_hold_ms;     /* 30 s */
     struct conf_list targets; /* struct set_target */
     struct conf_list agents;  /* struct set_agent */
+    struct set_health health;
     struct set_fallback fallback;
     struct set_alert alert;
     struct set_audit audit;

@@ -1,5 +1,6 @@
 /* settings_check.c - what settings must fit together, beyond the bounds of each. */
 #include "common/settings_impl.h"
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,9 +37,19 @@ void settings_check_probe(void *object, struct conf_ctx *ctx)
             p->interval_ms; /* a short interval is a wish for speed, and it need not be said twice */
     if (p->expect_status_min > p->expect_status_max)
         conf_problem(ctx, "expect_status_min", "is greater than expect_status_max");
-    if (p->type == SET_PROBE_NONE)
+    if (p->type == SET_PROBE_TLS && p->tls_expiry_ms == 0)
+        p->tls_expiry_ms = INT64_C(14) * 24 * 3600 * 1000;
+    if (p->type == SET_PROBE_DNS && !*p->query)
+        conf_problem(ctx, "query", "required for a probe of type dns: the name that is asked for");
+    if (p->type == SET_PROBE_LOG && *p->path != '/')
+        conf_problem(ctx, "path", "%s; a probe of type log needs an absolute path",
+                     *p->path ? "is relative" : "is missing");
+    if (p->type == SET_PROBE_RESOURCE && (*p->pid_file != '/') == (*p->cgroup != '/'))
+        conf_problem(ctx, "pid_file",
+                     "a probe of type resource needs the absolute path of either pid_file or cgroup");
+    bool is_tcp = p->type == SET_PROBE_TCP || p->type == SET_PROBE_TLS;
+    if (!is_tcp && p->type != SET_PROBE_HTTP && p->type != SET_PROBE_LLM)
         return;
-    bool is_tcp = p->type == SET_PROBE_TCP;
     if (!*p->url)
         conf_problem(ctx, "url", "required for a probe of type %s", settings_probe_types[p->type]);
     else if (!conf_url_ok(p->url, strlen(p->url), is_tcp ? tcp : http))
@@ -48,6 +59,18 @@ void settings_check_probe(void *object, struct conf_ctx *ctx)
         conf_problem(ctx, "url", "found no port; allowed: tcp://host:port");
     if (p->type == SET_PROBE_LLM && !*p->model)
         conf_problem(ctx, "model", "required for a probe of type llm: name the model that is asked");
+}
+
+void settings_check_question(void *object, struct conf_ctx *ctx)
+{
+    struct set_question *q = object;
+    json_t *event = json_loads(q->event, JSON_DECODE_ANY, NULL), *expect = json_loads(q->expect, 0, NULL);
+    if (!event)
+        conf_problem(ctx, "event", "is not JSON");
+    if (!json_is_object(expect))
+        conf_problem(ctx, "expect", "is not a JSON object");
+    json_decref(event);
+    json_decref(expect);
 }
 
 void settings_check_breaker(void *object, struct conf_ctx *ctx)
@@ -207,6 +230,27 @@ static void check_chain(const struct settings *s, size_t agent, struct conf_ctx 
     }
 }
 
+/* A parent exists, and no target is its own ancestor. */
+static void check_parents(const struct settings *s, struct conf_ctx *ctx)
+{
+    for (size_t i = 0; i < s->targets.n; i++) {
+        const struct set_target *t = CONF_AT(s->targets, struct set_target, i), *up = t;
+        size_t steps = 0;
+        char key[64];
+        snprintf(key, sizeof key, "targets[%zu].parent", i);
+        while (up && *up->parent && steps++ <= s->targets.n) {
+            const struct set_target *next = settings_target(s, up->parent);
+            if (!next && up == t)
+                conf_problem(ctx, key, "found `%s`, which is not among `targets`; allowed: the name of a target",
+                             t->parent);
+            up = next == t ? NULL : next;
+            if (next == t)
+                conf_problem(ctx, key, "found `%s`, which in the end depends on this one; allowed: no circle",
+                             t->parent);
+        }
+    }
+}
+
 void settings_check_all(void *object, struct conf_ctx *ctx)
 {
     struct settings *s = object;
@@ -220,6 +264,7 @@ void settings_check_all(void *object, struct conf_ctx *ctx)
             conf_problem(ctx, key, "found `%s` for the second time; allowed: every name once", name);
         }
     }
+    check_parents(s, ctx);
     for (size_t i = 0; i < s->agents.n; i++) {
         const char *name = CONF_AT(s->agents, struct set_agent, i)->name;
         snprintf(key, sizeof key, "agents[%zu].name", i);

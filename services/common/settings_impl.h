@@ -9,6 +9,7 @@ extern const char *const settings_channel_types[];
 
 void settings_check_nats(void *object, struct conf_ctx *ctx);
 void settings_check_probe(void *object, struct conf_ctx *ctx);
+void settings_check_question(void *object, struct conf_ctx *ctx);
 void settings_check_breaker(void *object, struct conf_ctx *ctx);
 void settings_check_override(void *object, struct conf_ctx *ctx);
 void settings_check_agent(void *object, struct conf_ctx *ctx);

@@ -219,6 +219,11 @@ const ProtobufCMessageDescriptor *wire_by_subject(const char *subject)
         {SUBJECT_CMD "health.", PB_DESC(health_command)},
         {SUBJECT_CMD "fallback.", PB_DESC(agent_command)},
         {SUBJECT_DEAD, PB_DESC(dead_letter)},
+        {SUBJECT_OBSERVATION, PB_DESC(observation)},
+        {SUBJECT_TRAFFIC, PB_DESC(traffic_summary)},
+        {SUBJECT_ADVICE, PB_DESC(breaker_advice)},
+        {SUBJECT_DECISION, PB_DESC(decision)},
+        {SUBJECT_SELFTEST, PB_DESC(selftest_question)},
     };
     if (strcmp(subject, SUBJECT_ALERT) == 0)
         return PB_DESC(alert);

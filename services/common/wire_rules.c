@@ -95,6 +95,18 @@ static const struct wire_rule health_changed[] = {
     SET(3, "state"),
     TEXT(9, "observer", 0, 128),
     MESSAGES(10, "evidence", 0, 20),
+    MESSAGES(12, "votes", 0, 32),
+    TARGET_OR_EMPTY(13, "suppressed_by"),
+};
+static const struct wire_rule health_vote[] = {
+    TEXT(1, "observer", 1, 128),
+    SET(2, "state"),
+};
+static const struct wire_rule observation[] = {
+    TARGET(1, "target"),
+    TEXT(2, "observer", 1, 128),
+    SET(3, "state"),
+    TEXT(6, "detail", 0, 256),
 };
 static const struct wire_rule health_command[] = {
     TARGET(1, "target"),
@@ -107,8 +119,45 @@ static const struct wire_rule breaker_permit[] = {
     TOKEN_OR_EMPTY(2, "holder"),
 };
 static const struct wire_rule breaker_changed[] = {
-    TARGET(1, "target"),           EPOCH(2, "epoch"), SET(3, "state"), PERCENT(10, "ramp_percent"),
+    TARGET(1, "target"),
+    EPOCH(2, "epoch"),
+    SET(3, "state"),
+    PERCENT(10, "ramp_percent"),
     TEXT(14, "forced_by", 0, 128),
+    TARGET_OR_EMPTY(17, "scope"),
+};
+static const struct wire_rule breaker_advice[] = {
+    TARGET(1, "target"), TEXT(2, "observer", 1, 128),     EPOCH_OR_ZERO(3, "epoch"),
+    SET(5, "reason"),    NUMBER(7, "hold_ms", 1, 600000),
+};
+static const struct wire_rule traffic_summary[] = {
+    TARGET(1, "target"),
+    TEXT(2, "observer", 1, 128),
+    NUMBER(3, "span_ms", 0, 3600000),
+};
+static const struct wire_rule decision[] = {
+    TOKEN(1, "agent"),
+    TEXT(2, "instance", 1, 128),
+    TEXT(3, "event_key", 1, 128),
+    TEXT(4, "verdict", 0, 64),
+    {.tag = 5, .field = "action", .kind = WIRE_KEY, .min = 0, .max = 64},
+    TEXT(6, "object", 0, 256),
+    SET(7, "outcome"),
+    TEXT(8, "detail", 0, 256),
+};
+static const struct wire_rule decision_batch[] = {
+    MESSAGES(1, "decisions", 1, 500),
+};
+static const struct wire_rule selftest_question[] = {
+    TOKEN(1, "agent"),
+    ID(2, "id"),
+    TEXT(3, "name", 1, 64),
+    TEXT(4, "event_json", 1, 16384),
+};
+static const struct wire_rule selftest_answer[] = {
+    ID(1, "id"),
+    TEXT(2, "answer_json", 0, 16384),
+    TEXT(3, "error", 0, 256),
 };
 static const struct wire_rule allow_request[] = {
     TARGET(1, "target"),
@@ -274,5 +323,13 @@ const struct wire_rules wire_rules[] = {
     ROWS(rollback_changed),
     ROWS(incident_changed),
     ROWS(objective_clock),
+    ROWS(decision),
+    ROWS(decision_batch),
+    ROWS(observation),
+    ROWS(health_vote),
+    ROWS(traffic_summary),
+    ROWS(breaker_advice),
+    ROWS(selftest_question),
+    ROWS(selftest_answer),
 };
 const size_t wire_rules_n = sizeof wire_rules / sizeof wire_rules[0];

@@ -59,6 +59,18 @@ static const struct {
     [HEALTH_FAULT_STUCK] = {"alive, but its work stands still", OFF, HEALTH_OUTCOME_NONE},
     [HEALTH_FAULT_EXHAUSTED] = {"a resource is over its limit", OFF, HEALTH_OUTCOME_NONE},
     [HEALTH_FAULT_REFUSED] = {"question refused", OFF, HEALTH_OUTCOME_IGNORED},
+    [HEALTH_FAULT_MISMATCH] = {"the answer is not what is expected", BAD, HEALTH_OUTCOME_ERROR},
+    [HEALTH_FAULT_EXPIRING] = {"the certificate ends soon", OFF, HEALTH_OUTCOME_SUCCESS},
+    [HEALTH_FAULT_CERTIFICATE] = {"the certificate is not valid", BAD, HEALTH_OUTCOME_UNREACHABLE},
+    [HEALTH_FAULT_OOM] = {"killed for want of memory", BAD, HEALTH_OUTCOME_NONE},
+    [HEALTH_FAULT_PATTERN] = {"too many lines of a kind in the log", BAD, HEALTH_OUTCOME_NONE},
+    [HEALTH_FAULT_QUIET] = {"nothing in the log", BAD, HEALTH_OUTCOME_NONE},
+    [HEALTH_FAULT_WRONG_ANSWER] = {"a self-test was answered wrongly", BAD, HEALTH_OUTCOME_NONE},
+    [HEALTH_FAULT_MALFORMED] = {"decisions that cannot be used", BAD, HEALTH_OUTCOME_NONE},
+    [HEALTH_FAULT_CONTRADICTION] = {"decisions that contradict each other", BAD, HEALTH_OUTCOME_NONE},
+    [HEALTH_FAULT_REPETITION] = {"the same action again and again", BAD, HEALTH_OUTCOME_NONE},
+    [HEALTH_FAULT_DENIED] = {"too many actions denied", BAD, HEALTH_OUTCOME_NONE},
+    [HEALTH_FAULT_EXCEPTIONS] = {"too many exceptions", BAD, HEALTH_OUTCOME_NONE},
 };
 
 const char *health_fault_text(int fault)
@@ -68,6 +80,12 @@ const char *health_fault_text(int fault)
 
 /* ---- classes ---- */
 
+/* The agent is there and works, but decides wrongly. */
+static bool is_logic(int fault)
+{
+    return fault >= HEALTH_FAULT_WRONG_ANSWER && fault <= HEALTH_FAULT_EXCEPTIONS;
+}
+
 int health_failure_of(enum health_target_kind kind, int fault)
 {
     switch (kind) {
@@ -76,7 +94,9 @@ int health_failure_of(enum health_target_kind kind, int fault)
     case HEALTH_TARGET_BACKEND:
         return HEALTH_FAILURE_BACKEND;
     case HEALTH_TARGET_AGENT: /* work that waits and does not move is a resource used up, until a self-test says more */
-        return fault == HEALTH_FAULT_SILENT ? HEALTH_FAILURE_AGENT_DOWN : HEALTH_FAILURE_RESOURCE;
+        return fault == HEALTH_FAULT_SILENT ? HEALTH_FAILURE_AGENT_DOWN
+               : is_logic(fault)            ? HEALTH_FAILURE_LOGIC
+                                            : HEALTH_FAILURE_RESOURCE;
     case HEALTH_TARGET_OTHER:
         break;
     }
@@ -84,11 +104,16 @@ int health_failure_of(enum health_target_kind kind, int fault)
     case HEALTH_FAULT_QUOTA:
     case HEALTH_FAULT_OVERLOAD:
     case HEALTH_FAULT_SLOW:
+    case HEALTH_FAULT_EXHAUSTED:
+    case HEALTH_FAULT_OOM:
         return HEALTH_FAILURE_RESOURCE;
     case HEALTH_FAULT_STATUS:
     case HEALTH_FAULT_AUTH:
     case HEALTH_FAULT_SCHEMA:
     case HEALTH_FAULT_TOO_LARGE:
+    case HEALTH_FAULT_MISMATCH:
+    case HEALTH_FAULT_PATTERN:
+    case HEALTH_FAULT_QUIET:
         return HEALTH_FAILURE_BACKEND;
     default:
         return HEALTH_FAILURE_NETWORK;

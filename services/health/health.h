@@ -22,9 +22,17 @@ enum health_state {
 };
 enum health_probe_kind {
     HEALTH_PROBE_HTTP = 1,
-    HEALTH_PROBE_TCP = 2,
-    HEALTH_PROBE_LLM = 5,
-    HEALTH_PROBE_HEARTBEAT = 6,
+    HEALTH_PROBE_TCP,
+    HEALTH_PROBE_TLS,
+    HEALTH_PROBE_DNS,
+    HEALTH_PROBE_LLM,
+    HEALTH_PROBE_HEARTBEAT,
+    HEALTH_PROBE_RESOURCE,
+    HEALTH_PROBE_LOG,
+    HEALTH_PROBE_SELFTEST,
+    HEALTH_PROBE_BUS,
+    HEALTH_PROBE_STORE,
+    HEALTH_PROBE_LINK,
 };
 enum health_fault {
     HEALTH_FAULT_CANCELLED, /* not said: the probe was broken off by us, and says nothing */
@@ -45,6 +53,18 @@ enum health_fault {
     HEALTH_FAULT_STUCK,
     HEALTH_FAULT_EXHAUSTED,
     HEALTH_FAULT_REFUSED,
+    HEALTH_FAULT_MISMATCH,
+    HEALTH_FAULT_EXPIRING,
+    HEALTH_FAULT_CERTIFICATE,
+    HEALTH_FAULT_OOM,
+    HEALTH_FAULT_PATTERN,
+    HEALTH_FAULT_QUIET,
+    HEALTH_FAULT_WRONG_ANSWER,
+    HEALTH_FAULT_MALFORMED,
+    HEALTH_FAULT_CONTRADICTION,
+    HEALTH_FAULT_REPETITION,
+    HEALTH_FAULT_DENIED,
+    HEALTH_FAULT_EXCEPTIONS,
     HEALTH_FAULTS
 };
 enum health_failure {
@@ -75,11 +95,13 @@ enum health_target_kind { HEALTH_TARGET_LLM, HEALTH_TARGET_BACKEND, HEALTH_TARGE
 struct health_result {
     int64_t started_ms, ended_ms;
     uint32_t total_ms;
-    uint32_t first_token_ms; /* 0 = not measured */
-    uint32_t retry_after_ms; /* 0 = none */
-    uint16_t status;         /* HTTP; 0 = none */
-    uint8_t probe;           /* enum health_probe_kind */
-    uint8_t fault;           /* enum health_fault */
+    uint32_t first_token_ms;                   /* 0 = not measured */
+    uint32_t retry_after_ms;                   /* 0 = none */
+    uint32_t prompt_tokens, completion_tokens; /* llm: as the API says; 0 = not said */
+    uint32_t cost_microusd;
+    uint16_t status; /* HTTP; 0 = none */
+    uint8_t probe;   /* enum health_probe_kind */
+    uint8_t fault;   /* enum health_fault */
     char detail[HEALTH_DETAIL_MAX];
 };
 /* Fills the detail: one line, valid UTF-8, cut at a whole character. */

@@ -2,14 +2,18 @@
 #ifndef REDOUBT_HEALTH_PROBE_H
 #define REDOUBT_HEALTH_PROBE_H
 
+#include "common/bus.h"
 #include "common/http.h"
 #include "common/loop.h"
 #include "common/settings.h"
+#include "common/store.h"
 #include "health/health.h"
 
 struct health_probe_env {
     struct loop *loop;
     struct http *http;
+    struct bus *bus;
+    struct store *store;
 };
 /* Called exactly once, on the loop, never from inside start or cancel. Filled in: fault, total, and what is known of status, first
  * token, Retry-After and detail. After a cancel the fault may be CANCELLED. */
@@ -19,6 +23,7 @@ typedef void (*health_probe_done)(void *ctx, const struct health_result *r);
 struct health_probe_conf {
     const struct set_probe *set; /* NULL: the target is no longer watched */
     bool llm_new_limit;          /* llm: this API wants `max_completion_tokens` */
+    void *memory; /* the probe kind's own, e.g. compiled patterns, a file being followed; NULL = none yet */
 };
 
 struct health_probe {
@@ -32,6 +37,8 @@ struct health_probe {
     void *(*start)(const struct health_probe_env *env, struct health_probe_conf *conf, health_probe_done done,
                    void *ctx);
     void (*cancel)(void *run);
+    /* Frees conf->memory: the settings have changed or the target is not watched any more. No run is under way. May be NULL. */
+    void (*forget)(struct health_probe_conf *conf);
 };
 extern const struct health_probe health_probe_http, health_probe_tcp, health_probe_llm;
 /* NULL for SET_PROBE_NONE. */

@@ -128,7 +128,7 @@ static void launch(struct health_watch *t, uint64_t permit_id)
     struct health_run *x = w->draining || t->gone ? NULL : calloc(1, sizeof *x);
     if (!x)
         return;
-    struct health_probe_env env = {.loop = &w->s->loop, .http = w->s->http};
+    struct health_probe_env env = {.loop = &w->s->loop, .http = w->s->http, .bus = w->s->bus, .store = w->s->store};
     *x = (struct health_run){
         .t = t, .permit_id = permit_id, .began_ms = clock_mono_ms(), .began_shared_ms = clock_shared_ms()};
     if (!(x->handle = t->probe->start(&env, &t->conf, on_result, x))) {

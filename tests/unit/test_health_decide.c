@@ -148,7 +148,8 @@ static void test_every_fault(void **state)
                 feed_at(&h, &rule, fault, now_ms);
             }
             bool off = fault == HEALTH_FAULT_AUTH || fault == HEALTH_FAULT_SLOW || fault == HEALTH_FAULT_STUCK ||
-                       fault == HEALTH_FAULT_EXHAUSTED || fault == HEALTH_FAULT_REFUSED;
+                       fault == HEALTH_FAULT_EXHAUSTED || fault == HEALTH_FAULT_REFUSED ||
+                       fault == HEALTH_FAULT_EXPIRING;
             assert_int_equal(h.state, fault == HEALTH_FAULT_NONE ? HEALTH_HEALTHY
                                       : off                      ? HEALTH_DEGRADED
                                                                  : HEALTH_UNHEALTHY);
@@ -161,8 +162,9 @@ static void test_every_fault(void **state)
             if (kind == HEALTH_TARGET_BACKEND)
                 assert_int_equal(h.failure, HEALTH_FAILURE_BACKEND);
             if (kind == HEALTH_TARGET_AGENT)
-                assert_int_equal(h.failure,
-                                 fault == HEALTH_FAULT_SILENT ? HEALTH_FAILURE_AGENT_DOWN : HEALTH_FAILURE_RESOURCE);
+                assert_int_equal(h.failure, fault == HEALTH_FAULT_SILENT         ? HEALTH_FAILURE_AGENT_DOWN
+                                            : fault >= HEALTH_FAULT_WRONG_ANSWER ? HEALTH_FAILURE_LOGIC
+                                                                                 : HEALTH_FAILURE_RESOURCE);
             char reason[256];
             assert_non_null(strstr(health_reason(&h, reason, sizeof reason), health_fault_text(fault)));
         }
