@@ -295,12 +295,19 @@ int64_t alert_channel_tick(struct alert_channel *c, int64_t now_ms)
 struct alert_outcome alert_outcome_of(const struct http_result *r)
 {
     static const enum alert_fault faults[] = {
-        [HTTP_OK] = ALERT_FAULT_NONE,          [HTTP_RESOLVE] = ALERT_FAULT_RESOLVE,
-        [HTTP_CONNECT] = ALERT_FAULT_CONNECT,  [HTTP_TLS] = ALERT_FAULT_TLS,
-        [HTTP_TIMEOUT] = ALERT_FAULT_TIMEOUT,  [HTTP_CUT] = ALERT_FAULT_CUT,
-        [HTTP_TOO_LARGE] = ALERT_FAULT_ANSWER, [HTTP_BAD_ANSWER] = ALERT_FAULT_ANSWER,
-        [HTTP_LOGIN] = ALERT_FAULT_LOGIN,      [HTTP_FORBIDDEN] = ALERT_FAULT_SETTINGS,
-        [HTTP_CANCELLED] = ALERT_FAULT_OTHER,  [HTTP_FAILED] = ALERT_FAULT_OTHER,
+        [HTTP_OK] = ALERT_FAULT_NONE,
+        [HTTP_RESOLVE] = ALERT_FAULT_RESOLVE,
+        [HTTP_CONNECT] = ALERT_FAULT_CONNECT,
+        [HTTP_TLS] = ALERT_FAULT_TLS,
+        [HTTP_CERTIFICATE] = ALERT_FAULT_TLS,
+        [HTTP_TIMEOUT] = ALERT_FAULT_TIMEOUT,
+        [HTTP_CUT] = ALERT_FAULT_CUT,
+        [HTTP_TOO_LARGE] = ALERT_FAULT_ANSWER,
+        [HTTP_BAD_ANSWER] = ALERT_FAULT_ANSWER,
+        [HTTP_LOGIN] = ALERT_FAULT_LOGIN,
+        [HTTP_FORBIDDEN] = ALERT_FAULT_SETTINGS,
+        [HTTP_CANCELLED] = ALERT_FAULT_OTHER,
+        [HTTP_FAILED] = ALERT_FAULT_OTHER,
     };
     return (struct alert_outcome){.fault = (size_t)r->fault < sizeof faults / sizeof *faults ? faults[r->fault]
                                                                                              : ALERT_FAULT_OTHER,

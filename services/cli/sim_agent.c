@@ -191,6 +191,7 @@ static enum redoubt_outcome outcome_of(const struct http_result *r)
     case HTTP_RESOLVE:
     case HTTP_CONNECT:
     case HTTP_TLS:
+    case HTTP_CERTIFICATE:
         return REDOUBT_UNREACHABLE;
     case HTTP_TIMEOUT:
         return REDOUBT_TIMEOUT;

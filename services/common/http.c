@@ -151,6 +151,7 @@ static void call_free(struct http_call *c)
     }
     curl_slist_free_all(c->headers);
     curl_slist_free_all(c->rcpt);
+    curl_slist_free_all(c->connect_to);
     free(c->mail_text);
     free(c->body);
     free(c);
@@ -161,7 +162,8 @@ static void tell(struct http_call *c)
 {
     struct http *h = c->http;
     char type[128] = "", error[CURL_ERROR_SIZE];
-    struct http_result r = {.fault = c->fault, .status = c->status, .retry_after_ms = -1, .content_type = type};
+    struct http_result r = {
+        .fault = c->fault, .status = c->status, .retry_after_ms = -1, .content_type = type, .call = c};
     if (c->easy && !c->mail) {
         long status = 0;
         char *text = NULL;
@@ -361,6 +363,9 @@ static const char *prepare_http(struct http_call *c, const struct http_request *
         curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_before_request);
         curl_easy_setopt(easy, CURLOPT_PREREQDATA, c);
     }
+    const char *wrong = r->tls ? http_tls_options(c, r->tls) : NULL;
+    if (wrong)
+        return wrong;
     bool posts = r->body_len || (r->method && strcmp(r->method, "POST") == 0);
     if (posts) {
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);

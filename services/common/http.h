@@ -20,12 +20,13 @@ enum http_fault {
     HTTP_RESOLVE, /* name not found */
     HTTP_CONNECT, /* refused, no route */
     HTTP_TLS,
-    HTTP_TIMEOUT,    /* connect or total */
-    HTTP_CUT,        /* connection ended in the middle */
-    HTTP_TOO_LARGE,  /* more than max_response bytes */
-    HTTP_BAD_ANSWER, /* not HTTP/SMTP, weird encoding */
-    HTTP_LOGIN,      /* SMTP or HTTP authentication refused by the library's own dialogue */
-    HTTP_FORBIDDEN,  /* address not allowed (SSRF guard), protocol not allowed */
+    HTTP_CERTIFICATE, /* the peer's certificate is not valid: http_cert_fault() says why */
+    HTTP_TIMEOUT,     /* connect or total */
+    HTTP_CUT,         /* connection ended in the middle */
+    HTTP_TOO_LARGE,   /* more than max_response bytes */
+    HTTP_BAD_ANSWER,  /* not HTTP/SMTP, weird encoding */
+    HTTP_LOGIN,       /* SMTP or HTTP authentication refused by the library's own dialogue */
+    HTTP_FORBIDDEN,   /* address not allowed (SSRF guard), protocol not allowed */
     HTTP_CANCELLED,
     HTTP_FAILED, /* anything else; text says what */
 };
@@ -39,6 +40,18 @@ struct http_mail {
     const char *from;
     const char *const *to; /* NULL-terminated */
     bool starttls;         /* require STARTTLS */
+};
+
+/* How TLS is spoken, for https:// URLs; paths may be NULL or "". */
+struct http_tls {
+    const char *ca_file; /* PEM; none = the system's authorities */
+    const char *cert_file;
+    const char *key_file; /* none = it is in cert_file, too */
+    bool any_peer;        /* no certificate is refused */
+    bool certs; /* the peer's certificates are kept for http_cert(): of a new connection; a kept one shows none */
+    bool handshake_only; /* ends with HTTP_OK and status 0 after a handshake on a connection of its own */
+    const char
+        *connect_to; /* "name:port:host:port": who asks for the URL's name and port is connected to host and port */
 };
 
 struct http_request {
@@ -56,6 +69,7 @@ struct http_request {
     bool public_only;           /* refuse loopback, private and link-local addresses (for URLs that users supply) */
     const char *unix_socket;    /* may be NULL */
     const struct http_mail *mail;
+    const struct http_tls *tls; /* may be NULL */
 };
 
 struct http_result { /* valid only inside the callback */
@@ -67,7 +81,8 @@ struct http_result { /* valid only inside the callback */
     const char *content_type; /* "" if none */
     int64_t retry_after_ms;   /* from Retry-After (seconds or date); -1 = none */
     int64_t total_ms;
-    int64_t first_byte_ms; /* -1 = none came */
+    int64_t first_byte_ms;        /* -1 = none came */
+    const struct http_call *call; /* for http_header() and http_cert() */
 };
 typedef void (*http_done)(void *ctx, const struct http_result *r);
 /* Sees each piece of the body as it comes, with the time since the start; return false to end the call (HTTP_CANCELLED, with status
@@ -80,5 +95,23 @@ struct http_call *http_start(struct http *h, const struct http_request *r, http_
                              void *ctx);
 void http_cancel(struct http_call *c);                    /* done is called later with HTTP_CANCELLED */
 void http_close(struct http *h, loop_cb done, void *ctx); /* cancels all */
+
+/* ---- what else an ended call holds; only inside its callback ---- */
+
+/* The nth value (from 0) that the answer has for a header; NULL = there are no more. */
+const char *http_header(const struct http_call *c, const char *name, size_t nth);
+/* Splits "Name: value"; false if it is of another form or holds a control character. */
+bool http_header_split(const char *line, size_t *ret_name_len, const char **ret_value);
+
+enum http_cert_fault { HTTP_CERT_OTHER, HTTP_CERT_OVER, HTTP_CERT_EARLY, HTTP_CERT_NAME, HTTP_CERT_AUTHORITY };
+/* Why the certificate was refused, when the fault is HTTP_CERTIFICATE. */
+enum http_cert_fault http_cert_fault(const struct http_call *c);
+/* A certificate of the peer's chain, its own first. Texts are "" and times 0 if they cannot be read. */
+struct http_cert {
+    const char *subject, *issuer;
+    const char *names;        /* "DNS:a.example, DNS:b.example" */
+    int64_t begins_s, ends_s; /* wall clock */
+};
+bool http_cert(const struct http_call *c, size_t nth, struct http_cert *ret); /* false: there are no more */
 
 #endif

@@ -31,7 +31,7 @@ struct http_call {
     struct http_call *prev, *next;
     CURL *easy; /* HTTP only; mails' belong to their threads */
     bool in_multi;
-    struct curl_slist *headers, *rcpt;
+    struct curl_slist *headers, *rcpt, *connect_to;
     char *mail_text; /* mail only: curl copies the bodies of HTTP */
     size_t mail_len, mail_sent;
     bool mail, public_only;
@@ -63,6 +63,9 @@ void http_ended(struct http_call *c, CURLcode code); /* curl is done with it: te
 void http_closed_part(struct http *h);               /* one of what http_close waits for is gone */
 /* What HTTP and mail have in common: time-outs, protocols, no proxy, TLS, who may be called. */
 void http_common_options(CURL *easy, const struct http_request *r, const char *protocols);
+
+/* http_tls.c. NULL, or what could not be done. */
+const char *http_tls_options(struct http_call *c, const struct http_tls *t);
 
 /* http_uv.c: the multi handle on the loop */
 int http_uv_open(struct http *h, struct err *e);

@@ -11,6 +11,7 @@ const char *http_fault_text(enum http_fault f)
         [HTTP_RESOLVE] = "name not found",
         [HTTP_CONNECT] = "cannot connect",
         [HTTP_TLS] = "TLS failed",
+        [HTTP_CERTIFICATE] = "the certificate is not valid",
         [HTTP_TIMEOUT] = "timed out",
         [HTTP_CUT] = "cut in the middle",
         [HTTP_TOO_LARGE] = "answer too large",
@@ -43,16 +44,17 @@ enum http_fault http_verdict(const struct http_call *c, CURLcode code)
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_CIPHER:
-    case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_USE_SSL_FAILED:
     case CURLE_SSL_ENGINE_INITFAILED:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_SHUTDOWN_FAILED:
     case CURLE_SSL_CRL_BADFILE:
-    case CURLE_SSL_ISSUER_ERROR:
     case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
-    case CURLE_SSL_INVALIDCERTSTATUS:
         return HTTP_TLS;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_INVALIDCERTSTATUS:
+        return HTTP_CERTIFICATE;
     case CURLE_OPERATION_TIMEDOUT:
         return HTTP_TIMEOUT;
     case CURLE_LOGIN_DENIED:
