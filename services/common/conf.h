@@ -78,6 +78,8 @@ void *conf_parse(const struct conf_schema *s, const char *name, const char *text
 void conf_free(const struct conf_schema *s, void *object);
 /* Names of settings that differ and cannot be reloaded, one line each in r. True if there are none. */
 bool conf_may_reload(const struct conf_schema *s, const void *was, const void *now, struct conf_report *r);
+/* The same in every setting? */
+bool conf_same(const struct conf_schema *s, const void *a, const void *b);
 /* Writes the whole object as YAML, secrets as ***; with `help` every key gets its help as a comment. */
 void conf_show(const struct conf_schema *s, const void *object, bool help, void (*out)(void *ctx, const char *line),
                void *ctx);

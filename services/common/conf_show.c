@@ -298,6 +298,11 @@ static bool may_reload(const struct conf_schema *s, const char *was, const char 
     return ok;
 }
 
+bool conf_same(const struct conf_schema *s, const void *a, const void *b)
+{
+    return same(s, a, b);
+}
+
 bool conf_may_reload(const struct conf_schema *s, const void *was, const void *now, struct conf_report *r)
 {
     return may_reload(s, was, now, "", r);

@@ -508,6 +508,11 @@ void settings_free(struct settings *s)
     conf_free(&settings_schema, s);
 }
 
+bool settings_probe_same(const struct set_probe *a, const struct set_probe *b)
+{
+    return conf_same(&probe_schema, a, b);
+}
+
 const struct set_target *settings_target(const struct settings *s, const char *name)
 {
     for (size_t i = 0; i < s->targets.n; i++)

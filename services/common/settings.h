@@ -242,6 +242,7 @@ extern const struct conf_schema settings_schema;
 struct settings *settings_load(const char *path, struct conf_report *r);
 void settings_free(struct settings *s);
 const struct set_target *settings_target(const struct settings *s, const char *name); /* NULL if none */
+bool settings_probe_same(const struct set_probe *a, const struct set_probe *b);
 const struct set_agent *settings_agent(const struct settings *s, const char *name);
 
 #endif

@@ -47,6 +47,7 @@ void settings_check_probe(void *object, struct conf_ctx *ctx)
     if (p->type == SET_PROBE_RESOURCE && (*p->pid_file != '/') == (*p->cgroup != '/'))
         conf_problem(ctx, "pid_file",
                      "a probe of type resource needs the absolute path of either pid_file or cgroup");
+    settings_check_probe_network(p, ctx);
     bool is_tcp = p->type == SET_PROBE_TCP || p->type == SET_PROBE_TLS;
     if (!is_tcp && p->type != SET_PROBE_HTTP && p->type != SET_PROBE_LLM)
         return;
@@ -55,8 +56,8 @@ void settings_check_probe(void *object, struct conf_ctx *ctx)
     else if (!conf_url_ok(p->url, strlen(p->url), is_tcp ? tcp : http))
         conf_problem(ctx, "url", "found another form; allowed for a probe of type %s: %s",
                      settings_probe_types[p->type], is_tcp ? "tcp://host:port" : "http://... or https://...");
-    else if (is_tcp && !strrchr(p->url + strlen("tcp://"), ':'))
-        conf_problem(ctx, "url", "found no port; allowed: tcp://host:port");
+    else if (is_tcp)
+        settings_check_tcp_url(p->url, ctx);
     if (p->type == SET_PROBE_LLM && !*p->model)
         conf_problem(ctx, "model", "required for a probe of type llm: name the model that is asked");
 }

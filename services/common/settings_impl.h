@@ -9,6 +9,8 @@ extern const char *const settings_channel_types[];
 
 void settings_check_nats(void *object, struct conf_ctx *ctx);
 void settings_check_probe(void *object, struct conf_ctx *ctx);
+void settings_check_probe_network(const struct set_probe *p, struct conf_ctx *ctx); /* settings_probe.c */
+void settings_check_tcp_url(const char *url, struct conf_ctx *ctx);
 void settings_check_question(void *object, struct conf_ctx *ctx);
 void settings_check_breaker(void *object, struct conf_ctx *ctx);
 void settings_check_override(void *object, struct conf_ctx *ctx);
