@@ -1,18 +1,14 @@
 /* health_probe.c - the kinds of probes, and what they share: how a call without an answer is named. */
 #include "health/health_probe.h"
 
+static const struct health_probe *const kinds[] = {
+    [SET_PROBE_HTTP] = &health_probe_http, [SET_PROBE_TCP] = &health_probe_tcp, [SET_PROBE_LLM] = &health_probe_llm,
+    [SET_PROBE_TLS] = &health_probe_tls,   [SET_PROBE_DNS] = &health_probe_dns,
+};
+
 const struct health_probe *health_probe_of(int set_probe_type)
 {
-    switch (set_probe_type) {
-    case SET_PROBE_HTTP:
-        return &health_probe_http;
-    case SET_PROBE_TCP:
-        return &health_probe_tcp;
-    case SET_PROBE_LLM:
-        return &health_probe_llm;
-    default:
-        return NULL;
-    }
+    return (size_t)set_probe_type < sizeof kinds / sizeof *kinds ? kinds[set_probe_type] : NULL;
 }
 
 static const uint8_t fault_of[] = {
@@ -20,6 +16,7 @@ static const uint8_t fault_of[] = {
     [HTTP_RESOLVE] = HEALTH_FAULT_RESOLVE,
     [HTTP_CONNECT] = HEALTH_FAULT_CONNECT,
     [HTTP_TLS] = HEALTH_FAULT_TLS,
+    [HTTP_CERTIFICATE] = HEALTH_FAULT_CERTIFICATE,
     [HTTP_TIMEOUT] = HEALTH_FAULT_TIMEOUT,
     [HTTP_CUT] = HEALTH_FAULT_CUT,
     [HTTP_TOO_LARGE] = HEALTH_FAULT_TOO_LARGE,
@@ -43,6 +40,15 @@ bool health_probe_failed(const struct http_result *h, struct health_result *r)
     r->fault = (size_t)h->fault < sizeof fault_of ? fault_of[h->fault] : HEALTH_FAULT_CONNECT;
     if (h->fault == HTTP_OK)
         return false;
-    health_detail(r, "%s", *h->error ? h->error : http_fault_text(h->fault));
+    if (!*r->detail) /* who knows more has said it */
+        health_detail(r, "%s", *h->error ? h->error : http_fault_text(h->fault));
     return true;
+}
+
+void health_probe_tls_of(const struct set_probe *set, struct http_tls *ret)
+{
+    *ret = (struct http_tls){.ca_file = set->tls_ca_file,
+                             .cert_file = set->tls_cert_file,
+                             .key_file = set->tls_key_file,
+                             .any_peer = !set->tls_verify};
 }

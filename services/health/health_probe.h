@@ -40,11 +40,15 @@ struct health_probe {
     /* Frees conf->memory: the settings have changed or the target is not watched any more. No run is under way. May be NULL. */
     void (*forget)(struct health_probe_conf *conf);
 };
-extern const struct health_probe health_probe_http, health_probe_tcp, health_probe_llm;
+extern const struct health_probe health_probe_http, health_probe_tcp, health_probe_llm, health_probe_tls,
+    health_probe_dns;
 /* NULL for SET_PROBE_NONE. */
 const struct health_probe *health_probe_of(int set_probe_type);
 
 /* What a call's end means when no answer is there to judge: fault, total time and detail. False: there is an answer. */
 bool health_probe_failed(const struct http_result *h, struct health_result *r);
+
+/* TLS as the settings want it. Holds pointers into them. */
+void health_probe_tls_of(const struct set_probe *set, struct http_tls *ret);
 
 #endif

@@ -92,6 +92,17 @@ static void report(struct health_watch *t, const struct health_run *x, const str
 
 static void let_next_begin(struct health_watcher *w);
 
+/* What is under way still reads the memory. */
+static void forget_if_idle(struct health_watch *t)
+{
+    if (!t->forgets || t->runs)
+        return;
+    if (t->forgets->forget)
+        t->forgets->forget(&t->conf);
+    t->conf.memory = NULL;
+    t->forgets = NULL;
+}
+
 static void on_result(void *ctx, const struct health_result *result)
 {
     struct health_run *x = ctx;
@@ -105,6 +116,7 @@ static void on_result(void *ctx, const struct health_result *result)
     DL_DELETE(t->runs, x);
     t->flight.n--;
     t->flight.oldest_ms = t->runs ? t->runs->began_ms : 0; /* they are in order of beginning */
+    forget_if_idle(t);
     if (r.fault == HEALTH_FAULT_CANCELLED || t->gone || w->draining || !health_may_act(w)) {
         metric_add(&not_counted, 1);
     } else {
@@ -125,7 +137,7 @@ static void on_result(void *ctx, const struct health_result *result)
 static void launch(struct health_watch *t, uint64_t permit_id)
 {
     struct health_watcher *w = t->w;
-    struct health_run *x = w->draining || t->gone ? NULL : calloc(1, sizeof *x);
+    struct health_run *x = w->draining || t->gone || t->forgets ? NULL : calloc(1, sizeof *x);
     if (!x)
         return;
     struct health_probe_env env = {.loop = &w->s->loop, .http = w->s->http, .bus = w->s->bus, .store = w->s->store};
@@ -324,6 +336,13 @@ void health_run_stop(struct health_watch *t)
         next = x->next;
         t->probe->cancel(x->handle);
     }
+}
+
+void health_run_forget(struct health_watch *t)
+{
+    health_run_stop(t);
+    t->forgets = t->probe;
+    forget_if_idle(t);
 }
 
 void health_on_lateness(struct service *s)

@@ -30,6 +30,8 @@ static void free_watcher(struct health_watcher *w)
     HASH_ITER(hh, w->all, t, next)
     {
         HASH_DEL(w->all, t);
+        if (t->probe && t->probe->forget)
+            t->probe->forget(&t->conf);
         free(t->doc.packed);
         free(t);
     }
@@ -91,8 +93,8 @@ static void take_target(struct health_watcher *w, const struct set_target *set)
         return;
     struct health_watch *t = take_in(w, set->name);
     bool other = t->probe != probe;
-    if (!t->gone && other)
-        health_run_stop(t); /* what is under way asks in the old way */
+    if (!t->gone && t->probe && (other || !settings_probe_same(t->conf.set, &set->probe)))
+        health_run_forget(t); /* what is under way asks in the old way */
     t->probe = probe;
     t->conf.set = &set->probe;
     t->conf.llm_new_limit = t->conf.llm_new_limit && !other;
@@ -140,7 +142,7 @@ static void follow_settings(struct health_watcher *w)
         bool starts = t->stays && t->gone;
         if (!t->stays && !t->gone) {
             if (t->probe)
-                health_run_stop(t);
+                health_run_forget(t);
             else
                 loop_timer_stop(&t->timer);
             t->conf.set = NULL; /* the old settings go */

@@ -47,7 +47,8 @@ struct health_watch { /* one target or agent */
     int64_t due_ms; /* what the timer waits for */
     struct health_run *runs;
     struct health_flight flight;
-    bool queued; /* due, but too many probes are under way */
+    const struct health_probe *forgets; /* the kind that conf.memory is of, and must go; nothing begins until then */
+    bool queued;                        /* due, but too many probes are under way */
     struct health_watch *next_queued;
     int breaker; /* BreakerState; 0 = never heard */
     uint64_t breaker_epoch;
@@ -94,6 +95,8 @@ void health_run_start(struct health_watch *t); /* begins to probe */
 void health_run_arm(struct health_watch *t);   /* something changed that decides when the next probe is due */
 void health_run_now(struct health_watch *t);
 void health_run_stop(struct health_watch *t); /* cancels what is under way */
+void health_run_forget(
+    struct health_watch *t); /* stops, and lets go of what the probe has kept of the old settings */
 void health_on_breaker(struct service *s, const void *message, const struct bus_msg *m);
 void health_on_lateness(struct service *s);
 
