@@ -68,17 +68,24 @@ enum MHD_Result sim_answer_json(struct sim_request *r, unsigned status, json_t *
 }
 
 struct pieces {
+    struct sim_request *r;
     char **list;
     size_t n, at, offset;
-    bool cut;
+    enum sim_end end;
 };
+
+static enum MHD_Result hold(struct sim_request *r, int64_t ms, bool let_go);
 
 static ssize_t next_piece(void *ctx, uint64_t pos, char *buf, size_t max)
 {
     struct pieces *p = ctx;
     (void)pos;
+    if (p->at == p->n && p->end == SIM_END_STALL && !p->r->let_go) {
+        hold(p->r, HELD_MAX_MS, true);
+        return 0;
+    }
     if (p->at == p->n)
-        return p->cut ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+        return p->end != SIM_END_WELL ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
     const char *piece = p->list[p->at] + p->offset;
     size_t len = strlen(piece) < max ? strlen(piece) : max;
     memcpy(buf, piece, len);
@@ -100,7 +107,7 @@ static void free_pieces(void *ctx)
 }
 
 enum MHD_Result sim_answer_pieces(struct sim_request *r, const char *content_type, const char *const *pieces,
-                                  uint64_t size, bool cut)
+                                  uint64_t size, enum sim_end end)
 {
     struct pieces *p = calloc(1, sizeof *p);
     size_t n = 0;
@@ -110,7 +117,8 @@ enum MHD_Result sim_answer_pieces(struct sim_request *r, const char *content_typ
         free(p);
         return MHD_NO;
     }
-    p->cut = cut;
+    p->r = r;
+    p->end = end;
     for (; p->n < n; p->n++)
         if (!(p->list[p->n] = strdup(pieces[p->n])))
             break;
@@ -190,7 +198,7 @@ bool sim_fail(struct sim_request *r, enum MHD_Result *ret)
     if (strcmp(r->mode, "huge") == 0)
         *ret = huge(r);
     else if (strcmp(r->mode, "cut") == 0)
-        *ret = sim_answer_pieces(r, "application/json", half, 500, true);
+        *ret = sim_answer_pieces(r, "application/json", half, 500, SIM_END_CUT);
     else
         return false;
     return true;
@@ -263,7 +271,8 @@ static enum MHD_Result add_header(void *ctx, enum MHD_ValueKind kind, const char
         if (*p >= 'A' && *p <= 'Z')
             *p = (char)(*p + 'a' - 'A');
     /* What was a secret on the way in stays one here. */
-    json_object_set_new(ctx, name, json_string(strcmp(name, "authorization") == 0 ? "***" : value ? value : ""));
+    bool secret = strcmp(name, "authorization") == 0 || strcmp(name, "x-api-key") == 0;
+    json_object_set_new(ctx, name, json_string(secret ? "***" : value ? value : ""));
     free(name);
     return MHD_YES;
 }
@@ -461,10 +470,10 @@ void sim_http_stop(struct sim *s)
 void sim_http_mode_changed(struct sim *s)
 {
     struct sim_http *h = s->service;
-    if (!h || strcmp(s->mode->name, "hang") == 0)
+    if (!h)
         return;
     for (struct sim_request *r = h->held; r; r = r->next)
-        if (r->let_go)
+        if (r->let_go && strcmp(r->mode, s->mode->name) != 0)
             r->due_ms = 0;
     hold_due(h);
 }

@@ -28,10 +28,11 @@ enum MHD_Result sim_answer(struct sim_request *r, unsigned status, const char *c
                            const char *retry_after);
 /* Takes the reference. */
 enum MHD_Result sim_answer_json(struct sim_request *r, unsigned status, json_t *body);
-/* `pieces` (NULL-terminated, constant) as they are, one write each; `cut`: the connection ends after the last one instead of the answer.
- * `size` is what Content-Length promises; 0 = chunked. */
+/* After the last piece: the answer ends; the connection does instead; nothing comes any more, until the mode is another one. */
+enum sim_end { SIM_END_WELL, SIM_END_CUT, SIM_END_STALL };
+/* `pieces` (NULL-terminated, copied) as they are, one write each. `size` is what Content-Length promises; 0 = chunked. */
 enum MHD_Result sim_answer_pieces(struct sim_request *r, const char *content_type, const char *const *pieces,
-                                  uint64_t size, bool cut);
+                                  uint64_t size, enum sim_end end);
 /* The modes that all HTTP simulators know: 401 404 429 500 503 cut schema garbage huge wrong-type. False if the mode is none of them. */
 bool sim_fail(struct sim_request *r, enum MHD_Result *ret);
 

@@ -8,6 +8,7 @@
 #include "common/settings.h"
 #include "common/store.h"
 #include "health/health.h"
+#include "health/health_llm.h"
 
 struct health_probe_env {
     struct loop *loop;
@@ -22,7 +23,8 @@ typedef void (*health_probe_done)(void *ctx, const struct health_result *r);
 /* One target's probe: what it needs to know, and what it learns from one time to the next. */
 struct health_probe_conf {
     const struct set_probe *set; /* NULL: the target is no longer watched */
-    bool llm_new_limit;          /* llm: this API wants `max_completion_tokens` */
+    unsigned llm_wants;          /* llm: what this API has shown to want, HEALTH_LLM_... */
+    struct health_spent spent;   /* llm: by all probes since the start */
     void *memory; /* the probe kind's own, e.g. compiled patterns, a file being followed; NULL = none yet */
 };
 

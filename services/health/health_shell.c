@@ -97,7 +97,8 @@ static void take_target(struct health_watcher *w, const struct set_target *set)
         health_run_forget(t); /* what is under way asks in the old way */
     t->probe = probe;
     t->conf.set = &set->probe;
-    t->conf.llm_new_limit = t->conf.llm_new_limit && !other;
+    if (other)
+        t->conf.llm_wants = 0;
     t->rule = (struct health_rule){
         .kind = set->kind == SET_TARGET_LLM       ? HEALTH_TARGET_LLM
                 : set->kind == SET_TARGET_BACKEND ? HEALTH_TARGET_BACKEND
@@ -281,9 +282,11 @@ void health_on_show(struct service *s, const void *message, const struct bus_msg
                       q->target);
         return;
     }
-    char reason[256], text[512];
-    snprintf(text, sizeof text, "%s: %s", sm_name(&health_sm, t->verdict.state),
-             health_reason(&t->verdict, reason, sizeof reason));
+    char reason[256], spent[128] = "", text[512];
+    if (t->probe && t->probe->paid)
+        health_llm_spent_text(&t->conf.spent, spent, sizeof spent);
+    snprintf(text, sizeof text, "%s: %s%s%s", sm_name(&health_sm, t->verdict.state),
+             health_reason(&t->verdict, reason, sizeof reason), *spent ? "; " : "", spent);
     PB(CommandReply) reply = REDOUBT__V1__COMMAND_REPLY__INIT;
     reply.status = REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK;
     reply.message = text;

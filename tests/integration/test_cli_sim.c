@@ -236,6 +236,50 @@ static void an_llm_that_fails_in_every_way(void **state)
     stop(&t->sim);
 }
 
+/* One server, three APIs, by the path that is asked. */
+static void an_llm_of_three_tongues(void **state)
+{
+    struct town *t = *state;
+    static const char *const bearer[] = {"Authorization: Bearer k", NULL};
+    static const char *const x_key[] = {"x-api-key: k", "anthropic-version: 2023-06-01", NULL};
+    static const char *const no_version[] = {"x-api-key: k", NULL};
+    static const char *const wrong_key[] = {"x-api-key: q", "anthropic-version: 2023-06-01", NULL};
+#define ASKS "\"model\":\"m\",\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+    static const struct {
+        const char *path, *body;
+        const char *const *headers;
+        int status;
+        const char *type, *part, *end;
+    } rows[] = {
+        {"/v1/messages", "{" ASKS "}", x_key, 200, "application/json", "\"stop_reason\":\"end_turn\"", "}"},
+        {"/v1/messages", "{" ASKS ",\"stream\":true}", x_key, 200, "text/event-stream", "event: message_start\n",
+         "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"},
+        {"/v1/messages", "{" ASKS "}", no_version, 400, "application/json", "anthropic-version", "}"},
+        {"/v1/messages", "{" ASKS "}", wrong_key, 401, "application/json", "authentication_error", "}"},
+        {"/v1/messages", "{" ASKS "}", bearer, 401, "application/json", "authentication_error", "}"},
+        {"/api/chat", "{" ASKS ",\"stream\":false}", bearer, 200, "application/json", "All is well.", "}"},
+        {"/api/chat", "{" ASKS "}", bearer, 200, "application/x-ndjson", "\"done\":false}\n",
+         "\"eval_count\":3}\n"}, /* it streams by itself */
+        {"/api/chat", "{" ASKS "}", x_key, 401, "application/json", "\"error\":\"", "}"},
+        {"/chat/completions", "{" ASKS ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}", bearer, 200,
+         "text/event-stream", "\"completion_tokens\":3", "data: [DONE]\n\n"},
+    };
+    START(t, sim_llm_main, "llm", "--api-key", "k");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        post(t, t->sim.port, rows[i].path, rows[i].body, rows[i].headers, 5000);
+        print_message("%s: %d %s\n", rows[i].path, t->status, t->body);
+        assert_int_equal(t->status, rows[i].status);
+        assert_string_equal(t->type, rows[i].type);
+        assert_non_null(strstr(t->body, rows[i].part));
+        assert_true(t->len > strlen(rows[i].end));
+        assert_string_equal(t->body + t->len - strlen(rows[i].end), rows[i].end);
+    }
+    get(t, t->sim.control, "/sim/requests");
+    assert_null(strstr(t->body, "\"k\"")); /* a secret stays one */
+    assert_non_null(strstr(t->body, "\"x-api-key\":\"***\""));
+    stop(&t->sim);
+}
+
 static void closed_and_back(void **state)
 {
     struct town *t = *state;
@@ -565,15 +609,11 @@ static void wrong_usage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TOWN(an_llm_that_is_well),
-        TOWN(an_llm_that_fails_in_every_way),
-        TOWN(closed_and_back),
-        TOWN(whoever_hangs_is_let_go),
-        TOWN(slacks_own_words),
-        TOWN(a_backend_with_its_override),
-        TOWN(the_dialogue),
-        TOWN(mail_that_fails_in_every_way),
-        cmocka_unit_test(wrong_usage),
+        TOWN(an_llm_that_is_well),          TOWN(an_llm_that_fails_in_every_way),
+        TOWN(an_llm_of_three_tongues),      TOWN(closed_and_back),
+        TOWN(whoever_hangs_is_let_go),      TOWN(slacks_own_words),
+        TOWN(a_backend_with_its_override),  TOWN(the_dialogue),
+        TOWN(mail_that_fails_in_every_way), cmocka_unit_test(wrong_usage),
     };
     cmocka_set_test_filter(getenv("ONLY"));
     return cmocka_run_group_tests(tests, NULL, NULL);
