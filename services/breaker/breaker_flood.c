@@ -60,7 +60,8 @@ void breaker_flood_dropped(struct node *n, const char *reporter, size_t len, siz
     uint64_t held = 0;
     metric_add(&flooding, (int64_t)reports);
     bool first = breaker_flooders_note(&sh->flooders, reporter, len, now_ms);
-    if (first || log_allowed(&sh->flooding, now_ms, FLOOD_LOG_MS, &held)) {
+    bool allowed = log_allowed(&sh->flooding, now_ms, FLOOD_LOG_MS, &held);
+    if (first || allowed) {
         char name[BREAKER_FLOODER_NAME];
         snprintf(name, sizeof name, "%.*s", (int)len, reporter);
         log_warn("a reporter floods: reports above its limit are dropped", F_STR("reporter", name),
