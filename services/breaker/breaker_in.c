@@ -15,10 +15,11 @@ METRIC_DEFINE(reports, METRIC_COUNTER, "redoubt_breaker_reports_total", "Reports
  * it is over: under load that is one merge for many messages, and when idle it is still at once. */
 
 /* `first` is held for this, and with it the shell. */
-static void kick_all(void *first)
+static void end_turn(void *first)
 {
     struct shell *sh = ((struct node *)first)->sh;
     struct node *n, *next;
+    sh->turn_ns = 0;
     DL_FOREACH_SAFE2(sh->kicks, n, next, flow.kick_next)
     {
         DL_DELETE2(sh->kicks, n, flow.kick_prev, flow.kick_next);
@@ -31,29 +32,24 @@ static void kick_all(void *first)
     breaker_release(first);
 }
 
-static void kick_later(struct node *n)
+/* The time at which this turn's first report came: good enough for all of them. */
+static int64_t turn_ns(struct node *n)
 {
     struct shell *sh = n->sh;
-    if (n->flow.kick_due)
-        return;
-    n->flow.kick_due = true;
-    if (!sh->kicks) {
+    if (sh->turn_ns == 0) {
+        sh->turn_ns = clock_mono_ns();
         breaker_hold(n);
-        loop_defer(&sh->s->loop, kick_all, n);
+        loop_defer(&sh->s->loop, end_turn, n);
     }
-    DL_APPEND2(sh->kicks, n, flow.kick_prev, flow.kick_next);
+    return sh->turn_ns;
 }
 
 static void take(struct node *n, const struct wire_reports *r)
 {
     uint64_t reporter = breaker_hash(r->reporter, r->reporter_len, 0);
-    int64_t now_ns = 0;
-    bool busy = false;
+    int64_t now_ns = turn_ns(n);
+    bool busy = n->flow.rate > 0 && breaker_flood_busy(&n->flow.full_ns, n->flow.rate, r->n, now_ns);
     size_t taken = 0;
-    if (n->flow.rate > 0) {
-        now_ns = clock_mono_ns();
-        busy = breaker_flood_busy(&n->flow.full_ns, n->flow.rate, r->n, now_ns);
-    }
     for (size_t i = 0; i < r->n; i++) {
         const struct wire_report *w = &r->at[i];
         struct breaker_report in = {.outcome = w->outcome,
@@ -73,7 +69,9 @@ static void take(struct node *n, const struct wire_reports *r)
     }
     if (taken > 0) {
         metric_add(&reports, (int64_t)taken);
-        kick_later(n);
+        if (!n->flow.kick_due)
+            DL_APPEND2(n->sh->kicks, n, flow.kick_prev, flow.kick_next);
+        n->flow.kick_due = true;
     }
     if (taken < r->n)
         breaker_flood_dropped(n, r->reporter, r->reporter_len, r->n - taken);

@@ -63,6 +63,7 @@ struct shell {
     int refs; /* callbacks and timers that will still come */
     struct log_limit store_errors, damaged, would_open, window_damaged;
 
+    int64_t turn_ns; /* when the first report of this turn came; 0 = none has */
     struct node *kicks, *floods, *traffics;
     bool traffic_due;
     struct breaker_flooders flooders;
