@@ -14,6 +14,7 @@ METRIC_DEFINE(swept, METRIC_COUNTER, "redoubt_breaker_swept_total",
               "Changes announced by a sweep because the replica that made them had not.");
 
 #define SWEEP_MS          2000
+#define FLOW_MS           1000
 #define SWEEP_ROUNDS      8    /* each target is looked at once in so many sweeps, */
 #define SWEEP_ALL         64   /* or in each, if they are few; */
 #define SWEEP_MAX         500  /* and never more than this at once */
@@ -38,6 +39,7 @@ static struct node *node_of(struct breaker_target *t)
 
 static void node_free(struct node *n)
 {
+    breaker_flow_done(n);
     breaker_target_done(&n->t);
     free(n->damaged_rev);
     free(n->damaged_doc);
@@ -225,6 +227,7 @@ static struct node *node_new(struct shell *sh, const struct set_target *set)
     struct breaker_rule rule = rule_of(set);
     n->sh = sh;
     n->kind = set->kind;
+    breaker_flow_settings(n, set);
     n->sayings_end = &n->sayings;
     n->name = strdup(set->name);
     n->subject = join(SUBJECT_BREAKER, set->name, "");
@@ -255,6 +258,7 @@ static int take_settings(struct shell *sh, const struct settings *c)
         if (n) {
             struct breaker_rule rule = rule_of(set);
             n->kind = set->kind;
+            breaker_flow_settings(n, set);
             breaker_target_rules(&n->t, &rule);
             continue;
         }
@@ -440,7 +444,7 @@ static const struct service_cmd cmds[] = {
     {"open", PB_DESC(breaker_command), breaker_on_open},   {"close", PB_DESC(breaker_command), breaker_on_close},
     {"reset", PB_DESC(breaker_command), breaker_on_reset}, {"metrics", PB_DESC(breaker_command), breaker_on_metrics},
 };
-static const struct service_timer timers[] = {{SWEEP_MS, sweep}};
+static const struct service_timer timers[] = {{SWEEP_MS, sweep}, {FLOW_MS, breaker_flow_tick}};
 
 const struct service_desc breaker_service = {.name = "breaker",
                                              .description =

@@ -3,7 +3,9 @@
 #define REDOUBT_BREAKER_SHELL_H
 
 #include "breaker/breaker_doc.h"
+#include "breaker/flood.h"
 #include "breaker/target.h"
+#include "breaker/traffic.h"
 #include "common/log.h"
 #include "common/service.h"
 #include "common/subjects.h"
@@ -33,6 +35,19 @@ struct node {
     char *damaged_rev, *damaged_doc; /* what the last flush found instead of a document */
     size_t damaged_rev_len, damaged_doc_len;
     uint64_t asked; /* epoch that the flush in flight has told Redis */
+
+    struct node_flow { /* breaker_in.c, breaker_flood.c, breaker_traffic.c */
+        size_t name_len;
+        bool kick_due; /* in the list: gathered reports wait for the end of the turn */
+        struct node *kick_prev, *kick_next;
+        uint32_t rate;               /* reports per second of one reporter; 0 = no limit */
+        int64_t full_ns;             /* of all reporters together */
+        struct breaker_flood *flood; /* while they are busy; NULL otherwise */
+        struct node *flood_prev, *flood_next;
+        bool spares; /* real calls spare it paid probes */
+        struct breaker_traffic traffic;
+        struct node *traffic_prev, *traffic_next; /* in the list while there are calls that were not said */
+    } flow;
 };
 
 struct shell {
@@ -47,6 +62,12 @@ struct shell {
     bool synced, store_alerted, stopped;
     int refs; /* callbacks and timers that will still come */
     struct log_limit store_errors, damaged, would_open, window_damaged;
+
+    int64_t turn_ns; /* when the first report of this turn came; 0 = none has */
+    struct node *kicks, *floods, *traffics;
+    bool traffic_due;
+    struct breaker_flooders flooders;
+    struct log_limit flooding;
 };
 
 /* shell */
@@ -72,9 +93,23 @@ void breaker_record_all(void *shell);
 void breaker_say_store(struct shell *sh, bool gone);
 
 /* breaker_in.c: what comes in */
+void breaker_flow_settings(struct node *n, const struct set_target *set);
+void breaker_flow_done(struct node *n); /* before n goes */
+void breaker_flow_tick(struct service *s);
 void breaker_on_report(struct service *s, const void *message, const struct bus_msg *m);
 void breaker_on_health(struct service *s, const void *message, const struct bus_msg *m);
 void breaker_on_breaker(struct service *s, const void *message, const struct bus_msg *m);
+
+/* breaker_flood.c: who sends too much */
+bool breaker_flood_admits(struct node *n, const struct breaker_report *r, uint64_t permit_id, int64_t now_ns);
+void breaker_flood_dropped(struct node *n, const char *reporter, size_t len, size_t reports);
+void breaker_flood_tick(struct shell *sh);
+void breaker_flood_done(struct node *n);
+
+/* breaker_traffic.c: what real calls tell */
+void breaker_traffic_count(struct node *n, const struct breaker_report *r);
+void breaker_traffic_say(struct shell *sh); /* all that is due */
+void breaker_traffic_done(struct node *n);
 
 /* breaker_cmd.c: what is asked */
 void breaker_on_allow(struct service *s, const void *message, const struct bus_msg *m);

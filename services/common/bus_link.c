@@ -292,14 +292,28 @@ static void settle_feeds(struct bus_link *k)
         send_mark(k);
 }
 
-static void handle(struct bus_link *k, const struct bus_item *i)
+/* Messages that were handled. The library frees them on a thread of its own and wakes that for each, which costs more than handling a
+ * small one: so they are handed back many at once. */
+struct spent {
+    natsMsg *msg[RELEASE_EVERY];
+    size_t n, items; /* messages; all that was taken from the queue */
+};
+
+static void hand_back(struct bus_link *k, struct spent *x)
+{
+    for (size_t i = 0; i < x->n; i++)
+        natsMsg_Destroy(x->msg[i]);
+    bus_queue_release(&k->q, x->items);
+    x->n = x->items = 0;
+}
+
+static void handle(struct bus_link *k, const struct bus_item *i, struct spent *spent)
 {
     struct bus_feed *f = i->feed;
     switch (i->kind) {
     case BUS_ITEM_MESSAGE:
-        metric_add(&received, 1);
         if (!f->fn || !f->fn(f->ctx, i->msg))
-            natsMsg_Destroy(i->msg);
+            spent->msg[spent->n++] = i->msg;
         break;
     case BUS_ITEM_FEED_DONE:
         k->watched--;
@@ -349,21 +363,23 @@ static void tell(struct bus_link *k)
 static void drain(struct bus_link *k)
 {
     struct bus_item i;
-    size_t n = 0, unreleased = 0;
+    struct spent spent = {.n = 0};
+    size_t n = 0;
+    int64_t messages = 0;
     /* Items that came before natsConnection_Connect() returned wait for it: handlers may want to publish. */
     if (k->working && !k->closing)
         return;
     while (n < TURN_MAX && bus_queue_next(&k->q, &i)) {
-        handle(k, &i);
         n++;
+        messages += i.kind == BUS_ITEM_MESSAGE;
+        handle(k, &i, &spent);
         if (i.kind != BUS_ITEM_MESSAGE)
             tell(k);
-        if (++unreleased == RELEASE_EVERY) {
-            bus_queue_release(&k->q, unreleased);
-            unreleased = 0;
-        }
+        if (++spent.items == RELEASE_EVERY)
+            hand_back(k, &spent);
     }
-    bus_queue_release(&k->q, unreleased);
+    hand_back(k, &spent);
+    metric_add(&received, messages);
     tell(k); /* sick */
     if (n == TURN_MAX)
         uv_async_send(&k->wake);

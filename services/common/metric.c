@@ -8,7 +8,8 @@ static struct metric *_Atomic first;
 
 static void register_once(struct metric *m)
 {
-    if (atomic_flag_test_and_set(&m->registered))
+    /* Looked at first: a counter in a hot path is registered already, and must not pay for asking. */
+    if (atomic_load_explicit(&m->registered, memory_order_relaxed) || atomic_exchange(&m->registered, true))
         return;
     struct metric *head = atomic_load(&first);
     do {

@@ -3,6 +3,7 @@
 #define REDOUBT_METRIC_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,10 +15,10 @@ struct metric {
     enum { METRIC_COUNTER, METRIC_GAUGE } kind;
     _Atomic int64_t value;
     struct metric *_Atomic next;
-    atomic_flag registered;
+    _Atomic bool registered;
 };
 #define METRIC_DEFINE(var, kind_, name_, help_)                                                                      \
-    static struct metric var = {.name = (name_), .help = (help_), .kind = (kind_), .registered = ATOMIC_FLAG_INIT}
+    static struct metric var = {.name = (name_), .help = (help_), .kind = (kind_)}
 
 void metric_add(struct metric *m, int64_t n); /* safe from any thread */
 void metric_set(struct metric *m, int64_t v);

@@ -184,13 +184,13 @@ static int push_sent(struct store *s, const char *cmd, size_t len, struct store_
 
 static int greet(struct store *s, int argc, const char **argv)
 {
-    char *cmd = NULL;
-    int len = (int)redisFormatCommandArgv(&cmd, argc, argv, NULL);
-    if (len < 0)
+    size_t len;
+    char *cmd = store_command(argc, argv, NULL, &len);
+    if (!cmd)
         return -1;
-    int r = push_sent(s, cmd, (size_t)len, (struct store_item){.greeting = argv[0]});
-    sodium_memzero(cmd, (size_t)len); /* AUTH */
-    redisFreeCommand(cmd);
+    int r = push_sent(s, cmd, len, (struct store_item){.greeting = argv[0]});
+    sodium_memzero(cmd, len); /* AUTH */
+    free(cmd);
     s->greetings_left++;
     return r;
 }
@@ -414,14 +414,13 @@ void store_cmd(struct store *s, store_cb cb, void *ctx, int argc, const char *co
     assert(argc > 0);
     if (refuse_unless_up(s, cb, ctx) < 0)
         return;
-    char *cmd = NULL;
-    int len = (int)redisFormatCommandArgv(&cmd, argc, (const char **)(uintptr_t)argv, lens);
-    if (len < 0 || push_sent(s, cmd, (size_t)len, (struct store_item){.cb = cb, .ctx = ctx}) < 0)
+    size_t len;
+    char *cmd = store_command(argc, argv, lens, &len);
+    if (!cmd || push_sent(s, cmd, len, (struct store_item){.cb = cb, .ctx = ctx}) < 0)
         later(s, cb, ctx, STORE_DOWN);
     else
         metric_add(&commands, 1);
-    if (len >= 0)
-        redisFreeCommand(cmd);
+    free(cmd);
 }
 
 /* EVALSHA and EVAL differ in the first two arguments only. What stands before `numkeys` in "*N $7 EVALSHA $40 SHA": */
@@ -456,14 +455,14 @@ static void send_script_load(struct store *s, struct store_script *script)
 {
     if (script->sha_state != STORE_SHA_UNKNOWN)
         return;
-    char *cmd = NULL;
+    size_t len;
     const char *argv[] = {"SCRIPT", "LOAD", script->body};
-    int len = (int)redisFormatCommandArgv(&cmd, 3, argv, NULL);
-    if (len < 0)
+    char *cmd = store_command(3, argv, NULL, &len);
+    if (!cmd)
         return;
-    if (push_sent(s, cmd, (size_t)len, (struct store_item){.script = script, .load = true}) == 0)
+    if (push_sent(s, cmd, len, (struct store_item){.script = script, .load = true}) == 0)
         script->sha_state = STORE_SHA_ASKED;
-    redisFreeCommand(cmd);
+    free(cmd);
 }
 
 void store_eval(struct store *s, struct store_script *script, store_cb cb, void *ctx, int n_keys,
@@ -489,23 +488,23 @@ void store_eval(struct store *s, struct store_script *script, store_cb cb, void 
         argv[argc] = args[i];
         lens[argc] = arg_lens ? arg_lens[i] : strlen(args[i]);
     }
-    char *cmd = NULL;
-    int len = (int)redisFormatCommandArgv(&cmd, argc, argv, lens);
-    int r = len < 0 ? -1 : 0;
+    size_t len;
+    char *cmd = store_command(argc, argv, lens, &len);
+    int r = cmd ? 0 : -1;
     struct store_item model = {.cb = cb, .ctx = ctx, .script = script};
     if (r == 0 && script->sha_state == STORE_SHA_KNOWN) {
         model.evalsha = cmd;
-        r = push_sent(s, cmd, (size_t)len, model);
+        r = push_sent(s, cmd, len, model);
     } else if (r == 0) {
         send_script_load(s, script);
-        r = send_eval(s, cmd, (size_t)len, model);
+        r = send_eval(s, cmd, len, model);
     }
     if (r < 0)
         later(s, cb, ctx, STORE_DOWN);
     else
         metric_add(&commands, 1);
-    if (len >= 0 && (r < 0 || !model.evalsha))
-        redisFreeCommand(cmd);
+    if (r < 0 || !model.evalsha)
+        free(cmd);
 }
 
 static void link_reply(void *ctx, const redisReply *reply)

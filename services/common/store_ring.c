@@ -37,7 +37,6 @@ struct store_item store_ring_pop(struct store_ring *r)
 
 void store_item_done(struct store_item *c)
 {
-    if (c->evalsha)
-        redisFreeCommand(c->evalsha);
+    free(c->evalsha);
     c->evalsha = NULL;
 }

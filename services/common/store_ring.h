@@ -26,4 +26,7 @@ struct store_item *store_ring_push(struct store_ring *r);
 struct store_item store_ring_pop(struct store_ring *r); /* the oldest; the ring must not be empty */
 void store_item_done(struct store_item *c);             /* frees what is kept for a repeat */
 
+/* store_command.c: malloc'ed and ended by a NUL; lens NULL = strlen of each. NULL if memory is out. */
+char *store_command(int argc, const char *const *argv, const size_t *lens, size_t *ret_len);
+
 #endif

@@ -1,6 +1,7 @@
 /* test_common_wire.c - what the contract allows goes through both ways, and everything else is refused with its place. */
 #include "common/subjects.h"
 #include "common/wire.h"
+#include "common/wire_report.h"
 #include "common/wire_rules.h"
 #include <jansson.h>
 #include <setjmp.h>
@@ -508,10 +509,94 @@ static void messages_become_json(void **state)
     free(text_of);
 }
 
+/* What the quick reader of reports makes of the bytes at hand. */
+static size_t quick(bool batch, struct wire_reports *ret)
+{
+    return wire_reports_read(raw.b, raw.n, batch, "llm.openai.gpt-4o", strlen("llm.openai.gpt-4o"), ret);
+}
+
+static void reports_are_read_quickly(void **state)
+{
+    (void)state;
+    struct wire_reports r;
+    report();
+    number(4, 503);
+    number(5, UINT32_MAX);
+    number(7, 1000);
+    number(8, 1790000000000);
+    number(9, (UINT64_C(1) << 53) - 1);
+    number(11, 1);
+    assert_int_equal(quick(false, &r), 1);
+    assert_int_equal(r.reporter_len, strlen("agent-1"));
+    assert_memory_equal(r.reporter, "agent-1", r.reporter_len);
+    assert_int_equal(r.at[0].outcome, 2);
+    assert_int_equal(r.at[0].status_code, 503);
+    assert_int_equal(r.at[0].total_ms, UINT32_MAX);
+    assert_int_equal(r.at[0].first_token_ms, 0);
+    assert_int_equal(r.at[0].retry_after_ms, 1000);
+    assert_int_equal(r.at[0].ended_unix_ms, 1790000000000);
+    assert_int_equal(r.at[0].permit_id, (UINT64_C(1) << 53) - 1);
+    assert_false(r.at[0].probe);
+    assert_true(r.at[0].data_path);
+    size_t whole = raw.n;
+    for (raw.n = 0; raw.n < 30; raw.n++) /* not all that is needed is there, or a field is cut off */
+        assert_int_equal(quick(false, &r), 0);
+    raw.n = whole;
+    number(3, 1); /* twice */
+    assert_int_equal(quick(false, &r), 0);
+    static const struct {
+        uint32_t field;
+        uint64_t value;
+    } wrong[] = {{4, 1000},
+                 {6, UINT64_C(1) << 32},
+                 {8, UINT64_MAX},
+                 {8, 253402300800000},
+                 {9, UINT64_C(1) << 53},
+                 {10, 2},
+                 {12, 1},
+                 {17, 1}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        report();
+        number(wrong[i].field, wrong[i].value);
+        assert_int_equal(quick(false, &r), 0);
+    }
+    report();
+    assert_int_equal(wire_reports_read(raw.b, raw.n, false, "llm.openai.gpt-4", strlen("llm.openai.gpt-4"), &r), 0);
+}
+
+/* As many as the contract allows, of one reporter. */
+static void batches_are_read_quickly(void **state)
+{
+    (void)state;
+    static const unsigned char one[] = "\x0a\x11llm.openai.gpt-4o\x12\x07"
+                                       "agent-1\x18\x02";
+    static const unsigned char another[] = "\x0a\x11llm.openai.gpt-4o\x12\x07"
+                                           "agent-2\x18\x02";
+    struct wire_reports r;
+    for (size_t n = 1; n <= WIRE_REPORTS_MAX + 1; n += n == 1 ? WIRE_REPORTS_MAX - 1 : 1) {
+        raw.n = 0;
+        for (size_t i = 0; i < n; i++)
+            bytes(1, one, sizeof one - 1);
+        assert_int_equal(quick(true, &r), n <= WIRE_REPORTS_MAX ? n : 0);
+    }
+    raw.n = 0;
+    assert_int_equal(quick(true, &r), 0);
+    bytes(1, one, sizeof one - 1);
+    bytes(1, another, sizeof another - 1);
+    assert_int_equal(quick(true, &r), 0);
+    report();
+    assert_int_equal(quick(true, &r), 0);
+    raw.n = 0;
+    bytes(1, one, 0);
+    assert_int_equal(quick(true, &r), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_messages_pass),
+        cmocka_unit_test(reports_are_read_quickly),
+        cmocka_unit_test(batches_are_read_quickly),
         cmocka_unit_test(raw_bytes_are_checked),
         cmocka_unit_test(nul_is_found_at_every_depth),
         cmocka_unit_test(fields_follow_their_rules),
