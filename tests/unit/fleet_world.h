@@ -182,6 +182,7 @@ static inline struct parcel *parcel_new(struct world *w)
     else if (!(p = malloc(sizeof *p)))
         abort();
     p->refs = 1;
+    p->fair = false;
     return p;
 }
 
