@@ -380,6 +380,14 @@ static void on_store_down(struct service *s)
         loop_timer_start(&sh->store_gone, STORE_ALERT_MS, 0);
 }
 
+/* Others may change what we do not hear of: what the store has lost is not put back from what we knew. */
+static void on_bus_down(struct service *s)
+{
+    struct shell *sh = s->state;
+    if (sh) /* NULL: at the end */
+        sh->synced = false;
+}
+
 static void on_watch_synced(struct service *s)
 {
     struct shell *sh = s->state;
@@ -457,6 +465,7 @@ const struct service_desc breaker_service = {.name = "breaker",
                                              .timers = timers,
                                              .n_timers = sizeof timers / sizeof timers[0],
                                              .start = start,
+                                             .on_bus_down = on_bus_down,
                                              .on_watch_synced = on_watch_synced,
                                              .on_store_up = on_store_up,
                                              .on_store_down = on_store_down,

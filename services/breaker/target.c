@@ -250,13 +250,12 @@ void breaker_target_flushed(struct breaker_target *t, const struct breaker_flush
     }
     bool behind = f->found == BREAKER_FOUND_OTHER && f->doc->epoch < t->doc.epoch;
     if (behind || damaged || f->found == BREAKER_FOUND_NONE) {
-        if (t->doc.epoch > 0) {
-            restore(t);
-        } else if (t->io->synced(t)) {
-            make_first(t, damaged);
-        } else { /* what the stream remembers is not known yet: decide nothing */
+        if (!t->io->synced(t)) /* what the stream remembers may be newer than what we do: decide nothing */
             fail(t);
-        }
+        else if (t->doc.epoch > 0)
+            restore(t);
+        else
+            make_first(t, damaged);
         return;
     }
     t->has_totals = true;
@@ -280,6 +279,12 @@ static bool try_event(struct breaker_target *t, const struct breaker_event *ev)
     return true;
 }
 
+/* Between the decision and the store's answer this process may have stood still: by then the permit may be another's. */
+static bool permit_holds(struct breaker_target *t)
+{
+    return t->doc.permit.id == t->result.permit_id && t->doc.permit.expires_ms > t->io->now_ms(t);
+}
+
 /* The event has had its effect, or none. */
 static void consume(struct breaker_target *t, const struct breaker_event *ev)
 {
@@ -292,6 +297,10 @@ static void consume(struct breaker_target *t, const struct breaker_event *ev)
         t->requests = q->next;
         if (!t->requests)
             t->requests_end = &t->requests;
+        if (t->result.permit_id && !permit_holds(t)) {
+            refuse(t, q);
+            return;
+        }
         t->io->answer(t, q, t->result.already ? BREAKER_ANSWER_ALREADY : BREAKER_ANSWER_DONE, &t->result);
     }
 }

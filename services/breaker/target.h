@@ -54,7 +54,7 @@ struct breaker_io {
     int64_t (*now_ms)(struct breaker_target *t);
     bool (*up)(struct breaker_target *t);      /* the store is reachable */
     bool (*may_act)(struct breaker_target *t); /* not tilted */
-    bool (*synced)(struct breaker_target *t);  /* the present has been read from the stream */
+    bool (*synced)(struct breaker_target *t);  /* the present has been read from the stream, and NATS is there */
 };
 
 enum breaker_phase { BREAKER_IDLE, BREAKER_FLUSHING, BREAKER_PUTTING, BREAKER_RESTORING };
