@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <yaml.h>
 
-#define FILE_MAX       (4u << 20)
+#define FILE_MAX       (64u << 20) /* 100,000 targets with a probe of their own are about 15 MiB */
 #define PATH_MAX_BYTES 256
 
 /* The reading of one file. */
@@ -70,8 +70,12 @@ __attribute__((format(printf, 3, 4))) static void problem(struct conf_ctx *c, si
 /* Appends `.key` or `[i]` to the path; returns the length to go back to. */
 static size_t enter_key(struct conf_ctx *c, const char *key)
 {
-    size_t n = strlen(c->path);
-    snprintf(c->path + n, sizeof c->path - n, "%s%s", n ? "." : "", key);
+    size_t n = strlen(c->path), at = n, len = strlen(key), room;
+    if (n && at < sizeof c->path - 1)
+        c->path[at++] = '.';
+    room = sizeof c->path - 1 - at;
+    memcpy(c->path + at, key, len < room ? len : room);
+    c->path[at + (len < room ? len : room)] = 0;
     return n;
 }
 
@@ -233,6 +237,18 @@ static void not_allowed(struct conf_ctx *c, const struct conf_field *f, enum con
             conf_allowed(f, type, allowed, sizeof allowed));
 }
 
+/* Most strings of most objects are left out: those share the table's own text, which nobody changes or frees. */
+static char *default_text(const struct conf_field *f)
+{
+    return (char *)(uintptr_t)f->def;
+}
+
+static void free_text(const struct conf_field *f, char *text)
+{
+    if (text != f->def)
+        free(text);
+}
+
 static void read_scalar(struct conf_ctx *c, const struct conf_field *f, enum conf_type type, yaml_node_t *n, void *at)
 {
     struct err e = {""};
@@ -305,8 +321,8 @@ static void read_default(struct conf_ctx *c, const struct conf_field *f, size_t 
         read_object(c, f->schema, NULL, line, at);
     } else if (f->type == CONF_LIST || f->type == CONF_STRINGS) {
         assert(!*f->def && "the default of a list is the empty one");
-    } else if (conf_is_string(f->type) && !*f->def) {
-        *(char **)(void *)at = strdup("");
+    } else if (conf_is_string(f->type)) {
+        *(char **)(void *)at = default_text(f);
     } else {
         struct err e;
         bool ok = conf_scalar(f, f->type, f->def, at, &e);
@@ -393,7 +409,7 @@ static void free_object(const struct conf_schema *s, char *base)
         const struct conf_field *f = &s->fields[i];
         char *at = base + f->offset;
         if (conf_is_string(f->type)) {
-            free(*(char **)(void *)at);
+            free_text(f, *(char **)(void *)at);
         } else if (f->type == CONF_OBJECT) {
             free_object(f->schema, at);
         } else if (f->type == CONF_LIST || f->type == CONF_STRINGS) {

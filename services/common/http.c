@@ -32,13 +32,22 @@ static void mark_first_byte(struct http_call *c)
         c->first_byte_ms = clock_mono_ms() - c->start_ms;
 }
 
+static bool begins(const char *line, size_t len, const char *name)
+{
+    size_t n = strlen(name);
+    return len >= n && strncasecmp(line, name, n) == 0;
+}
+
 static size_t on_header(char *data, size_t size, size_t n, void *ctx)
 {
     struct http_call *c = ctx;
     size_t len = size * n;
-    (void)data;
-    if (c->first_byte_ms < 0)
+    if (c->first_byte_ms < 0) {
         mark_first_byte(c);
+        http_uv_answers(c);
+    }
+    c->has_retry_after = c->has_retry_after || begins(data, len, "Retry-After:");
+    c->has_encoding = c->has_encoding || begins(data, len, "Content-Encoding:");
     c->head_len += len;
     if (c->head_len > HEAD_MAX) {
         c->too_large = true;
@@ -101,6 +110,12 @@ static curl_socket_t on_open_socket(void *ctx, curlsocktype purpose, struct curl
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 }
 
+static int on_close_socket(void *ctx, curl_socket_t fd)
+{
+    http_uv_closing(ctx, fd);
+    return close(fd);
+}
+
 /* The same guard for a kept connection, which another call may have opened without it. */
 static int on_before_request(void *ctx, char *ip, char *local_ip, int port, int local_port)
 {
@@ -121,13 +136,18 @@ static int on_before_request(void *ctx, char *ip, char *local_ip, int port, int 
 
 /* ---- the end of a call ---- */
 
+static void drop_idle(struct http_idle *idle)
+{
+    while (idle->n)
+        curl_easy_cleanup(idle->easy[--idle->n]);
+}
+
 static void clean(void *ctx)
 {
     struct http *h = ctx;
     h->cleaned = true;
-    for (int i = 0; i < h->n_idle; i++)
-        curl_easy_cleanup(h->idle[i]);
-    h->n_idle = 0;
+    drop_idle(&h->plain);
+    drop_idle(&h->bare);
     http_uv_close(h);
     http_mail_close(h);
 }
@@ -143,9 +163,13 @@ static void clean_when_idle(struct http *h)
 static void call_free(struct http_call *c)
 {
     struct http *h = c->http;
-    if (c->easy && h->n_idle < HTTP_IDLE_MAX) {
-        curl_easy_reset(c->easy);
-        h->idle[h->n_idle++] = c->easy;
+    struct http_idle *idle = c->plain ? &h->plain : &h->bare;
+    if (c->easy && idle->n < HTTP_IDLE_MAX) {
+        if (c->plain)
+            curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, NULL); /* it is in the call, which goes */
+        else
+            curl_easy_reset(c->easy);
+        idle->easy[idle->n++] = c->easy;
     } else if (c->easy) {
         curl_easy_cleanup(c->easy);
     }
@@ -172,10 +196,10 @@ static void tell(struct http_call *c)
         r.status = (int)status;
         if (curl_easy_getinfo(c->easy, CURLINFO_CONTENT_TYPE, &text) == CURLE_OK && text)
             snprintf(type, sizeof type, "%s", text);
-        if (curl_easy_header(c->easy, "Retry-After", 0, CURLH_HEADER, -1, &head) == CURLHE_OK)
+        if (c->has_retry_after && curl_easy_header(c->easy, "Retry-After", 0, CURLH_HEADER, -1, &head) == CURLHE_OK)
             r.retry_after_ms = http_retry_after(head->value, time(NULL));
         /* We never say that we understand an encoding, so nobody may use one. */
-        if (r.fault == HTTP_OK &&
+        if (r.fault == HTTP_OK && c->has_encoding &&
             curl_easy_header(c->easy, "Content-Encoding", 0, CURLH_HEADER, -1, &head) == CURLHE_OK &&
             strcasecmp(head->value, "identity") != 0) {
             r.fault = HTTP_BAD_ANSWER;
@@ -306,19 +330,24 @@ static bool has_header(const struct http_request *r, const char *name)
     return false;
 }
 
-void http_common_options(CURL *easy, const struct http_request *r, const char *protocols)
+static void where_and_how_long(CURL *easy, const struct http_request *r)
 {
     int64_t total = r->timeout_ms > 0 ? r->timeout_ms : TIMEOUT_MS;
     int64_t connect = r->connect_timeout_ms > 0 ? r->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     curl_easy_setopt(easy, CURLOPT_URL, r->url);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect < total ? connect : total));
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)total);
+}
+
+void http_common_options(CURL *easy, const struct http_request *r, const char *protocols)
+{
+    where_and_how_long(easy, r);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, protocols);
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* a hanging resolver thread is left behind, not waited for */
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect < total ? connect : total));
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)total);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     if (r->user)
         curl_easy_setopt(easy, CURLOPT_USERNAME, r->user);
@@ -326,10 +355,75 @@ void http_common_options(CURL *easy, const struct http_request *r, const char *p
         curl_easy_setopt(easy, CURLOPT_PASSWORD, r->password);
 }
 
-/* NULL, or what could not be done. */
-static const char *prepare_http(struct http_call *c, const struct http_request *r)
+/* Most calls are probes: a GET of a URL. Whatever else a request may hold makes it another sort, so that no option of one call is ever
+ * left set for the next. */
+static bool is_plain(const struct http_request *r)
+{
+    static const struct http_request none;
+    struct http_request rest;
+    memcpy(&rest, r, sizeof rest);
+    rest.url = NULL;
+    rest.connect_timeout_ms = rest.timeout_ms = 0;
+    rest.max_response = 0;
+    if (r->method && strcmp(r->method, "GET") == 0)
+        rest.method = NULL;
+    if (r->headers && !r->headers[0])
+        rest.headers = NULL;
+    if (r->body_len == 0)
+        rest.body = NULL;
+    return memcmp(&rest, &none, sizeof rest) == 0;
+}
+
+/* What differs from one plain call to the next. */
+static void options_of_call(struct http_call *c)
 {
     CURL *easy = c->easy;
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, c->error);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, c);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, c);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, c);
+    curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)c->max_response);
+}
+
+static void options_of_all(struct http_call *c, const struct http_request *r)
+{
+    CURL *easy = c->easy;
+    http_common_options(easy, r, "http,https");
+    options_of_call(c);
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
+    curl_easy_setopt(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "redoubt/" REDOUBT_VERSION);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, c->http); /* a kept connection outlives the call */
+}
+
+/* NULL, or what could not be done. */
+static const char *begin_http(struct http_call *c)
+{
+    CURLMcode m = curl_multi_add_handle(c->http->multi, c->easy);
+    c->in_multi = m == CURLM_OK;
+    return c->in_multi ? NULL : curl_multi_strerror(m);
+}
+
+static const char *prepare_http(struct http_call *c, const struct http_request *r)
+{
+    struct http *h = c->http;
+    c->plain = is_plain(r);
+    if (c->plain && h->plain.n) {
+        c->easy = h->plain.easy[--h->plain.n];
+        where_and_how_long(c->easy, r);
+        options_of_call(c);
+        return begin_http(c);
+    }
+    CURL *easy = c->easy = h->bare.n ? h->bare.easy[--h->bare.n] : curl_easy_init();
+    if (!easy)
+        return "out of memory";
+    options_of_all(c, r);
+    if (c->plain)
+        return begin_http(c);
     for (size_t i = 0; r->headers && r->headers[i]; i++)
         if (!append(&c->headers, r->headers[i]))
             return "out of memory";
@@ -338,19 +432,7 @@ static const char *prepare_http(struct http_call *c, const struct http_request *
     if (r->body_len && !has_header(r, "Content-Type") &&
         !append(&c->headers, "Content-Type:")) /* curl would invent one */
         return "out of memory";
-    http_common_options(easy, r, "http,https");
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, c->error);
-    curl_easy_setopt(easy, CURLOPT_PRIVATE, c);
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, c->headers);
-    curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
-    curl_easy_setopt(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "redoubt/" REDOUBT_VERSION);
-    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(easy, CURLOPT_HEADERDATA, c);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, c);
-    curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)c->max_response);
     if (r->fresh) {
         curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
@@ -376,9 +458,7 @@ static const char *prepare_http(struct http_call *c, const struct http_request *
         curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     else if (r->method && strcmp(r->method, posts ? "POST" : "GET") != 0)
         curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, r->method);
-    CURLMcode m = curl_multi_add_handle(c->http->multi, easy);
-    c->in_multi = m == CURLM_OK;
-    return c->in_multi ? NULL : curl_multi_strerror(m);
+    return begin_http(c);
 }
 
 static const char *prepare_mail(struct http_call *c, const struct http_request *r)
@@ -415,6 +495,7 @@ struct http_call *http_start(struct http *h, const struct http_request *r, http_
     c->max_response = r->max_response ? r->max_response : RESPONSE_MAX;
     c->start_ms = clock_mono_ms();
     c->first_byte_ms = -1;
+    c->fd = CURL_SOCKET_BAD;
     c->next = h->calls;
     if (c->next)
         c->next->prev = c;
@@ -425,8 +506,7 @@ struct http_call *http_start(struct http *h, const struct http_request *r, http_
     if (!wrong && c->mail) {
         wrong = prepare_mail(c, r);
     } else if (!wrong) {
-        c->easy = h->n_idle ? h->idle[--h->n_idle] : curl_easy_init();
-        wrong = c->easy ? prepare_http(c, r) : "out of memory";
+        wrong = prepare_http(c, r);
     }
     if (wrong) {
         c->fault = HTTP_FAILED;
@@ -475,6 +555,7 @@ void http_closed_part(struct http *h)
         return;
     loop_cb done = h->close_done;
     void *ctx = h->close_ctx;
+    free(h->polls);
     free(h);
     if (done)
         done(ctx);

@@ -93,6 +93,8 @@ struct http *http_open(struct loop *l, struct err *e);
 /* Everything in the request is copied. The callback comes exactly once, also for a request that is wrong. */
 struct http_call *http_start(struct http *h, const struct http_request *r, http_piece piece, http_done done,
                              void *ctx);
+/* How many connections are kept for later calls, if the descriptors allow it; 64 without. */
+void http_keep(struct http *h, size_t connections);
 void http_cancel(struct http_call *c);                    /* done is called later with HTTP_CANCELLED */
 void http_close(struct http *h, loop_cb done, void *ctx); /* cancels all */
 

@@ -5,7 +5,7 @@
 #include "common/http.h"
 #include <curl/curl.h>
 
-#define HTTP_IDLE_MAX 8 /* easy handles kept for the next call */
+#define HTTP_IDLE_MAX 32 /* easy handles kept for the next call */
 
 struct http_poll;
 struct http_mailer;
@@ -16,9 +16,12 @@ struct http {
     CURLM *multi;
     struct loop_timer timer;
     struct http_call *calls; /* all whose end has not been told */
-    CURL *idle[HTTP_IDLE_MAX];
-    int n_idle;
-    struct http_poll *polls;
+    struct http_idle {
+        CURL *easy[HTTP_IDLE_MAX];
+        int n;
+    } plain, bare;            /* with the options of plain calls set; without any */
+    struct http_poll **polls; /* by descriptor */
+    size_t polls_cap;
     int polls_open;             /* uv handles not yet closed */
     struct http_mailer *mailer; /* made by the first mail */
     bool closing, clean_due, cleaned, timer_closed;
@@ -29,12 +32,15 @@ struct http {
 struct http_call {
     struct http *http;
     struct http_call *prev, *next;
-    CURL *easy; /* HTTP only; mails' belong to their threads */
+    CURL *easy;       /* HTTP only; mails' belong to their threads */
+    curl_socket_t fd; /* the last that curl asked to watch for it; CURL_SOCKET_BAD = none */
     bool in_multi;
     struct curl_slist *headers, *rcpt, *connect_to;
     char *mail_text; /* mail only: curl copies the bodies of HTTP */
     size_t mail_len, mail_sent;
     bool mail, public_only;
+    bool plain; /* a GET without anything special: the options of its handle stay for the next one */
+    bool has_retry_after, has_encoding; /* headers worth looking up */
     size_t max_response;
     http_piece piece;
     http_done done;
@@ -69,6 +75,10 @@ const char *http_tls_options(struct http_call *c, const struct http_tls *t);
 
 /* http_uv.c: the multi handle on the loop */
 int http_uv_open(struct http *h, struct err *e);
+/* The call's connection is in use, or a connection's socket is about to be closed: in between it stays watched, from one call to the
+ * next. */
+void http_uv_answers(struct http_call *c);
+void http_uv_closing(struct http *h, curl_socket_t fd);
 void http_uv_close(struct http *h); /* all calls are gone */
 
 /* http_mail.c */

@@ -1,15 +1,26 @@
 /* http_uv.c - curl's multi interface on the loop: its sockets by uv_poll, its one timer by a loop timer.
  *
  * Finished calls are looked for after *every* socket action, not only when the count of running ones falls: completions that a timer
- * brings would be lost otherwise. Nothing here calls curl from inside one of its own callbacks. */
+ * brings would be lost otherwise. Nothing here calls curl from inside one of its own callbacks.
+ *
+ * A connection that is kept stays watched for reading between two calls: to take it out of the kernel's set and put it in again would be
+ * half of the system calls of a small request. Should it become readable while nobody uses it (the server has closed it), watching ends; curl
+ * finds out when it wants to use it. Sockets that curl makes for itself, for its resolver, are watched only as long as it says. */
 #include "common/http_priv.h"
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define KEPT_MIN 64
+#define KEPT_MAX 1024 /* curl looks through all of them for the oldest, and with TLS each is some 30 KB */
 
 struct http_poll {
     uv_poll_t poll;
     struct http *http;
-    struct http_poll *prev, *next;
     curl_socket_t fd;
+    int events;      /* watched for; 0 = not watched */
+    bool wanted;     /* curl asks for it at present */
+    bool connection; /* one that has answered: we hear of its end by http_uv_closing */
 };
 
 static void take_finished(struct http *h)
@@ -36,6 +47,11 @@ static void act(struct http *h, curl_socket_t fd, int flags)
 static void on_poll(uv_poll_t *p, int status, int events)
 {
     struct http_poll *x = p->data;
+    if (!x->wanted) {
+        uv_poll_stop(p);
+        x->events = 0;
+        return;
+    }
     int flags = status < 0 ? CURL_CSELECT_ERR : 0;
     if (events & UV_READABLE)
         flags |= CURL_CSELECT_IN;
@@ -58,48 +74,82 @@ static void poll_closed(uv_handle_t *p)
     http_closed_part(h);
 }
 
+static struct http_poll *poll_of(const struct http *h, curl_socket_t fd)
+{
+    return fd >= 0 && (size_t)fd < h->polls_cap ? h->polls[fd] : NULL;
+}
+
 static void drop_poll(struct http_poll *x)
 {
     struct http *h = x->http;
-    if (x->prev)
-        x->prev->next = x->next;
-    else
-        h->polls = x->next;
-    if (x->next)
-        x->next->prev = x->prev;
+    h->polls[x->fd] = NULL;
     uv_poll_stop(&x->poll);
     uv_close((uv_handle_t *)&x->poll, poll_closed);
+}
+
+static struct http_poll *add_poll(struct http *h, curl_socket_t fd)
+{
+    if ((size_t)fd >= h->polls_cap) {
+        size_t cap = h->polls_cap ? h->polls_cap : 64;
+        while (cap <= (size_t)fd)
+            cap *= 2;
+        struct http_poll **more = realloc(h->polls, cap * sizeof(struct http_poll *));
+        if (!more)
+            return NULL;
+        memset(more + h->polls_cap, 0, (cap - h->polls_cap) * sizeof(struct http_poll *));
+        h->polls = more;
+        h->polls_cap = cap;
+    }
+    struct http_poll *x = calloc(1, sizeof *x);
+    if (!x || uv_poll_init_socket(&h->loop->uv, &x->poll, fd) < 0) {
+        free(x);
+        return NULL;
+    }
+    x->poll.data = x;
+    x->http = h;
+    x->fd = fd;
+    h->polls[fd] = x;
+    h->polls_open++;
+    return x;
+}
+
+/* From the first line of an answer on curl says when it closes the socket. A connection that comes to nothing it closes without a word. */
+void http_uv_answers(struct http_call *c)
+{
+    struct http_poll *x = poll_of(c->http, c->fd);
+    if (x && x->wanted)
+        x->connection = true;
+}
+
+void http_uv_closing(struct http *h, curl_socket_t fd)
+{
+    struct http_poll *x = poll_of(h, fd);
+    if (x)
+        drop_poll(x);
 }
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx)
 {
     struct http *h = ctx;
-    struct http_poll *x = socket_ctx;
-    (void)easy;
+    struct http_poll *x = poll_of(h, fd);
+    char *call = NULL;
+    (void)socket_ctx;
     if (what == CURL_POLL_REMOVE) {
-        if (x) {
-            (void)curl_multi_assign(h->multi, fd, NULL);
+        if (x && !x->connection)
             drop_poll(x);
-        }
+        else if (x)
+            x->wanted = false;
         return 0;
     }
-    if (!x) {
-        x = calloc(1, sizeof *x);
-        if (!x || uv_poll_init_socket(&h->loop->uv, &x->poll, fd) < 0) {
-            free(x);
-            return -1;
-        }
-        x->poll.data = x;
-        x->http = h;
-        x->fd = fd;
-        x->next = h->polls;
-        if (x->next)
-            x->next->prev = x;
-        h->polls = x;
-        h->polls_open++;
-        (void)curl_multi_assign(h->multi, fd, x);
-    }
+    if (!x && !(x = add_poll(h, fd)))
+        return -1;
+    x->wanted = true;
+    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &call) == CURLE_OK && call)
+        ((struct http_call *)(void *)call)->fd = fd;
     int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+    if (events == x->events) /* libuv would take it out and put it in again */
+        return 0;
+    x->events = events;
     return uv_poll_start(&x->poll, events, on_poll) < 0 ? -1 : 0;
 }
 
@@ -121,6 +171,15 @@ static void timer_is_closed(void *ctx)
     http_closed_part(h);
 }
 
+void http_keep(struct http *h, size_t connections)
+{
+    struct rlimit files;
+    size_t most = getrlimit(RLIMIT_NOFILE, &files) == 0 ? (size_t)files.rlim_cur / 4 : KEPT_MIN;
+    most = most > KEPT_MAX ? KEPT_MAX : most < KEPT_MIN ? KEPT_MIN : most;
+    size_t n = connections > most ? most : connections < KEPT_MIN ? KEPT_MIN : connections;
+    curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)n);
+}
+
 int http_uv_open(struct http *h, struct err *e)
 {
     h->multi = curl_multi_init();
@@ -130,7 +189,7 @@ int http_uv_open(struct http *h, struct err *e)
     curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
     curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_timeout);
     curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
-    curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 64L); /* kept connections */
+    http_keep(h, KEPT_MIN);
     loop_timer_init(h->loop, &h->timer, on_timer, h);
     return 0;
 }
@@ -139,7 +198,8 @@ void http_uv_close(struct http *h)
 {
     curl_multi_cleanup(h->multi); /* drops the kept connections: on_socket sees them go */
     h->multi = NULL;
-    while (h->polls) /* none is left by today's libraries */
-        drop_poll(h->polls);
+    for (size_t fd = 0; fd < h->polls_cap; fd++) /* none is left by today's libraries */
+        if (h->polls[fd])
+            drop_poll(h->polls[fd]);
     loop_timer_close(&h->timer, timer_is_closed);
 }

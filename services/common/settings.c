@@ -500,31 +500,20 @@ const struct conf_schema settings_schema = {"settings", sizeof(struct settings),
 
 struct settings *settings_load(const char *path, struct conf_report *r)
 {
-    return conf_load(&settings_schema, path, r);
+    struct settings *s = conf_load(&settings_schema, path, r);
+    if (s)
+        (void)settings_index_make(s); /* without it look-ups take longer, no more */
+    return s;
 }
 
 void settings_free(struct settings *s)
 {
+    if (s)
+        settings_index_free(s);
     conf_free(&settings_schema, s);
 }
 
 bool settings_probe_same(const struct set_probe *a, const struct set_probe *b)
 {
     return conf_same(&probe_schema, a, b);
-}
-
-const struct set_target *settings_target(const struct settings *s, const char *name)
-{
-    for (size_t i = 0; i < s->targets.n; i++)
-        if (strcmp(CONF_AT(s->targets, struct set_target, i)->name, name) == 0)
-            return CONF_AT(s->targets, struct set_target, i);
-    return NULL;
-}
-
-const struct set_agent *settings_agent(const struct settings *s, const char *name)
-{
-    for (size_t i = 0; i < s->agents.n; i++)
-        if (strcmp(CONF_AT(s->agents, struct set_agent, i)->name, name) == 0)
-            return CONF_AT(s->agents, struct set_agent, i);
-    return NULL;
 }

@@ -223,6 +223,7 @@ struct set_audit {
     int64_t segment_bytes; /* 64 MiB */
 };
 
+struct settings_index;
 struct settings {
     struct set_nats nats;
     struct set_redis redis;
@@ -235,6 +236,7 @@ struct settings {
     struct set_fallback fallback;
     struct set_alert alert;
     struct set_audit audit;
+    struct settings_index *index; /* of names; NULL = none, then they are looked for one by one */
 };
 extern const struct conf_schema settings_schema;
 

@@ -231,33 +231,38 @@ static void check_chain(const struct settings *s, size_t agent, struct conf_ctx 
     }
 }
 
-/* A parent exists, and no target is its own ancestor. */
-static void check_parents(const struct settings *s, struct conf_ctx *ctx)
+/* A parent exists, and no target is its own ancestor. Every target is walked over once: `seen` holds the walk that came by. */
+static void check_parents(const struct settings *s, uint32_t *seen, struct conf_ctx *ctx)
 {
+    char key[64];
     for (size_t i = 0; i < s->targets.n; i++) {
-        const struct set_target *t = CONF_AT(s->targets, struct set_target, i), *up = t;
-        size_t steps = 0;
-        char key[64];
-        snprintf(key, sizeof key, "targets[%zu].parent", i);
-        while (up && *up->parent && steps++ <= s->targets.n) {
-            const struct set_target *next = settings_target(s, up->parent);
-            if (!next && up == t)
+        const struct set_target *first = CONF_AT(s->targets, struct set_target, 0), *t = first + i, *circle = NULL;
+        const uint32_t walk = (uint32_t)i + 1;
+        while (t && !seen[t - first]) {
+            seen[t - first] = walk;
+            const struct set_target *up = *t->parent ? settings_target(s, t->parent) : NULL;
+            if (*t->parent && !up) {
+                snprintf(key, sizeof key, "targets[%zu].parent", (size_t)(t - first));
                 conf_problem(ctx, key, "found `%s`, which is not among `targets`; allowed: the name of a target",
                              t->parent);
-            up = next == t ? NULL : next;
-            if (next == t)
-                conf_problem(ctx, key, "found `%s`, which in the end depends on this one; allowed: no circle",
-                             t->parent);
+            }
+            if (up && seen[up - first] == walk)
+                circle = up;
+            t = up;
+        }
+        for (const struct set_target *c = circle; c;) {
+            snprintf(key, sizeof key, "targets[%zu].parent", (size_t)(c - first));
+            conf_problem(ctx, key, "found `%s`, which in the end depends on this one; allowed: no circle", c->parent);
+            c = settings_target(s, c->parent);
+            if (c == circle)
+                c = NULL;
         }
     }
 }
 
-void settings_check_all(void *object, struct conf_ctx *ctx)
+static void check_names(struct settings *s, struct conf_ctx *ctx)
 {
-    struct settings *s = object;
     char key[64];
-    if (*s->data_dir != '/')
-        conf_problem(ctx, "data_dir", "found `%s`; allowed: an absolute path", s->data_dir);
     for (size_t i = 0; i < s->targets.n; i++) {
         const char *name = CONF_AT(s->targets, struct set_target, i)->name;
         if (settings_target(s, name) != CONF_AT(s->targets, struct set_target, i)) {
@@ -265,7 +270,6 @@ void settings_check_all(void *object, struct conf_ctx *ctx)
             conf_problem(ctx, key, "found `%s` for the second time; allowed: every name once", name);
         }
     }
-    check_parents(s, ctx);
     for (size_t i = 0; i < s->agents.n; i++) {
         const char *name = CONF_AT(s->agents, struct set_agent, i)->name;
         snprintf(key, sizeof key, "agents[%zu].name", i);
@@ -276,4 +280,20 @@ void settings_check_all(void *object, struct conf_ctx *ctx)
             conf_problem(ctx, key, "found `%s`, which is a target's name too; allowed: a name of its own", name);
         check_chain(s, i, ctx);
     }
+}
+
+void settings_check_all(void *object, struct conf_ctx *ctx)
+{
+    struct settings *s = object;
+    if (*s->data_dir != '/')
+        conf_problem(ctx, "data_dir", "found `%s`; allowed: an absolute path", s->data_dir);
+    uint32_t *seen = calloc(s->targets.n + 1, sizeof *seen);
+    if (seen && settings_index_make(s)) {
+        check_names(s, ctx);
+        check_parents(s, seen, ctx);
+    } else {
+        conf_problem(ctx, "targets", "out of memory");
+    }
+    settings_index_free(s); /* settings_load makes the one that stays: what is parsed elsewhere is freed without it */
+    free(seen);
 }

@@ -19,4 +19,8 @@ void settings_check_channel(void *object, struct conf_ctx *ctx);
 void settings_check_alert(void *object, struct conf_ctx *ctx);
 void settings_check_all(void *object, struct conf_ctx *ctx);
 
+/* settings_index.c: names in order, so that big files load in a time that grows with their size, not its square. */
+bool settings_index_make(struct settings *s); /* false: out of memory, nothing changed */
+void settings_index_free(struct settings *s);
+
 #endif

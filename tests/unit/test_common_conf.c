@@ -387,12 +387,12 @@ static void files_are_read(void **state)
     assert_memory_equal(r.lines[0], "/no/such.yaml: cannot be read: No such file or directory", 50);
     assert_memory_equal(r.lines[2], path, strlen(path));
     conf_report_free(&r);
-    char *big = malloc((4 << 20) + 1);
-    memset(big, '#', (4 << 20) + 1);
-    assert_null(conf_load(&schema, file("big.yaml", big, (4 << 20) + 1), &r));
+    char *big = malloc((64 << 20) + 1);
+    memset(big, '#', (64 << 20) + 1);
+    assert_null(conf_load(&schema, file("big.yaml", big, (64 << 20) + 1), &r));
     free(big);
     assert_int_equal(r.n, 1);
-    assert_non_null(strstr(r.lines[0], "found more than 4 MiB"));
+    assert_non_null(strstr(r.lines[0], "found more than 64 MiB"));
     conf_report_free(&r);
 
     int fds[2], saved = dup(STDIN_FILENO);

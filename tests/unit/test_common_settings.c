@@ -1,4 +1,5 @@
 /* test_common_settings.c - the suite's own table: its defaults are the mission's, its rules hold, the example file is right. */
+#include "common/conf_impl.h"
 #include "common/settings.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -133,6 +135,22 @@ static void what_does_not_fit_together_is_refused(void **state)
     wrong(TARGETS AGENT AGENT, "s.yaml:9: agents: given twice; first in line 7");
     wrong(TARGETS AGENT "  - {name: agent-1, chain: [{target: llm.a}]}\n",
           "s.yaml:9: agents[1].name: found `agent-1` for the second time");
+    wrong(TARGETS "  - {name: x, kind: other, parent: y}\n",
+          "s.yaml:6: targets[4].parent: found `y`, which is not among `targets`");
+    wrong(TARGETS "  - {name: x, kind: other, parent: x}\n",
+          "s.yaml:6: targets[4].parent: found `x`, which in the end depends on this one");
+    /* A circle is told once for each of its members, and not for those that only lead to it. */
+    {
+        static const char text[] = TARGETS "  - {name: in, kind: other, parent: x}\n"
+                                           "  - {name: x, kind: other, parent: y}\n"
+                                           "  - {name: y, kind: other, parent: x}\n";
+        struct conf_report r = {0};
+        assert_null(conf_parse(&settings_schema, "s.yaml", text, sizeof text - 1, &r));
+        assert_int_equal(r.n, 2);
+        assert_non_null(strstr(r.lines[0], "s.yaml:7: targets[5].parent: found `y`, which in the end"));
+        assert_non_null(strstr(r.lines[1], "s.yaml:8: targets[6].parent: found `x`, which in the end"));
+        conf_report_free(&r);
+    }
     wrong(TARGETS "agents:\n  - {name: db, chain: [{target: llm.a}]}\n",
           "s.yaml:7: agents[0].name: found `db`, which is a target's name too");
     wrong(TARGETS "agents:\n  - name: a\n    chain:\n      - target: llm.a\n      - target: llm.c\n",
@@ -187,6 +205,42 @@ static void what_does_not_fit_together_is_refused(void **state)
           "s.yaml:3: alert.routes[0].channels[0]: found `gone`; allowed: the name of a channel");
     wrong("alert:\n  routes:\n  - {min_severity: high}\n", "s.yaml:3: alert.routes[0].channels: required");
     wrong("targts: []", "s.yaml:1: found unknown key `targts`; the nearest known one is `targets`");
+}
+
+/* A file of 20,000 targets in one line of descent, the oldest last, and as many agents. */
+static void big_files(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    char path[] = "/tmp/redoubt-settings-XXXXXX", name[32];
+    int fd = mkstemp(path);
+    FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
+    assert_non_null(f);
+    fprintf(f, "targets:\n");
+    for (int i = N - 1; i > 0; i--)
+        fprintf(f, "  - {name: t%d, kind: other, parent: t%d}\n", i, i - 1);
+    fprintf(f, "  - {name: t0, kind: llm}\nagents:\n");
+    for (int i = 0; i < N; i++)
+        fprintf(f, "  - {name: a%d, chain: [{target: t0, model: m}]}\n", i);
+    fclose(f);
+    struct conf_report r = {0};
+    struct settings *s = settings_load(path, &r);
+    unlink(path);
+    for (size_t i = 0; i < r.n; i++)
+        print_message("%s\n", r.lines[i]);
+    assert_non_null(s);
+    assert_non_null(s->index);
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "t%d", i);
+        assert_ptr_equal(settings_target(s, name), CONF_AT(s->targets, struct set_target, N - 1 - i));
+        assert_null(settings_agent(s, name));
+        snprintf(name, sizeof name, "a%d", i);
+        assert_ptr_equal(settings_agent(s, name), CONF_AT(s->agents, struct set_agent, i));
+        assert_null(settings_target(s, name));
+    }
+    assert_null(settings_target(s, ""));
+    assert_null(settings_target(s, "zzz"));
+    settings_free(s);
 }
 
 static void reload_knows_what_needs_a_restart(void **state)
@@ -279,6 +333,14 @@ static void check_help(const struct conf_schema *s)
             assert_string_not_equal(f->key, s->fields[k].key);
             assert_true(f->offset != s->fields[k].offset);
         }
+        /* Text of the table is taken as it is, so it has to be allowed. */
+        if (conf_is_string(f->type) && f->def && *f->def) {
+            struct err e;
+            char *text = NULL;
+            assert_true(conf_scalar(f, f->type, f->def, &text, &e));
+            assert_string_equal(text, f->def);
+            free(text);
+        }
         if (f->schema)
             check_help(f->schema);
     }
@@ -296,6 +358,7 @@ int main(void)
         cmocka_unit_test(defaults_are_the_missions),
         cmocka_unit_test(settings_that_follow_from_others),
         cmocka_unit_test(what_does_not_fit_together_is_refused),
+        cmocka_unit_test(big_files),
         cmocka_unit_test(reload_knows_what_needs_a_restart),
         cmocka_unit_test(the_example_is_right),
         cmocka_unit_test(every_setting_has_help),
