@@ -10,6 +10,14 @@ const struct health_probe *health_probe_of(int set_probe_type)
         return &health_probe_tcp;
     case SET_PROBE_LLM:
         return &health_probe_llm;
+    case SET_PROBE_RESOURCE:
+        return &health_probe_resource;
+    case SET_PROBE_LOG:
+        return &health_probe_log;
+    case SET_PROBE_BUS:
+        return &health_probe_bus;
+    case SET_PROBE_STORE:
+        return &health_probe_store;
     default:
         return NULL;
     }
