@@ -94,9 +94,9 @@ int health_failure_of(enum health_target_kind kind, int fault)
     case HEALTH_TARGET_BACKEND:
         return HEALTH_FAILURE_BACKEND;
     case HEALTH_TARGET_AGENT: /* work that waits and does not move is a resource used up, until a self-test says more */
-        return fault == HEALTH_FAULT_SILENT ? HEALTH_FAILURE_AGENT_DOWN
-               : is_logic(fault)            ? HEALTH_FAILURE_LOGIC
-                                            : HEALTH_FAILURE_RESOURCE;
+        return fault == HEALTH_FAULT_SILENT                                            ? HEALTH_FAILURE_AGENT_DOWN
+               : is_logic(fault) || fault == HEALTH_FAULT_TIMEOUT /* of a self-test */ ? HEALTH_FAILURE_LOGIC
+                                                                                       : HEALTH_FAILURE_RESOURCE;
     case HEALTH_TARGET_OTHER:
         break;
     }
@@ -135,15 +135,22 @@ static bool told(enum health_target_kind kind, int state, int cause)
     bool mine = kind == HEALTH_TARGET_OTHER || kind == HEALTH_TARGET_AGENT;
     if (state == HEALTH_UNHEALTHY || state == HEALTH_FLAPPING)
         return mine;
-    return state == HEALTH_DEGRADED && (cause == HEALTH_FAULT_AUTH || cause == HEALTH_FAULT_STUCK);
+    return state == HEALTH_DEGRADED && (cause == HEALTH_FAULT_AUTH || cause == HEALTH_FAULT_STUCK ||
+                                        (kind == HEALTH_TARGET_AGENT && cause == HEALTH_FAULT_EXHAUSTED));
 }
 
 struct health_notice health_notice_of(enum health_target_kind kind, int state, int cause, int previous,
                                       int previous_cause)
 {
     if (told(kind, state, cause)) {
-        bool gone = kind == HEALTH_TARGET_AGENT && state == HEALTH_UNHEALTHY;
-        return (struct health_notice){.news = HEALTH_RAISE, .severity = gone ? CRITICAL : WARNING, .manual = gone};
+        /* Gone, or not to be trusted: then people must act. Killed for want of memory, it is started again by its host. */
+        bool bad = kind == HEALTH_TARGET_AGENT && state == HEALTH_UNHEALTHY;
+        bool oom = cause == HEALTH_FAULT_OOM;
+        return (struct health_notice){.news = HEALTH_RAISE,
+                                      .severity = bad && oom ? HIGH
+                                                  : bad      ? CRITICAL
+                                                             : WARNING,
+                                      .manual = bad && !oom};
     }
     if (state != HEALTH_UNKNOWN && told(kind, previous, previous_cause))
         return (struct health_notice){.news = HEALTH_RESOLVE, .severity = WARNING};

@@ -33,6 +33,7 @@ enum health_probe_kind {
     HEALTH_PROBE_BUS,
     HEALTH_PROBE_STORE,
     HEALTH_PROBE_LINK,
+    HEALTH_PROBE_DECISIONS,
 };
 enum health_fault {
     HEALTH_FAULT_CANCELLED, /* not said: the probe was broken off by us, and says nothing */

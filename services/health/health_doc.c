@@ -77,6 +77,7 @@ PROBE(SELFTEST);
 PROBE(BUS);
 PROBE(STORE);
 PROBE(LINK);
+PROBE(DECISIONS);
 OUTCOME(SUCCESS);
 OUTCOME(ERROR);
 OUTCOME(TIMEOUT);
@@ -158,9 +159,10 @@ static void id_of(const struct health_watch *t, uint64_t epoch, char buf[static 
     snprintf(buf, 64, "health-%s-%" PRIu64, hex, epoch);
 }
 
+/* The agent that the watch is about; "" if it is a target. */
 static const char *agent_of(const struct health_watch *t)
 {
-    return t->probe ? "" : t->name + strlen(HEALTH_AGENT_PREFIX);
+    return t->agent ? t->agent->life->name + strlen(HEALTH_AGENT_PREFIX) : "";
 }
 
 static void summary_of(const struct health_watch *t, const PB(HealthChanged) * m, bool raise, char *buf, size_t size)
@@ -168,8 +170,10 @@ static void summary_of(const struct health_watch *t, const PB(HealthChanged) * m
     if (!raise)
         snprintf(buf, size, "%s is %s", t->name,
                  (int)m->state == HEALTH_HEALTHY ? "well again" : state_name((int)m->state));
-    else if (!t->probe && (int)m->state == HEALTH_UNHEALTHY)
+    else if (t->what == HEALTH_WATCH_LIFE && (int)m->state == HEALTH_UNHEALTHY)
         snprintf(buf, size, "agent gone: %s, %s", agent_of(t), m->reason);
+    else if (t->what == HEALTH_WATCH_LOGIC && (int)m->state == HEALTH_UNHEALTHY)
+        snprintf(buf, size, "agent decides wrongly: %s, %s", agent_of(t), m->reason);
     else
         snprintf(buf, size, "%s is %s: %s", t->name, state_name((int)m->state), m->reason);
 }

@@ -2,8 +2,11 @@
 #include "health/health_probe.h"
 
 static const struct health_probe *const kinds[] = {
-    [SET_PROBE_HTTP] = &health_probe_http, [SET_PROBE_TCP] = &health_probe_tcp, [SET_PROBE_LLM] = &health_probe_llm,
-    [SET_PROBE_TLS] = &health_probe_tls,   [SET_PROBE_DNS] = &health_probe_dns,
+    [SET_PROBE_HTTP] = &health_probe_http,   [SET_PROBE_TCP] = &health_probe_tcp,
+    [SET_PROBE_LLM] = &health_probe_llm,     [SET_PROBE_TLS] = &health_probe_tls,
+    [SET_PROBE_DNS] = &health_probe_dns,     [SET_PROBE_RESOURCE] = &health_probe_resource,
+    [SET_PROBE_LOG] = &health_probe_log,     [SET_PROBE_BUS] = &health_probe_bus,
+    [SET_PROBE_STORE] = &health_probe_store,
 };
 
 const struct health_probe *health_probe_of(int set_probe_type)

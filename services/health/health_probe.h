@@ -43,7 +43,7 @@ struct health_probe {
     void (*forget)(struct health_probe_conf *conf);
 };
 extern const struct health_probe health_probe_http, health_probe_tcp, health_probe_llm, health_probe_tls,
-    health_probe_dns;
+    health_probe_dns, health_probe_resource, health_probe_log, health_probe_bus, health_probe_store;
 /* NULL for SET_PROBE_NONE. */
 const struct health_probe *health_probe_of(int set_probe_type);
 

@@ -32,6 +32,7 @@ static void free_watcher(struct health_watcher *w)
         HASH_DEL(w->all, t);
         if (t->probe && t->probe->forget)
             t->probe->forget(&t->conf);
+        health_agent_free(t);
         free(t->doc.packed);
         free(t);
     }
@@ -112,19 +113,32 @@ static void take_target(struct health_watcher *w, const struct set_target *set)
                                    .fall = (uint32_t)set->probe.fall};
 }
 
+/* An agent is three watches: each has its own runs of results, so that none hides another's. */
 static void take_agent(struct health_watcher *w, const struct set_agent *set)
 {
-    char name[TARGET_MAX_LEN + 1];
-    snprintf(name, sizeof name, HEALTH_AGENT_PREFIX "%s", set->name);
-    if (settings_target(w->s->settings, name)) {
-        log_error("an agent's own health has the name of a target; it is not watched. Rename the target",
-                  F_STR("name", name));
-        return;
+    static const struct {
+        enum health_watch_kind what;
+        const char *tail;
+    } facets[3] = {{HEALTH_WATCH_LIFE, ""}, {HEALTH_WATCH_MEANS, ".resources"}, {HEALTH_WATCH_LOGIC, ".logic"}};
+    char names[3][TARGET_MAX_LEN + 1];
+    struct health_watch *of[3];
+    for (int i = 0; i < 3; i++) {
+        snprintf(names[i], sizeof names[i], HEALTH_AGENT_PREFIX "%s%s", set->name, facets[i].tail);
+        if (settings_target(w->s->settings, names[i])) {
+            log_error("an agent's own health has the name of a target; it is not watched. Rename the target",
+                      F_STR("name", names[i]));
+            return;
+        }
     }
-    struct health_watch *t = take_in(w, name);
-    t->rule =
-        (struct health_rule){.kind = HEALTH_TARGET_AGENT, .fall = (uint32_t)set->heartbeat_fall, .rise = AGENT_RISE};
-    t->beat_ms = set->heartbeat_ms;
+    for (int i = 0; i < 3; i++) {
+        of[i] = take_in(w, names[i]);
+        of[i]->what = facets[i].what;
+        of[i]->rule = (struct health_rule){
+            .kind = HEALTH_TARGET_AGENT, .fall = (uint32_t)set->heartbeat_fall, .rise = AGENT_RISE};
+        of[i]->beat_ms = set->heartbeat_ms;
+    }
+    of[2]->rule.fall = of[2]->rule.rise = 1; /* its results are judgements over many decisions already */
+    health_agent_take(of, set);
 }
 
 static void follow_settings(struct health_watcher *w)

@@ -8,8 +8,10 @@
 #include "health/health.h"
 #include "health/health_duty.h"
 #include "health/health_heartbeat.h"
+#include "health/health_logic.h"
 #include "health/health_probe.h"
 #include "health/health_schedule.h"
+#include "health/health_selftest.h"
 #include <uthash.h>
 
 #define HEALTH_AGENT_PREFIX "agent."
@@ -29,18 +31,23 @@ struct health_doc {
     bool damaged; /* said once */
 };
 
+/* What a watch is about. An agent is three: its life, its means, its judgement; each with evidence and a verdict of its own. */
+enum health_watch_kind { HEALTH_WATCH_TARGET, HEALTH_WATCH_LIFE, HEALTH_WATCH_MEANS, HEALTH_WATCH_LOGIC };
+
+struct health_agent;
 struct health_run;
-struct health_watch { /* one target or agent */
+struct health_watch { /* one target, or one side of an agent */
     struct health_watcher *w;
+    enum health_watch_kind what;
     char name[TARGET_MAX_LEN + 1];
     bool gone;  /* no longer in the settings: not watched, kept because answers may be on their way */
     bool stays; /* while settings are compared */
     struct health_rule rule;
     struct health verdict; /* our own */
     struct health_doc doc;
-    struct loop_timer timer; /* the next probe, or the next missed heartbeat */
+    struct loop_timer timer; /* the next probe; the next missed heartbeat; the next look at an agent's judgement */
     /* targets */
-    const struct health_probe *probe; /* NULL: an agent */
+    const struct health_probe *probe; /* NULL: not a target */
     struct health_probe_conf conf;
     struct health_pace pace;
     struct health_schedule schedule;
@@ -55,7 +62,7 @@ struct health_watch { /* one target or agent */
     int64_t permit_until_ms; /* somebody holds the permit until then */
     bool asking;             /* for the permit */
     /* agents */
-    struct health_heartbeat beat;
+    struct health_agent *agent; /* shared by its watches; NULL: a target */
     int64_t beat_ms;
     UT_hash_handle hh;
 };
@@ -100,10 +107,38 @@ void health_run_forget(
 void health_on_breaker(struct service *s, const void *message, const struct bus_msg *m);
 void health_on_lateness(struct service *s);
 
-/* health_agent.c: heartbeats */
+/* One agent, as its three watches share it. */
+struct health_agent {
+    struct health_watch *life, *means, *judgement;
+    const struct set_agent *set; /* valid while the watches are not gone */
+    struct health_beat_rule beat_rule;
+    struct health_heartbeat beat;
+    struct health_resource_rule means_rule;
+    char means_detail[HEALTH_DETAIL_MAX]; /* of the process that was last found wanting */
+    struct health_logic_rule logic_rule;
+    struct health_logic *logic; /* from the first decision or exception on */
+    struct health_selftest test;
+    int64_t judge_ms, ask_ms; /* when to look at decisions, and to ask, next; 0 = never */
+    int64_t said_ms;          /* when the judgement was last put into the verdict; 0 = not yet */
+    uint8_t said;             /* the fault that was */
+    bool asking, unserved;    /* unserved: nobody takes the questions; said once */
+};
+
+/* health_agent.c: agents and their heartbeats */
+void health_agent_take(struct health_watch *const of[static 3],
+                       const struct set_agent *set); /* life, means, judgement */
+void health_agent_free(struct health_watch *t);      /* by its life's watch; nothing for others */
 void health_agent_start(struct health_watch *t);
 void health_agent_restart_all(struct health_watcher *w); /* nothing could be heard until now */
 void health_on_heartbeat(struct service *s, const void *message, const struct bus_msg *m);
+
+/* health_judge.c: decisions and self-tests of agents */
+void health_judge_start(struct health_agent *a);
+void health_judge_arm(struct health_agent *a);
+void health_judge_beat(struct health_agent *a, uint64_t exceptions);
+void health_on_decision(struct service *s, const void *message, const struct bus_msg *m);
+/* The agent that a subject's tail names, while it is watched; NULL otherwise. */
+struct health_agent *health_agent_find(struct health_watcher *w, const char *name);
 
 /* A result of a watch: into its verdict, and on. */
 void health_take_result(struct health_watch *t, struct health_result *r);

@@ -5,6 +5,7 @@ static const struct service_sub subs[] = {
     {SUBJECT_HEALTH ">", SERVICE_SUB_WATCH, PB_DESC(health_changed), health_on_verdict},
     {SUBJECT_BREAKER ">", SERVICE_SUB_WATCH, PB_DESC(breaker_changed), health_on_breaker},
     {SUBJECT_HEARTBEAT "*", SERVICE_SUB_ALL, PB_DESC(heartbeat), health_on_heartbeat},
+    {SUBJECT_DECISION "*", SERVICE_SUB_ALL, NULL, health_on_decision},
 };
 static const struct service_cmd commands[] = {{"show", PB_DESC(health_command), health_on_show}};
 static const struct service_timer timers[] = {

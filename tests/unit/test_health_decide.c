@@ -164,6 +164,7 @@ static void test_every_fault(void **state)
             if (kind == HEALTH_TARGET_AGENT)
                 assert_int_equal(h.failure, fault == HEALTH_FAULT_SILENT         ? HEALTH_FAILURE_AGENT_DOWN
                                             : fault >= HEALTH_FAULT_WRONG_ANSWER ? HEALTH_FAILURE_LOGIC
+                                            : fault == HEALTH_FAULT_TIMEOUT      ? HEALTH_FAILURE_LOGIC
                                                                                  : HEALTH_FAILURE_RESOURCE);
             char reason[256];
             assert_non_null(strstr(health_reason(&h, reason, sizeof reason), health_fault_text(fault)));
@@ -301,6 +302,15 @@ static void test_notices(void **state)
     n = health_notice_of(HEALTH_TARGET_AGENT, HEALTH_HEALTHY, HEALTH_FAULT_NONE, HEALTH_UNHEALTHY,
                          HEALTH_FAULT_SILENT);
     assert_int_equal(n.news, HEALTH_RESOLVE);
+    /* Whose judgement is gone is as good as gone; who was killed for want of memory is started again by its host. */
+    for (int fault = HEALTH_FAULT_WRONG_ANSWER; fault <= HEALTH_FAULT_EXCEPTIONS; fault++) {
+        n = health_notice_of(HEALTH_TARGET_AGENT, HEALTH_UNHEALTHY, fault, HEALTH_HEALTHY, HEALTH_FAULT_NONE);
+        assert_true(n.news == HEALTH_RAISE && n.severity == 4 && n.manual);
+    }
+    n = health_notice_of(HEALTH_TARGET_AGENT, HEALTH_UNHEALTHY, HEALTH_FAULT_OOM, HEALTH_HEALTHY, HEALTH_FAULT_NONE);
+    assert_true(n.news == HEALTH_RAISE && n.severity == 3 && !n.manual);
+    n = health_notice_of(HEALTH_TARGET_AGENT, HEALTH_DEGRADED, HEALTH_FAULT_EXHAUSTED, HEALTH_HEALTHY, 0);
+    assert_true(n.news == HEALTH_RAISE && n.severity == 2 && !n.manual);
     /* Those who act on LLMs and backends tell of their outages; here only what they do not see: a wrong key. */
     for (int kind = HEALTH_TARGET_LLM; kind <= HEALTH_TARGET_BACKEND; kind++) {
         enum health_target_kind k = (enum health_target_kind)kind;

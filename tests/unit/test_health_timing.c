@@ -1,6 +1,5 @@
-/* test_health_timing.c - heartbeats and the schedule, with a virtual clock: what is noticed, and within which time. */
+/* test_health_timing.c - the schedule of probes, with a virtual clock: what is noticed, and within which time. */
 #include "health/health.h"
-#include "health/health_heartbeat.h"
 #include "health/health_schedule.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,65 +14,6 @@ static uint32_t draw(void)
 {
     rng = rng * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)(rng >> 32);
-}
-
-/* ---- heartbeats ---- */
-
-static void test_silence(void **state)
-{
-    (void)state;
-    struct health_heartbeat b = {0};
-    health_heartbeat_start(&b, 10000);
-    assert_int_equal(health_heartbeat_due_ms(&b, 1000), 11200);
-    assert_false(health_heartbeat_tick(&b, 1000, 11199));
-    assert_true(health_heartbeat_tick(&b, 1000, 11200));
-    assert_false(health_heartbeat_tick(&b, 1000, 11200));
-    assert_true(health_heartbeat_tick(&b, 1000, 12200));
-    assert_true(health_heartbeat_tick(&b, 1000, 13200));
-    assert_int_equal(b.missed, 3);
-    assert_false(b.ever);
-    assert_int_equal(health_heartbeat_heard(&b, 7, 1, 0, 0, 13300), HEALTH_BEAT_WELL);
-    assert_int_equal(b.missed, 0);
-    assert_int_equal(health_heartbeat_due_ms(&b, 1000), 14500);
-    /* A short interval leaves room for the loop all the same. */
-    assert_int_equal(health_heartbeat_due_ms(&b, 50), 13300 + 50 + HEALTH_LATE_MIN_MS);
-    /* Deaf for a while: a full grace from then on. */
-    health_heartbeat_start(&b, 90000);
-    assert_int_equal(health_heartbeat_due_ms(&b, 1000), 91200);
-    assert_true(b.ever);
-}
-
-static void test_repeats_and_restarts(void **state)
-{
-    (void)state;
-    struct health_heartbeat b = {0};
-    health_heartbeat_start(&b, 0);
-    assert_int_equal(health_heartbeat_heard(&b, 7, 5, 1, 0, 100), HEALTH_BEAT_WELL);
-    assert_int_equal(health_heartbeat_heard(&b, 7, 5, 1, 0, 900), HEALTH_BEAT_REPEAT);
-    assert_int_equal(b.heard_ms, 100); /* a repeat is no sign of life */
-    assert_int_equal(health_heartbeat_heard(&b, 7, 1, 0, 0, 1000), HEALTH_BEAT_WELL); /* started again */
-    assert_int_equal(health_heartbeat_heard(&b, 8, 1, 0, 0, 1100), HEALTH_BEAT_WELL); /* another process */
-    assert_int_equal(health_heartbeat_heard(&b, 8, 0, 0, 0, 1200), HEALTH_BEAT_WELL); /* does not count its beats */
-    assert_int_equal(health_heartbeat_heard(&b, 8, 0, 0, 0, 1300), HEALTH_BEAT_WELL);
-}
-
-static void test_stuck(void **state)
-{
-    (void)state;
-    struct health_heartbeat b = {0};
-    health_heartbeat_start(&b, 0);
-    uint64_t seq = 0;
-    int64_t now = 0;
-    /* Nothing waits: standing still is rest. */
-    for (; now < 3 * HEALTH_STUCK_MS; now += 1000)
-        assert_int_equal(health_heartbeat_heard(&b, 7, ++seq, 4, 0, now), HEALTH_BEAT_WELL);
-    int64_t began = now - 1000;
-    for (; now < began + HEALTH_STUCK_MS; now += 1000)
-        assert_int_equal(health_heartbeat_heard(&b, 7, ++seq, 4, 9, now), HEALTH_BEAT_WELL);
-    assert_int_equal(health_heartbeat_heard(&b, 7, ++seq, 4, 9, now), HEALTH_BEAT_STUCK);
-    assert_int_equal(health_heartbeat_heard(&b, 7, ++seq, 5, 9, now + 1000), HEALTH_BEAT_WELL);
-    /* A new process has its own count, and its own time. */
-    assert_int_equal(health_heartbeat_heard(&b, 8, 1, 5, 9, now + 2 * HEALTH_STUCK_MS), HEALTH_BEAT_WELL);
 }
 
 /* ---- the schedule ---- */
@@ -229,9 +169,9 @@ static void test_detection_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_silence),     cmocka_unit_test(test_repeats_and_restarts),
-        cmocka_unit_test(test_stuck),       cmocka_unit_test(test_no_bursts),
-        cmocka_unit_test(test_retry_after), cmocka_unit_test(test_detection_bound),
+        cmocka_unit_test(test_no_bursts),
+        cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_detection_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
