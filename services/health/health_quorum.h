@@ -53,7 +53,8 @@ enum health_say {
     HEALTH_SAY_OVERRULED /* UNHEALTHY, by the word of the other vantage points */
 };
 enum health_say health_quorum_say(bool own_bad, bool announced_bad, bool standing, enum health_poll_end end);
-/* True if a watcher that sees this fault must look for it in its own link. An answer, be it a wrong one, came over a link that works. */
+/* True if a watcher that sees this fault must look for it in its own link: once it sees it again, after the others have seen the target
+ * well, because a short outage may have ended in between. An answer, be it a wrong one, came over a link that works. */
 bool health_quorum_blames_link(enum health_poll_end end, int fault);
 
 #endif

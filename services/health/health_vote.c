@@ -34,7 +34,9 @@ struct health_question {
     struct health_poll poll;
     bool of_verdict; /* our own verdict was bad already when this round began */
     int64_t said_ms;
-    int blamed; /* the end of this round that our link was blamed for; 0 = none */
+    bool blamed;            /* our link is, for the end of this round */
+    int64_t well_ms;        /* when the others were found to see it well; 0 = they were not */
+    int64_t well_shared_ms; /* the same */
     struct health_question *prev, *next;
 };
 
@@ -142,11 +144,6 @@ static bool standing(const struct health_watch *t)
     return t->vantage > 1 && t->place < t->vantage && !t->link;
 }
 
-static enum health_ballot own_ballot(const struct health_watch *t)
-{
-    return t->verdict.bad.n > 0 ? HEALTH_BALLOT_BAD : ballot_of(t->verdict.state);
-}
-
 static int64_t fresh_ms(const struct health_watch *t)
 {
     return standing(t) ? FRESH_TIMES * interval_ms(t) + answer_ms(t, false) : 0;
@@ -157,8 +154,7 @@ static enum health_poll_end end_of(const struct health_watch *t)
     const struct health_question *q = t->question;
     if (!q)
         return HEALTH_POLL_OPEN;
-    enum health_ballot own = health_bad(t->verdict.state) ? HEALTH_BALLOT_BAD : own_ballot(t);
-    return health_poll_end(&q->poll, own, fresh_ms(t), clock_mono_ms());
+    return health_poll_end(&q->poll, ballot_of(t->verdict.state), fresh_ms(t), clock_mono_ms());
 }
 
 static struct health_question *question_of(struct health_watch *t)
@@ -197,7 +193,8 @@ static void begin_round(struct health_watch *t, const uint64_t *who, size_t n)
     int64_t silent_ms = t->w->s->settings->health.member_ttl_ms * 4 / 3;
     health_poll_ask(&q->poll, who, n, answer_ms(t, flapping), silent_ms, clock_mono_ms());
     q->of_verdict = health_bad(t->verdict.state);
-    q->blamed = 0;
+    q->blamed = false;
+    q->well_ms = 0;
     metric_add(&asked, 1);
     put_question(q);
 }
@@ -208,6 +205,22 @@ static bool may_ask(const struct health_watch *t)
     return !t->gone && !t->w->draining && health_may_act(t->w) && bus_up(t->w->s->bus);
 }
 
+/* Others see it well. A short outage may have ended in between: only what is seen once more, from now on, is our link's. */
+static bool seen_again(struct health_question *q)
+{
+    struct health_watch *t = q->t;
+    if (q->well_ms == 0) {
+        q->well_ms = clock_mono_ms();
+        q->well_shared_ms = clock_shared_ms();
+        if (t->probe)
+            health_run_now(t);
+    }
+    if (!t->probe)
+        return clock_mono_ms() - q->well_ms >= 2 * t->beat_ms;
+    const struct health_result *r = t->verdict.n_evidence ? health_evidence(&t->verdict, 0) : NULL;
+    return r && health_fault_is_bad(r->fault) && r->started_ms > q->well_shared_ms;
+}
+
 static void conclude(struct health_watch *t)
 {
     struct health_question *q = t->question;
@@ -216,8 +229,8 @@ static void conclude(struct health_watch *t)
     if (end == HEALTH_POLL_OPEN || (bad && !q->of_verdict))
         return;
     int fault = newest_fault(&t->verdict);
-    if (bad && q->blamed != (int)end && health_quorum_blames_link(end, fault)) {
-        q->blamed = (int)end;
+    if (bad && !q->blamed && health_quorum_blames_link(end, fault) && (end == HEALTH_POLL_UNHEARD || seen_again(q))) {
+        q->blamed = true;
         health_link_dispute(t, end, fault);
     }
     health_doc_sync(t);
