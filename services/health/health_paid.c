@@ -44,8 +44,8 @@ static void on_asked(void *ctx, enum store_status st, const redisReply *reply)
 bool health_paid_may(struct health_watch *t, bool fast)
 {
     struct health_watcher *w = t->w;
-    if (health_vote_answers(t) && !health_owns(t))
-        return true; /* asked for by the owner: bounded there */
+    if (!health_owns(t))
+        return true; /* for the owner who asks, as another vantage point, or to see whether our own link is well: no key of the owner's */
     if (t->traffic && !fast && t->verdict.state == HEALTH_HEALTHY &&
         health_traffic_spares(t->traffic, t->pace.interval_ms, clock_mono_ms())) {
         metric_add(&spared, 1);

@@ -22,7 +22,8 @@
 
 #define REPLICAS    3
 #define PLAIN       8 /* free targets other.t0 ... other.t7 */
-#define TARGETS     (PLAIN + 3)
+#define TARGETS     (PLAIN + 3) /* that are probed */
+#define AGENT       (PLAIN + 3)
 #define CHILD       PLAIN       /* depends on other.t0 */
 #define WIDE        (PLAIN + 1) /* has two vantage points */
 #define PAID        (PLAIN + 2)
@@ -32,8 +33,9 @@
 #define E_(x)       REDOUBT__V1__##x
 #define STATE(x)    E_(HEALTH_STATE__HEALTH_STATE_##x)
 
-static const char *const names[TARGETS] = {"other.t0", "other.t1", "other.t2",    "other.t3",   "other.t4", "other.t5",
-                                           "other.t6", "other.t7", "other.child", "other.wide", "llm.paid"};
+static const char *const names[TARGETS + 1] = {"other.t0", "other.t1",    "other.t2",   "other.t3",
+                                               "other.t4", "other.t5",    "other.t6",   "other.t7",
+                                               "other.child", "other.wide", "llm.paid", "agent.tester"};
 
 struct env;
 struct way { /* of one replica to the targets */
@@ -55,7 +57,7 @@ struct env {
     struct harness_proc *nats, *redis, *health[REPLICAS];
     char instance[REPLICAS][65];
     struct way ways[REPLICAS];
-    _Atomic bool down[TARGETS], busy[TARGETS]; /* no answer; 503 */
+    _Atomic bool down[TARGETS], busy[TARGETS], flaps[TARGETS]; /* no answer; 503; 503 every other time */
     _Atomic int calls[REPLICAS][TARGETS];
     struct loop loop;
     struct bus *bus;
@@ -69,6 +71,9 @@ struct env {
         bool resolved;
     } alerts[KEPT];
     size_t n_alerts, n_strict;
+    struct loop_timer beat;
+    bool beating;
+    uint64_t beats;
     /* of the condition waited for */
     int target, state, replica;
     int64_t until_ms;
@@ -79,6 +84,14 @@ struct env {
 };
 
 /* ---- the world ---- */
+
+static int calls_of(struct env *e, int target)
+{
+    int n = 0;
+    for (int i = 0; i < REPLICAS; i++)
+        n += atomic_load(&e->calls[i][target]);
+    return n;
+}
 
 static enum MHD_Result send_text(struct MHD_Connection *c, unsigned status, const char *type, const char *text)
 {
@@ -115,7 +128,8 @@ static enum MHD_Result serve(void *ctx, struct MHD_Connection *c, const char *ur
     atomic_fetch_add(&e->calls[w->number][target], 1);
     if (atomic_load(&w->blind) || atomic_load(&e->down[target]))
         return MHD_NO; /* the connection ends without an answer */
-    if (atomic_load(&e->busy[target]))
+    bool flapped = atomic_load(&e->flaps[target]) && calls_of(e, target) % 4 < 2;
+    if (atomic_load(&e->busy[target]) || flapped)
         return send_text(c, 503, "text/plain", "busy");
     return target == PAID ? send_text(c, 200, "text/event-stream", STREAM) : send_text(c, 200, "text/plain", "ok");
 }
@@ -165,6 +179,23 @@ static void on_audit(void *ctx, const struct bus_msg *m)
     e->n_strict += r->audit_class == E_(AUDIT_CLASS__AUDIT_CLASS_STRICT) && strcmp(r->actor, "ada") == 0 &&
                    strncmp(r->action, "health.", 7) == 0;
     wire_free(r);
+}
+
+static void on_beat(void *ctx)
+{
+    struct env *e = ctx;
+    PB(Heartbeat) h = E_(HEARTBEAT__INIT);
+    if (!e->beating || !e->bus_up)
+        return;
+    h.agent = (char *)"tester";
+    h.instance = (char *)"here-1";
+    h.sequence = h.progress = ++e->beats;
+    h.interval_ms = 200;
+    size_t len;
+    void *data = wire_pack(&h, &len, NULL);
+    struct bus_out o = {.subject = SUBJECT_HEARTBEAT "tester", .type = wire_type(&h), .data = data, .len = len};
+    (void)bus_publish(e->bus, &o, NULL);
+    free(data);
 }
 
 /* ---- the fixture ---- */
@@ -268,8 +299,10 @@ static struct harness_proc *start_health(struct env *e, int i)
                 t == WIDE ? ", vantage: 2" : "");
     fprintf(f,
             "  - { name: %s, kind: llm, probe: { type: llm, url: \"http://127.0.0.1:%d/v1\", model: m, interval: "
-            "%dms, fast_interval: 200ms, timeout: 1s } }\n",
-            names[PAID], e->ways[i].port, INTERVAL_MS);
+            "%dms, fast_interval: 200ms, timeout: 1s } }\n"
+            "agents:\n"
+            "  - { name: tester, chain: [ { target: %s, model: m } ], heartbeat: 400ms, heartbeat_fall: 3 }\n",
+            names[PAID], e->ways[i].port, INTERVAL_MS, names[PAID]);
     fclose(f);
     snprintf(name, sizeof name, "health-%d", i);
     struct harness_proc *p = harness_run(e->h, name, 0, (const char *const[]){program, "-c", conf, NULL});
@@ -311,6 +344,9 @@ static int setup(void **state)
     assert_non_null(bus_watch(e->bus, SUBJECT_HEALTH ">", 0, on_verdict, nothing, e));
     bus_subscribe(e->bus, SUBJECT_ALERT, NULL, on_alert, e);
     bus_subscribe(e->bus, SUBJECT_AUDIT ">", NULL, on_audit, e);
+    loop_timer_init(&e->loop, &e->beat, on_beat, e);
+    loop_timer_start(&e->beat, 100, 200);
+    e->beating = true;
     UNTIL(e, both_up);
     for (int i = 0; i < REPLICAS; i++)
         e->health[i] = start_health(e, i);
@@ -323,6 +359,7 @@ static int teardown(void **state)
     for (int i = 0; i < REPLICAS; i++)
         if (harness_alive(e->health[i]))
             assert_int_equal(harness_stop(e->health[i]), 0);
+    loop_timer_close(&e->beat, NULL);
     e->closed = false;
     store_close(e->store, on_closed, e);
     assert_true(loop_run_until(&e->loop, &e->closed, HARNESS_WAIT_MS));
@@ -368,7 +405,7 @@ static void until_target(struct env *e, int target, int state)
 
 static void until_all_healthy(struct env *e)
 {
-    for (int t = 0; t < TARGETS; t++)
+    for (int t = 0; t <= AGENT; t++)
         until_target(e, t, STATE(HEALTHY));
 }
 
@@ -393,14 +430,6 @@ static size_t alerts_of(const struct env *e, const char *target, bool resolved)
 static bool alert_is(struct env *e)
 {
     return alerts_of(e, e->text, e->flag) > 0;
-}
-
-static int calls_of(struct env *e, int target)
-{
-    int n = 0;
-    for (int i = 0; i < REPLICAS; i++)
-        n += atomic_load(&e->calls[i][target]);
-    return n;
 }
 
 static void forget_calls(struct env *e)
@@ -536,8 +565,13 @@ static void test_majority_agrees(void **state)
     atomic_store(&e->busy[WIDE], true);
     until_target(e, WIDE, STATE(UNHEALTHY));
     assert_true(last_of(e, names[WIDE])->n_bad_votes == 2);
+    e->beating = false; /* all of them hear that nothing is heard */
+    until_target(e, AGENT, STATE(UNHEALTHY));
+    assert_true(last_of(e, names[AGENT])->n_bad_votes >= 2);
     for (int i = 0; i < REPLICAS; i++)
         assert_false(ever(e, link_of(e, i), STATE(UNHEALTHY)));
+    e->beating = true;
+    until_target(e, AGENT, STATE(HEALTHY));
     atomic_store(&e->down[1], false);
     atomic_store(&e->busy[WIDE], false);
     until_target(e, 1, STATE(HEALTHY));
@@ -549,6 +583,24 @@ static void test_majority_agrees(void **state)
     harness_kill(e->health[owner]);
     atomic_store(&e->down[2], true);
     until_target(e, 2, STATE(UNHEALTHY));
+}
+
+/* consul 2890: what changes all the time is said to do so, once, by more than one watcher. */
+static void test_flapping(void **state)
+{
+    struct env *e = *state;
+    settle(e);
+    atomic_store(&e->flaps[4], true);
+    until_target(e, 4, STATE(FLAPPING));
+    assert_true(last_of(e, names[4])->n_bad_votes >= 2);
+    watch_for(e, 2 * INTERVAL_MS);
+    size_t said = 0;
+    for (size_t i = 0; i < e->n_seen; i++)
+        said += strcmp(e->seen[i].target, names[4]) == 0 && e->seen[i].state == STATE(FLAPPING);
+    assert_int_equal(said, 1);
+    assert_int_equal(alerts_of(e, names[4], false), 1);
+    atomic_store(&e->flaps[4], false);
+    until_target(e, 4, STATE(HEALTHY));
 }
 
 static void say_traffic(struct env *e, uint32_t calls, uint32_t failures)
@@ -751,6 +803,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_shared_probing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_blind_watcher, setup, teardown),
         cmocka_unit_test_setup_teardown(test_majority_agrees, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_flapping, setup, teardown),
         cmocka_unit_test_setup_teardown(test_traffic_spares, setup, teardown),
         cmocka_unit_test_setup_teardown(test_maintenance, setup, teardown),
         cmocka_unit_test_setup_teardown(test_parents, setup, teardown),
