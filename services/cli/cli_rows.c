@@ -20,7 +20,8 @@ static const struct cli_opt tail_opts[] = {
     {"replay", 'r', CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0,
      "first what the streams still hold, oldest first"},
     {"since-start", 0, CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0, "the same"},
-    {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_tail, all), 0, 0, "heartbeats and reports, too"},
+    {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_tail, all), 0, 0,
+     "heartbeats, reports, observations, traffic and decisions, too"},
     {"count", 'n', CLI_INT, "N", offsetof(struct opts_tail, count), 1, INT64_MAX, "end after N events"},
     {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_tail, limit_ms), 1, YEAR_MS, "end after this time"},
 };
@@ -56,6 +57,12 @@ static const struct cli_opt force_opts[] = {
     BY_AND_REASON,
     {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_order, for_ms), 1000, YEAR_MS,
      "how long it holds, as 10m (default: until reset)"},
+};
+
+static const struct cli_opt maintain_opts[] = {
+    BY_AND_REASON,
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_order, for_ms), 1000, YEAR_MS,
+     "how long, as 30m; required: a maintenance always has an end"},
 };
 
 static const struct cli_opt config_opts[] = {
@@ -111,8 +118,9 @@ const struct cli_row cli_rows[] = {
      .text = "SUBJECT is one of the suite's (redoubt.v1.breaker.llm.openai.gpt-4o), the same without its head\n"
              "(breaker.llm.openai.gpt-4o), one word for all of a kind (breaker, health, directive, ack, alert, "
              "delivery,\n"
-             "audit, report, heartbeat, cmd, dead), or a pattern of NATS ('redoubt.v1.*.llm.>').\n"
-             "Without it: everything but heartbeats and reports.",
+             "audit, report, heartbeat, observation, traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
+             "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic and "
+             "decisions.",
      .connects = true,
      .run = cmd_tail,
      OPTS(tail_opts, opts_tail)},
@@ -126,6 +134,40 @@ const struct cli_row cli_rows[] = {
      .run = cmd_report,
      .defaults = &report_defaults,
      OPTS(report_opts, opts_report)},
+
+    {.path = "health", .summary = "look at what is watched, or take it out for a time"},
+    {.path = "health show",
+     .args = "[TARGET]",
+     .max_args = 1,
+     .summary = "the verdict on one target with votes and evidence, or all verdicts",
+     .text = "TARGET may also be an agent (agent.NAME) or the link of a replica of health (link.REPLICA).",
+     .connects = true,
+     .run = cmd_health_show,
+     OPTS(show_opts, opts_show)},
+    {.path = "health maintain",
+     .args = "TARGET",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "take it out for a time: no verdict, no alert",
+     .text = "Probes go on. It ends by itself; `redoubt health resume` ends it before.",
+     .connects = true,
+     .run = cmd_health_order,
+     OPTS(maintain_opts, opts_order)},
+    {.path = "health resume",
+     .args = "TARGET",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "end a maintenance before its time",
+     .connects = true,
+     .run = cmd_health_order,
+     OPTS(order_opts, opts_order)},
+    {.path = "health probe",
+     .args = "TARGET",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "have it probed at once",
+     .connects = true,
+     .run = cmd_health_probe},
 
     {.path = "breaker", .summary = "look at a target's circuit breaker, or take it over"},
     {.path = "breaker show",

@@ -31,6 +31,9 @@ struct opts_order { /* who and why; lands in the audit trail */
 };
 int cmd_breaker_show(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_breaker_order(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_health_show(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_health_order(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_health_probe(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_agent_show(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_agent_order(struct cli *c, const void *opts, int argc, char **argv);
 

@@ -89,6 +89,14 @@ static void health(const void *message, struct event_line *l)
         add(l, " (%s)", EVENT_NAME(failure_kind, m->failure_kind));
     if (*m->reason)
         add(l, ": %s", m->reason);
+    size_t bad = 0;
+    for (size_t i = 0; i < m->n_votes; i++)
+        bad += m->votes[i]->state == PBE(HEALTH_STATE__HEALTH_STATE_UNHEALTHY) ||
+               m->votes[i]->state == PBE(HEALTH_STATE__HEALTH_STATE_FLAPPING);
+    if (m->n_votes)
+        add(l, " [%zu of %zu watchers]", bad, m->n_votes);
+    if (*m->suppressed_by)
+        add(l, " [no alerts while %s is down]", m->suppressed_by);
 }
 
 static void breaker(const void *message, struct event_line *l)
@@ -288,6 +296,76 @@ static void allow(const void *message, struct event_line *l)
     add(l, "%s asks: may I call?", m->holder);
 }
 
+static void observation(const void *message, struct event_line *l)
+{
+    const PB(Observation) *m = message;
+    l->entity = m->target;
+    l->at_unix_ms = m->seen_unix_ms;
+    l->colour = TERM_DIM;
+    add(l, "%s sees it as %s", m->observer, EVENT_NAME(health_state, m->state));
+    if (m->fault > PBE(PROBE_FAULT__PROBE_FAULT_NONE))
+        add(l, " (%s)", EVENT_NAME(probe_fault, m->fault));
+    if (*m->detail)
+        add(l, ": %s", m->detail);
+    if (m->asks)
+        add(l, "; what do others see?");
+}
+
+static void traffic(const void *message, struct event_line *l)
+{
+    const PB(TrafficSummary) *m = message;
+    l->entity = m->target;
+    l->at_unix_ms = m->sent_unix_ms;
+    l->colour = m->failures || m->slow ? TERM_YELLOW : TERM_DIM;
+    add(l, "%u calls in %u ms, %u failures, %u slow, says %s", m->calls, m->span_ms, m->failures, m->slow,
+        m->observer);
+}
+
+static void advice(const void *message, struct event_line *l)
+{
+    const PB(BreakerAdvice) *m = message;
+    l->entity = m->target;
+    l->colour = TERM_RED;
+    add(l, "%s, without shared state: do not call for %u ms, by %s", m->observer, m->hold_ms,
+        EVENT_NAME(breaker_reason, m->reason));
+}
+
+static void decision(const void *message, struct event_line *l)
+{
+    const PB(Decision) *m = message;
+    l->entity = m->agent;
+    l->at_unix_ms = m->decided_unix_ms;
+    l->colour = m->outcome == PBE(DECISION_OUTCOME__DECISION_OUTCOME_DONE) ? TERM_DIM : TERM_YELLOW;
+    add(l, "%s: %s is %s", EVENT_NAME(decision_outcome, m->outcome), m->event_key,
+        *m->verdict ? m->verdict : "not judged");
+    if (*m->action)
+        add(l, ", %s %s", m->action, m->object);
+    if (*m->detail)
+        add(l, ": %s", m->detail);
+}
+
+static void decisions(const void *message, struct event_line *l)
+{
+    const PB(DecisionBatch) *m = message;
+    size_t done = 0;
+    for (size_t i = 0; i < m->n_decisions; i++)
+        done += m->decisions[i]->outcome == PBE(DECISION_OUTCOME__DECISION_OUTCOME_DONE);
+    l->colour = done == m->n_decisions ? TERM_DIM : TERM_YELLOW;
+    if (m->n_decisions) {
+        l->entity = m->decisions[m->n_decisions - 1]->agent;
+        l->at_unix_ms = m->decisions[m->n_decisions - 1]->decided_unix_ms;
+    }
+    add(l, "%zu decisions, %zu done", m->n_decisions, done);
+}
+
+static void selftest(const void *message, struct event_line *l)
+{
+    const PB(SelftestQuestion) *m = message;
+    l->entity = m->agent;
+    l->colour = TERM_DIM;
+    add(l, "asked %s", m->name);
+}
+
 static const struct {
     const ProtobufCMessageDescriptor *desc;
     const char *kind;
@@ -308,6 +386,12 @@ static const struct {
     {PB_DESC(agent_command), "command", agent_command},
     {PB_DESC(health_command), "command", health_command},
     {PB_DESC(allow_request), "command", allow},
+    {PB_DESC(observation), "observation", observation},
+    {PB_DESC(traffic_summary), "traffic", traffic},
+    {PB_DESC(breaker_advice), "advice", advice},
+    {PB_DESC(decision), "decision", decision},
+    {PB_DESC(decision_batch), "decision", decisions},
+    {PB_DESC(selftest_question), "selftest", selftest},
 };
 
 bool event_line(const void *message, struct event_line *ret)

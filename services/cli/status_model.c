@@ -166,7 +166,8 @@ static void target_problems(struct problems *p, const struct status_target *t)
     /* Maintenance was chosen by a person, with an end. */
     if (h && h->state != PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY) &&
         h->state != PBE(HEALTH_STATE__HEALTH_STATE_MAINTENANCE))
-        problem(p, "%s is %s%s%s", t->name, EVENT_NAME(health_state, h->state), *h->reason ? ": " : "", h->reason);
+        problem(p, "%s is %s%s%s%s%s", t->name, EVENT_NAME(health_state, h->state), *h->reason ? ": " : "", h->reason,
+                *h->suppressed_by ? "; no alerts because of it, as this is down: " : "", h->suppressed_by);
     /* So was counting without opening. */
     if (b && b->state != PBE(BREAKER_STATE__BREAKER_STATE_CLOSED) &&
         b->state != PBE(BREAKER_STATE__BREAKER_STATE_METRICS_ONLY))

@@ -92,11 +92,15 @@ void status_print_targets(const struct status_model *s, const struct term *t, in
                         : h ? h->since_unix_ms
                             : 0,
                         now_unix_ms, span, sizeof span));
-        term_cell(tab, TERM_PLAIN, "%s",
-                  b && b->until_unix_ms > 0 ? event_time(b->until_unix_ms, now_unix_ms, until) : "-");
+        int64_t ends_ms = h && h->state == PBE(HEALTH_STATE__HEALTH_STATE_MAINTENANCE) ? h->maintenance_until_unix_ms
+                          : b                                                          ? b->until_unix_ms
+                                                                                       : 0;
+        term_cell(tab, TERM_PLAIN, "%s", ends_ms > 0 ? event_time(ends_ms, now_unix_ms, until) : "-");
         bool closed = b && b->state == PBE(BREAKER_STATE__BREAKER_STATE_CLOSED);
         if (b && *b->forced_by)
             term_cell(tab, TERM_PLAIN, "%s: %s", b->forced_by, b->forced_why);
+        else if (h && *h->suppressed_by)
+            term_cell(tab, TERM_PLAIN, "%s (no alerts while %s is down)", h->reason, h->suppressed_by);
         else
             term_cell(tab, TERM_PLAIN, "%s", b && !closed && *b->detail ? b->detail : h ? h->reason : "");
     }

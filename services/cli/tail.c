@@ -126,7 +126,9 @@ static bool wanted(const struct tail *t, const char *subject)
         return false;
     bool noise = subject_tail(subject, SUBJECT_HEARTBEAT) || subject_tail(subject, SUBJECT_REPORT) ||
                  subject_tail(subject, SUBJECT_CMD "fallback.state");
-    noise = noise || strcmp(subject, SUBJECT_CMD "fallback.state") == 0;
+    noise = noise || strcmp(subject, SUBJECT_CMD "fallback.state") == 0 ||
+            subject_tail(subject, SUBJECT_OBSERVATION) || subject_tail(subject, SUBJECT_TRAFFIC) ||
+            subject_tail(subject, SUBJECT_DECISION);
     return !(t->unfiltered && !t->o.all && noise);
 }
 

@@ -492,7 +492,7 @@ static int start_timers(struct service *s, struct err *e)
         loop_timer_start(&t->t, t->row->every_ms, t->row->every_ms);
     }
     loop_timer_init(&s->loop, &r->beat, on_beat, s);
-    loop_timer_start(&r->beat, TILT_BEAT_MS, TILT_BEAT_MS);
+    loop_timer_start(&r->beat, 0, TILT_BEAT_MS); /* the first at once: a pause right after the start is one, too */
     loop_timer_init(&s->loop, &r->drain_limit, drain_overdue, s);
     loop_timer_init(&s->loop, &r->adopt, on_adopt, s);
     if (s->outbox)

@@ -411,3 +411,8 @@ const char *health_reason(const struct health *h, char *buf, size_t size)
     }
     return buf;
 }
+
+bool health_fault_is_bad(int fault)
+{
+    return fault >= 0 && fault < HEALTH_FAULTS && faults[fault].grade == BAD;
+}

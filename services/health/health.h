@@ -172,6 +172,7 @@ int health_failure_of(enum health_target_kind kind, int fault);
 /* As which outcome of a call the breaker gets it. */
 int health_outcome_of(const struct health_result *r);
 const char *health_fault_text(int fault);
+bool health_fault_is_bad(int fault); /* not only off */
 
 /* What people must be told about a verdict. Outages of LLMs and backends are alerted by those who act on them (breaker,
  * fallback); what they do not see is alerted here. */

@@ -3,10 +3,16 @@
  * The happy path: the verdict differs from the document -> a document of the next epoch is written by compare-and-set -> it is
  * announced, alerted and recorded -> the document is marked as announced. Who loses a race takes the other's document and looks again.
  * With the store away a verdict waits here; when it is back, the document is read anew and brought up to date. If the
- * document is gone (an emptied Redis), it is restored from what was seen on the stream, so that no epoch is ever used twice. */
+ * document is gone (an emptied Redis), it is restored from what was seen on the stream, so that no epoch is ever used twice.
+ *
+ * Only a target's owner writes. While the members change there may be two that think so. An epoch is still used once only, because the
+ * document is written by compare-and-set on its revision. And the old owner cannot write over the new one's verdict: the fence of each
+ * write is the generation of the members that the writer knows, and the new owner knows a later one. A person's order may be written by
+ * any replica, under the same rules. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "common/utf8.h"
 #include "health/health_shell.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -15,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ANCESTORS_MAX  32
 #define REREAD_AT_ONCE 16 /* documents that each sweep reads again: one that was lost is back before long */
 #define REASON_MAX     256
 
@@ -132,19 +139,103 @@ static bool learn(struct health_watch *t, const PB(HealthChanged) * m, const voi
     d->state = (int)m->state;
     d->failure = (int)m->failure_kind;
     d->cause = off(d->state) ? cause_in(m) : HEALTH_FAULT_NONE;
+    d->since_ms = m->since_unix_ms;
+    d->changed_ms = m->changed_unix_ms;
+    d->maintenance_until_ms = d->state == HEALTH_MAINTENANCE ? m->maintenance_until_unix_ms : 0;
+    t->suppress.on = *m->suppressed_by != 0;
+    int64_t now_ms = clock_shared_ms();
+    bool was = t->verdict.state == HEALTH_MAINTENANCE;
+    if (was || d->maintenance_until_ms > now_ms) /* a person's word holds for every replica */
+        health_maintain(&t->verdict, d->maintenance_until_ms, now_ms);
     if (t->verdict.state == HEALTH_UNKNOWN)
-        health_adopt(&t->verdict, d->state, d->failure, d->cause, m->since_unix_ms, m->changed_unix_ms);
+        health_adopt(&t->verdict, d->state, d->failure, d->cause, d->since_ms, d->changed_ms);
+    if (was && t->verdict.state != HEALTH_MAINTENANCE && t->probe && !t->gone)
+        health_run_arm(t);
     return true;
+}
+
+void health_doc_adopt(struct health_watch *t)
+{
+    const struct health_doc *d = &t->doc;
+    int64_t now_ms = clock_shared_ms();
+    health_init(&t->verdict, now_ms);
+    if (d->epoch > 0 && d->maintenance_until_ms > now_ms)
+        health_maintain(&t->verdict, d->maintenance_until_ms, now_ms);
+    else if (d->epoch > 0)
+        health_adopt(&t->verdict, d->state, d->failure, d->cause, d->since_ms, d->changed_ms);
+}
+
+struct health_watch *health_suppressor(const struct health_watch *t)
+{
+    struct health_watch *up = t->parent;
+    for (int i = 0; up && i < ANCESTORS_MAX; up = up->parent, i++)
+        if (!up->gone && up->doc.state == HEALTH_UNHEALTHY)
+            return up;
+    return NULL;
+}
+
+/* What is to be announced: our own verdict, that of the other vantage points, or a person's word. */
+struct said {
+    int state, failure, cause;
+    int64_t since_ms, changed_ms, maintenance_until_ms;
+    bool hold; /* nothing: others see it otherwise, or have not answered yet */
+    bool overruled;
+};
+
+static struct said to_say(const struct health_watch *t)
+{
+    const struct health *v = &t->verdict;
+    struct said s = {.state = v->state,
+                     .failure = v->failure,
+                     .cause = v->cause,
+                     .since_ms = v->since_ms,
+                     .changed_ms = v->changed_ms,
+                     .maintenance_until_ms = v->maintenance_until_ms};
+    int fault;
+    enum health_say say = health_vote_say(t, &fault);
+    s.hold = say == HEALTH_SAY_HOLD;
+    if (say == HEALTH_SAY_OVERRULED && v->state != HEALTH_MAINTENANCE) {
+        int64_t now_ms = clock_shared_ms();
+        s = (struct said){.state = HEALTH_UNHEALTHY,
+                          .failure = health_failure_of(t->rule.kind, fault),
+                          .cause = fault,
+                          .since_ms = now_ms,
+                          .changed_ms = now_ms,
+                          .overruled = true};
+    }
+    if (t->order) {
+        int64_t now_ms = clock_shared_ms();
+        s = (struct said){.state = t->order->until_ms > 0 ? HEALTH_MAINTENANCE : HEALTH_UNKNOWN,
+                          .cause = HEALTH_FAULT_NONE,
+                          .since_ms = now_ms,
+                          .changed_ms = now_ms,
+                          .maintenance_until_ms = t->order->until_ms};
+    }
+    return s;
+}
+
+static bool lifts(const struct health_watch *t)
+{
+    struct health_suppress s = t->suppress; /* only asked: the tick is who remembers */
+    return s.on && off(t->doc.state) && !health_suppressed(&s, health_suppressor(t) != NULL, clock_mono_ms());
 }
 
 static bool differs(const struct health_watch *t)
 {
-    const struct health *v = &t->verdict;
     const struct health_doc *d = &t->doc;
-    if (v->state == HEALTH_UNKNOWN)
-        return false; /* not known is not announced over something known */
-    return d->epoch == 0 || v->state != d->state || v->failure != d->failure ||
-           (v->state == HEALTH_DEGRADED && v->cause != d->cause);
+    struct said s = to_say(t);
+    if (t->order)
+        return true;
+    if (s.hold)
+        return false;
+    if (s.state == HEALTH_UNKNOWN) /* not known is not announced over something known, but it ends a maintenance */
+        return d->epoch > 0 && d->state == HEALTH_MAINTENANCE;
+    if (s.state == HEALTH_MAINTENANCE) /* it is announced by whoever was told to, and learnt from there */
+        return false;
+    if (s.overruled)
+        return d->state != HEALTH_UNHEALTHY;
+    return d->epoch == 0 || s.state != d->state || s.failure != d->failure ||
+           (s.state == HEALTH_DEGRADED && s.cause != d->cause) || lifts(t);
 }
 
 /* ---- announcing ---- */
@@ -185,8 +276,11 @@ static void tell(struct health_watch *t, const PB(HealthChanged) * m, int previo
         health_notice_of(t->rule.kind, (int)m->state, off((int)m->state) ? cause_in(m) : HEALTH_FAULT_NONE,
                          (int)m->previous, previous_cause);
     id_of(t, m->epoch, id);
-    if (n.news != HEALTH_NO_NEWS) {
-        bool raise = n.news == HEALTH_RAISE;
+    bool raise = n.news == HEALTH_RAISE;
+    if (raise && *m->suppressed_by)
+        log_info("nobody is alerted: what it depends on is down", F_STR("target", t->name),
+                 F_STR("parent", m->suppressed_by));
+    else if (n.news != HEALTH_NO_NEWS) {
         snprintf(key, sizeof key, "health/%s", t->name);
         summary_of(t, m, raise, summary, sizeof summary);
         PB(Alert) a = REDOUBT__V1__ALERT__INIT;
@@ -232,6 +326,7 @@ struct errand {
     uint64_t rev;
     uint64_t epoch;
     int previous_cause;
+    bool ordered; /* it is a person's word */
     size_t len;
     unsigned char packed[]; /* put: what is being written */
 };
@@ -378,10 +473,10 @@ static void on_read(void *ctx, enum store_status st, const struct store_doc *doc
     struct health_watch *t = x->t;
     struct health_watcher *w = t->w;
     free(x);
-    uint64_t fence = w->lease ? lease_fence(w->lease) : 0;
+    uint64_t fence = health_fence(w);
     if (st == STORE_ERROR)
         say_damaged(t, doc->error);
-    if (st == STORE_OK && !w->draining && take_stored(t, doc) && fence) {
+    if (st == STORE_OK && !w->draining && take_stored(t, doc) && fence && health_announces(t)) {
         restore(t, fence);
         health_kept(w);
         return;
@@ -397,7 +492,9 @@ static void on_put(void *ctx, enum store_status st, enum store_cas cas, const st
     if (st == STORE_ERROR)
         say_damaged(t, doc->error);
     if (st != STORE_OK || cas == STORE_CAS_FENCED) {
-        t->doc.read = false; /* it may have happened: reading tells */
+        t->doc.read = false; /* it may have happened, or the members have changed: reading tells */
+        if (cas == STORE_CAS_FENCED && w->members && !w->draining)
+            health_members_refresh(w->members);
     } else if (cas == STORE_CAS_LOST) {
         /* Another's document, or none: then ours is written on top of nothing, with the epoch that follows. */
         if (take_stored(t, doc))
@@ -411,15 +508,61 @@ static void on_put(void *ctx, enum store_status st, enum store_cas cas, const st
         else
             t->doc.read = false; /* out of memory: it is found pending when it is read again */
         wire_free(m);
+        if (x->ordered)
+            health_order_done(t, true);
     }
     free(x);
     finish(t);
 }
 
+static const char *reason_of(const struct health_watch *t, const struct said *s, char *buf, size_t size)
+{
+    if (t->order)
+        snprintf(buf, size, "%s by %.64s: %.150s", s->state == HEALTH_MAINTENANCE ? "taken out" : "given back",
+                 t->order->by, t->order->why);
+    else if (s->overruled)
+        snprintf(buf, size, "most of the vantage points see it as bad: %s", health_fault_text(s->cause));
+    else if (s->state == HEALTH_UNKNOWN)
+        snprintf(buf, size, "the maintenance is over; not known yet");
+    else
+        health_reason(&t->verdict, buf, size);
+    buf[utf8_valid_until(buf, strlen(buf))] = 0;
+    return buf;
+}
+
+struct votes {
+    PB(HealthVote) of[HEALTH_VOTERS_MAX + 1];
+    PB(HealthVote) * at[HEALTH_VOTERS_MAX + 1];
+};
+
+/* Who was asked before a target is called bad. */
+static void fill_votes(const struct health_watch *t, PB(HealthChanged) * m, struct votes *x)
+{
+    struct health_vote v[HEALTH_VOTERS_MAX + 1];
+    size_t n = health_bad((int)m->state) ? health_vote_list(t, v, HEALTH_VOTERS_MAX + 1) : 0, filled = 0;
+    int64_t now_mono_ms = clock_mono_ms(), now_ms = clock_shared_ms();
+    for (size_t i = 0; i < n; i++) {
+        const char *who = i == 0 ? t->w->s->instance : health_member_name(t->w, v[i].who);
+        if (!who)
+            continue;
+        PB(HealthVote) *out = &x->of[filled];
+        *out = (PB(HealthVote))REDOUBT__V1__HEALTH_VOTE__INIT;
+        out->observer = (char *)who;
+        out->state = (Redoubt__V1__HealthState)v[i].state;
+        out->fault = (Redoubt__V1__ProbeFault)v[i].fault;
+        out->seen_unix_ms = now_ms - (now_mono_ms - v[i].heard_ms);
+        x->at[filled++] = out;
+    }
+    m->votes = x->at;
+    m->n_votes = filled;
+}
+
 static void put(struct health_watch *t, uint64_t fence)
 {
     const struct health *v = &t->verdict;
+    const struct said said = to_say(t);
     char reason[REASON_MAX], key[HEALTH_KEY_MAX];
+    struct votes votes;
     PB(ProbeResult) results[HEALTH_EVIDENCE_MAX];
     PB(ProbeResult) * evidence[HEALTH_EVIDENCE_MAX];
     PB(HealthChanged) m = REDOUBT__V1__HEALTH_CHANGED__INIT;
@@ -441,16 +584,20 @@ static void put(struct health_watch *t, uint64_t fence)
     }
     m.target = t->name;
     m.epoch = t->doc.epoch + 1;
-    m.state = (Redoubt__V1__HealthState)v->state;
+    m.state = (Redoubt__V1__HealthState)said.state;
     m.previous = (Redoubt__V1__HealthState)(t->doc.epoch ? t->doc.state : HEALTH_UNKNOWN);
-    m.failure_kind = (Redoubt__V1__FailureKind)v->failure;
-    m.reason = (char *)health_reason(v, reason, sizeof reason);
-    m.since_unix_ms = v->since_ms;
-    m.changed_unix_ms = v->changed_ms;
+    m.failure_kind = (Redoubt__V1__FailureKind)said.failure;
+    m.reason = (char *)reason_of(t, &said, reason, sizeof reason);
+    m.since_unix_ms = said.since_ms;
+    m.changed_unix_ms = said.changed_ms;
     m.observer = (char *)t->w->s->instance;
     m.evidence = evidence;
     m.n_evidence = v->n_evidence;
-    m.maintenance_until_unix_ms = v->maintenance_until_ms;
+    m.maintenance_until_unix_ms = said.maintenance_until_ms;
+    fill_votes(t, &m, &votes);
+    const struct health_watch *down = health_suppressor(t);
+    if (off(said.state) && health_suppressed(&t->suppress, down != NULL, clock_mono_ms()))
+        m.suppressed_by = (char *)(down ? down : t->parent ? t->parent : t)->name;
     struct err e = {""};
     size_t len;
     void *data = wire_pack(&m, &len, &e);
@@ -460,6 +607,7 @@ static void put(struct health_watch *t, uint64_t fence)
     }
     struct errand *x = errand(t, data, len);
     x->previous_cause = t->doc.cause;
+    x->ordered = t->order != NULL;
     free(data);
     key_of(t, key);
     t->doc.busy = true;
@@ -474,8 +622,8 @@ void health_doc_sync(struct health_watch *t)
         d->again = true;
         return;
     }
-    uint64_t fence = w->lease ? lease_fence(w->lease) : 0;
-    if (t->gone || w->draining || !health_duty_announces(&w->duty) || fence == 0 || !health_may_act(w))
+    uint64_t fence = health_fence(w);
+    if (t->gone || w->draining || fence == 0 || !(health_announces(t) || t->order) || !health_may_act(w))
         return;
     if (!d->read) {
         char key[HEALTH_KEY_MAX];
@@ -503,6 +651,8 @@ void health_on_verdict(struct service *s, const void *message, const struct bus_
         return;
     }
     struct health_watch *t = health_find(health_watcher_of(s), h->target);
+    if (!t && subject_tail(h->target, HEALTH_LINK_PREFIX))
+        t = health_link_of(health_watcher_of(s), h->target);
     if (!t || h->epoch <= t->doc.epoch)
         return;
     if (learn(t, h, m->data, m->len)) {
@@ -519,11 +669,19 @@ void health_on_sweep(struct service *s)
     for (struct health_watch *t = w->all; t; t = t->hh.next, i++) {
         if (t->gone)
             continue;
-        left += differs(t);
+        left += health_owns(t) && differs(t);
         if ((i + n - w->swept) % n < REREAD_AT_ONCE)
             health_doc_forget(t);
         health_doc_sync(t);
     }
     w->swept += REREAD_AT_ONCE;
     metric_set(&waiting, (int64_t)left);
+}
+
+void health_doc_tick(struct health_watcher *w)
+{
+    for (struct health_watch *t = w->all; t; t = t->hh.next)
+        if (!t->gone && t->suppress.on && off(t->doc.state) &&
+            !health_suppressed(&t->suppress, health_suppressor(t) != NULL, clock_mono_ms()))
+            health_doc_sync(t);
 }

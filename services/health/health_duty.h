@@ -1,18 +1,28 @@
 /* health_duty.h - who does what among the replicas of redoubt-health. Pure.
  *
- * Every replica watches what costs nothing, so that each has a verdict of its own. What costs money is probed by the holder
- * of the lease `health` alone, and it alone announces. With the store away nobody can know who holds it: then everyone watches
- * everything, and nobody announces. Sharing of targets by live leases and quorums will come by these two questions. */
+ * Replicas share the targets by the ranking of health_rank.h over those that are alive. The first in a target's ranking owns it: it
+ * probes, speaks to the breaker and announces; with several vantage points the next ones probe, too. */
 #ifndef REDOUBT_HEALTH_DUTY_H
 #define REDOUBT_HEALTH_DUTY_H
 
+#include "health/health_rank.h"
 #include <stdbool.h>
 
+/* So many lifetimes of a membership the last known members go on sharing while the store is away. After that a replica that died
+ * meanwhile would leave its targets unwatched, so everybody probes what costs nothing. */
+#define HEALTH_SHARE_TTLS 3
+
 struct health_duty {
-    bool store_up;
-    bool held; /* the lease */
+    bool known;  /* who the members are was told at least once, or nobody can tell: we take ourselves for alone */
+    bool shared; /* it was told not too long ago */
+    bool sure;   /* our own membership holds now: we may announce */
 };
-bool health_duty_probes(const struct health_duty *d, bool paid);
-bool health_duty_announces(const struct health_duty *d);
+/* known_ms: when the last refresh that was answered had been sent, INT64_MIN = none was. opened_ms: when we began to ask. */
+struct health_duty health_duty_at(bool store_up, int64_t known_ms, int64_t opened_ms, int64_t ttl_ms, int64_t now_ms);
+
+/* place: ours in the target's ranking. */
+bool health_duty_owns(const struct health_duty *d, uint32_t place);
+bool health_duty_probes(const struct health_duty *d, uint32_t place, uint32_t vantage, bool paid);
+bool health_duty_announces(const struct health_duty *d, uint32_t place);
 
 #endif

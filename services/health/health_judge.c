@@ -275,7 +275,7 @@ static bool may_ask(const struct health_agent *a)
 {
     const struct health_watcher *w = a->life->w;
     return !a->asking && a->set->selftest.questions.n > 0 && bus_up(w->s->bus) && health_may_act(w) &&
-           health_duty_probes(&w->duty, true) && a->beat.ever && a->life->verdict.state != HEALTH_UNHEALTHY;
+           health_owns(a->judgement) && a->beat.ever && a->life->verdict.state != HEALTH_UNHEALTHY;
 }
 
 /* ---- when ---- */

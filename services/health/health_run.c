@@ -59,8 +59,7 @@ static void report(struct health_watch *t, const struct health_run *x, const str
 {
     struct health_watcher *w = t->w;
     int outcome = health_outcome_of(r);
-    bool speaks = w->duty.held || (t->probe->paid && health_duty_probes(&w->duty, true));
-    if (outcome == HEALTH_OUTCOME_NONE || !speaks)
+    if (outcome == HEALTH_OUTCOME_NONE || !health_owns(t) || (!x->permit_id && !health_vote_trusts(t, r)))
         return;
     char subject[SUBJECT_MAX_LEN];
     PB(OutcomeReport) m = REDOUBT__V1__OUTCOME_REPORT__INIT;
@@ -156,6 +155,13 @@ static void launch(struct health_watch *t, uint64_t permit_id)
     metric_set(&under_way, (int64_t)w->under_way);
 }
 
+void health_run_launch(struct health_watch *t)
+{
+    launch(t, 0);
+    if (!t->gone && !t->w->draining)
+        health_run_arm(t);
+}
+
 /* ---- permits ---- */
 
 struct asked {
@@ -187,7 +193,7 @@ static void on_allowed(void *ctx, enum bus_status st, const struct bus_msg *m)
 
 static bool wants_permit(const struct health_watch *t)
 {
-    if (t->breaker != REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_HALF_OPEN || !t->probe->may_try || !t->w->duty.held ||
+    if (t->breaker != REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_HALF_OPEN || !t->probe->may_try || !health_owns(t) ||
         !bus_up(t->w->s->bus) || !health_may_act(t->w) || t->permit_until_ms > clock_shared_ms())
         return false;
     for (const struct health_run *x = t->runs; x; x = x->next)
@@ -249,8 +255,13 @@ static bool goes_fast(const struct health_watch *t)
     case REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_PROBATION: /* each step of the ramp needs calls that pass */
         return true;
     default:
-        return health_in_transition(&t->verdict, &t->rule);
+        return health_vote_answers(t) || health_in_transition(&t->verdict, &t->rule);
     }
+}
+
+bool health_run_fast(const struct health_watch *t)
+{
+    return goes_fast(t);
 }
 
 static void begin(struct health_watch *t, int64_t due_ms)
@@ -261,7 +272,7 @@ static void begin(struct health_watch *t, int64_t due_ms)
         w->late_ms = now_ms - due_ms;
     /* The rhythm goes by when it was due, unless that was missed by far. */
     health_schedule_probed(&t->schedule, now_ms - due_ms < t->pace.fast_ms ? due_ms : now_ms, health_random());
-    if (!t->asking && !(wants_permit(t) && ask(t)))
+    if (!t->asking && !(wants_permit(t) && ask(t)) && (!t->probe->paid || health_paid_may(t, goes_fast(t))))
         launch(t, 0);
     health_run_arm(t);
 }
@@ -272,7 +283,7 @@ static void on_due(void *ctx)
     struct health_watcher *w = t->w;
     if (w->draining || t->gone || t->queued)
         return;
-    if (!health_duty_probes(&w->duty, t->probe->paid)) {
+    if (!health_probes(t)) {
         health_schedule_probed(&t->schedule, clock_mono_ms(), health_random());
         health_run_arm(t);
         return;
@@ -316,7 +327,7 @@ void health_run_arm(struct health_watch *t)
 
 void health_run_now(struct health_watch *t)
 {
-    if (t->queued || t->w->draining || t->gone || !health_duty_probes(&t->w->duty, t->probe->paid))
+    if (t->queued || t->w->draining || t->gone || !health_probes(t))
         return;
     t->due_ms = clock_mono_ms();
     loop_timer_start(&t->timer, 0, 0);

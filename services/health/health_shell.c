@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define AGENT_RISE  2 /* heartbeats until an agent counts as back */
-#define STALE_TIMES 3 /* intervals without a result of our own: others know better */
-#define LEASE       "health"
+#define AGENT_RISE 2 /* heartbeats until an agent counts as back */
 
 bool health_may_act(const struct health_watcher *w)
 {
@@ -33,7 +31,10 @@ static void free_watcher(struct health_watcher *w)
         if (t->probe && t->probe->forget)
             t->probe->forget(&t->conf);
         health_agent_free(t);
+        health_vote_drop(t);
+        health_order_done(t, false);
         free(t->doc.packed);
+        free(t->traffic);
         free(t);
     }
     free(w);
@@ -41,7 +42,7 @@ static void free_watcher(struct health_watcher *w)
 
 static void look_drained(struct health_watcher *w)
 {
-    if (w->draining && !w->stopped && w->under_way == 0 && !w->lease)
+    if (w->draining && !w->stopped && w->under_way == 0 && !w->members)
         service_drained(w->s);
 }
 
@@ -59,18 +60,22 @@ void health_kept(struct health_watcher *w)
 void health_take_result(struct health_watch *t, struct health_result *r)
 {
     int was = t->verdict.state;
-    if (health_take(&t->verdict, &t->rule, r, clock_shared_ms()) != HEALTH_CHANGED)
+    enum health_taken taken = health_take(&t->verdict, &t->rule, r, clock_shared_ms());
+    if (taken == HEALTH_COUNTED)
+        health_vote_result(t, r, false);
+    if (taken != HEALTH_CHANGED)
         return;
     char reason[256];
     LOG_AT(t->verdict.failure ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "verdict", F_STR("target", t->name),
            F_STR("from", sm_name(&health_sm, was)), F_STR("to", sm_name(&health_sm, t->verdict.state)),
            F_STR("why", health_reason(&t->verdict, reason, sizeof reason)));
+    health_vote_result(t, r, true);
     health_doc_sync(t);
 }
 
 /* ---- the watched ---- */
 
-static struct health_watch *take_in(struct health_watcher *w, const char *name)
+struct health_watch *health_take_in(struct health_watcher *w, const char *name)
 {
     struct health_watch *t;
     HASH_FIND_STR(w->all, name, t);
@@ -80,6 +85,9 @@ static struct health_watch *take_in(struct health_watcher *w, const char *name)
         t->w = w;
         t->gone = true; /* until it is begun */
         snprintf(t->name, sizeof t->name, "%s", name);
+        t->hash = health_rank_hash(t->name);
+        t->place = HEALTH_UNPLACED;
+        t->vantage = 1;
         health_init(&t->verdict, clock_shared_ms());
         HASH_ADD_STR(w->all, name, t);
     }
@@ -92,7 +100,7 @@ static void take_target(struct health_watcher *w, const struct set_target *set)
     const struct health_probe *probe = health_probe_of(set->probe.type);
     if (!probe)
         return;
-    struct health_watch *t = take_in(w, set->name);
+    struct health_watch *t = health_take_in(w, set->name);
     bool other = t->probe != probe;
     if (!t->gone && t->probe && (other || !settings_probe_same(t->conf.set, &set->probe)))
         health_run_forget(t); /* what is under way asks in the old way */
@@ -111,6 +119,9 @@ static void take_target(struct health_watcher *w, const struct set_target *set)
     t->pace = (struct health_pace){.interval_ms = set->probe.interval_ms,
                                    .fast_ms = set->probe.fast_interval_ms,
                                    .fall = (uint32_t)set->probe.fall};
+    int64_t vantage = set->probe.vantage ? set->probe.vantage : w->s->settings->health.vantage_points;
+    t->vantage = vantage > 1 ? (uint32_t)vantage : 1;
+    t->suppress.grace_ms = set->probe.fall * set->probe.fast_interval_ms;
 }
 
 /* An agent is three watches: each has its own runs of results, so that none hides another's. */
@@ -131,7 +142,7 @@ static void take_agent(struct health_watcher *w, const struct set_agent *set)
         }
     }
     for (int i = 0; i < 3; i++) {
-        of[i] = take_in(w, names[i]);
+        of[i] = health_take_in(w, names[i]);
         of[i]->what = facets[i].what;
         of[i]->rule = (struct health_rule){
             .kind = HEALTH_TARGET_AGENT, .fall = (uint32_t)set->heartbeat_fall, .rise = AGENT_RISE};
@@ -145,14 +156,22 @@ static void follow_settings(struct health_watcher *w)
 {
     const struct settings *c = w->s->settings;
     for (struct health_watch *t = w->all; t; t = t->hh.next)
-        t->stays = false;
+        t->stays = t->link;
     for (size_t i = 0; i < c->targets.n; i++)
         take_target(w, CONF_AT(c->targets, struct set_target, i));
     for (size_t i = 0; i < c->agents.n; i++)
         take_agent(w, CONF_AT(c->agents, struct set_agent, i));
+    for (size_t i = 0; i < c->targets.n; i++) {
+        const struct set_target *set = CONF_AT(c->targets, struct set_target, i);
+        struct health_watch *t, *parent;
+        HASH_FIND_STR(w->all, set->name, t);
+        HASH_FIND_STR(w->all, set->parent, parent);
+        if (t)
+            t->parent = *set->parent ? parent : NULL;
+    }
     w->n = 0;
     for (struct health_watch *t = w->all; t; t = t->hh.next)
-        w->n += t->stays;
+        w->n += t->stays && !t->link;
     for (struct health_watch *t = w->all; t; t = t->hh.next) {
         bool starts = t->stays && t->gone;
         if (!t->stays && !t->gone) {
@@ -161,6 +180,7 @@ static void follow_settings(struct health_watcher *w)
             else
                 loop_timer_stop(&t->timer);
             t->conf.set = NULL; /* the old settings go */
+            t->on_duty = false;
         }
         t->gone = !t->stays;
         if (starts && t->probe)
@@ -170,45 +190,6 @@ static void follow_settings(struct health_watcher *w)
         else if (t->stays && t->probe)
             health_run_arm(t);
     }
-}
-
-/* ---- duty ---- */
-
-/* A verdict of our own from long ago is worth less than what others have announced since. */
-static bool stale(const struct health_watch *t)
-{
-    const struct health *v = &t->verdict;
-    int64_t limit_ms = t->probe ? STALE_TIMES * t->pace.interval_ms : STALE_TIMES * t->beat_ms;
-    return v->n_evidence == 0 || clock_shared_ms() - health_evidence(v, 0)->ended_ms > limit_ms;
-}
-
-static void on_held(void *ctx, uint64_t fence)
-{
-    struct health_watcher *w = ctx;
-    w->duty.held = true;
-    log_info("this replica probes what is paid, and announces", F_INT("fence", fence));
-    for (struct health_watch *t = w->all; t; t = t->hh.next) {
-        if (t->gone)
-            continue;
-        if (t->probe && t->probe->paid && stale(t)) {
-            const struct health_doc *d = &t->doc;
-            health_init(&t->verdict, clock_shared_ms());
-            if (d->epoch)
-                health_adopt(&t->verdict, d->state, d->failure, d->cause, 0, clock_shared_ms());
-            health_schedule_start(&t->schedule, &t->pace, (uint32_t)w->n, health_random(), clock_mono_ms());
-            health_run_arm(t);
-        }
-        health_doc_forget(t);
-        health_doc_sync(t);
-    }
-}
-
-static void on_lost(void *ctx)
-{
-    struct health_watcher *w = ctx;
-    w->duty.held = false;
-    log_warn("this replica no longer announces: its lease is lost",
-             F_STR("next", w->duty.store_up ? "another has it, or it is got again" : "verdicts wait for the store"));
 }
 
 /* ---- the table's handlers ---- */
@@ -221,10 +202,10 @@ int health_start(struct service *s, struct err *e)
     s->state = w;
     w->s = s;
     w->queue_end = &w->queue;
-    struct lease_opts lo = {.name = LEASE, .holder = s->instance, .on_held = on_held, .on_lost = on_lost, .ctx = w};
-    if (!(w->lease = lease_open(&s->loop, s->store, &lo)))
+    if (health_share_open(w) || health_link_open(w))
         return err_set(e, "out of memory");
     follow_settings(w);
+    health_share_look(w);
     return 0;
 }
 
@@ -258,19 +239,21 @@ void health_on_synced(struct service *s)
 void health_on_store_up(struct service *s)
 {
     struct health_watcher *w = health_watcher_of(s);
-    w->duty.store_up = true;
+    w->store_up = true;
+    health_members_refresh(w->members);
     sync_all(w, true); /* it may have been emptied */
 }
 
 void health_on_store_down(struct service *s)
 {
-    health_watcher_of(s)->duty.store_up = false;
+    health_watcher_of(s)->store_up = false;
 }
 
 void health_on_reload(struct service *s, const struct settings *was)
 {
     (void)was;
     follow_settings(health_watcher_of(s));
+    health_share_look(health_watcher_of(s));
     sync_all(health_watcher_of(s), false);
 }
 
@@ -283,37 +266,21 @@ void health_on_tick(struct service *s)
         sync_all(w, true);
     }
     w->was_tilted = tilted;
+    health_share_rest(w);
+    struct health_duty was = w->duty;
+    health_share_age(w);
+    if (was.known != w->duty.known || was.shared != w->duty.shared)
+        health_share_look(w);
+    health_vote_tick(w);
+    health_link_tick(w);
+    health_cmd_tick(w);
+    health_doc_tick(w);
 }
 
-/* `redoubt.v1.cmd.health.show`: what is announced, in the payload; and what this replica thinks, in the text. */
-void health_on_show(struct service *s, const void *message, const struct bus_msg *m)
-{
-    const PB(HealthCommand) *q = message;
-    struct health_watch *t = health_find(health_watcher_of(s), q->target);
-    if (!t) {
-        service_reply(s, m->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID, 0,
-                      "%s is not watched: it is not among the targets that have a probe, nor is it `agent.<name>`",
-                      q->target);
-        return;
-    }
-    char reason[256], spent[128] = "", text[512];
-    if (t->probe && t->probe->paid)
-        health_llm_spent_text(&t->conf.spent, spent, sizeof spent);
-    snprintf(text, sizeof text, "%s: %s%s%s", sm_name(&health_sm, t->verdict.state),
-             health_reason(&t->verdict, reason, sizeof reason), *spent ? "; " : "", spent);
-    PB(CommandReply) reply = REDOUBT__V1__COMMAND_REPLY__INIT;
-    reply.status = REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK;
-    reply.message = text;
-    reply.epoch = t->doc.epoch;
-    reply.payload.data = t->doc.packed;
-    reply.payload.len = t->doc.len;
-    service_reply_message(s, m->reply, &reply);
-}
-
-static void on_lease_closed(void *ctx)
+static void on_left(void *ctx)
 {
     struct health_watcher *w = ctx;
-    w->lease = NULL;
+    w->members = NULL;
     look_drained(w);
 }
 
@@ -329,8 +296,7 @@ void health_drain(struct service *s)
         else
             loop_timer_stop(&t->timer);
     }
-    w->duty.held = false;
-    lease_close(w->lease, on_lease_closed, w);
+    health_members_leave(w->members, on_left, w); /* the others take over at once */
 }
 
 static void on_timer_closed(void *ctx)
@@ -344,6 +310,7 @@ void health_stop(struct service *s)
     struct health_watcher *w = health_watcher_of(s);
     s->state = NULL;
     w->stopped = true;
+    health_link_close(w);
     health_promise(w);
     for (struct health_watch *t = w->all; t; t = t->hh.next) {
         health_promise(w);

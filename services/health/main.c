@@ -6,12 +6,20 @@ static const struct service_sub subs[] = {
     {SUBJECT_BREAKER ">", SERVICE_SUB_WATCH, PB_DESC(breaker_changed), health_on_breaker},
     {SUBJECT_HEARTBEAT "*", SERVICE_SUB_ALL, PB_DESC(heartbeat), health_on_heartbeat},
     {SUBJECT_DECISION "*", SERVICE_SUB_ALL, NULL, health_on_decision},
+    {SUBJECT_OBSERVATION ">", SERVICE_SUB_ALL, PB_DESC(observation), health_on_observation},
+    {SUBJECT_TRAFFIC ">", SERVICE_SUB_ALL, PB_DESC(traffic_summary), health_on_traffic},
 };
-static const struct service_cmd commands[] = {{"show", PB_DESC(health_command), health_on_show}};
+static const struct service_cmd commands[] = {
+    {"show", PB_DESC(health_command), health_on_show},
+    {"maintain", PB_DESC(health_command), health_on_maintain},
+    {"resume", PB_DESC(health_command), health_on_resume},
+    {"probe", PB_DESC(health_command), health_on_probe},
+};
 static const struct service_timer timers[] = {
-    {500, health_on_tick},       /* the end of a tilt */
+    {500, health_on_tick},       /* what ends by itself: tilts, questions, link faults, maintenances, memberships */
     {5000, health_on_sweep},     /* what was left unannounced, documents that are gone */
     {10000, health_on_lateness}, /* the metric */
+    {10000, health_on_ping},     /* whom of the suite we hear */
 };
 
 static const struct service_desc health = {

@@ -195,6 +195,19 @@ static PB(AgentState) an_agent(void)
     return a;
 }
 
+static PB(HealthChanged) a_verdict(void)
+{
+    PB(HealthChanged) h = REDOUBT__V1__HEALTH_CHANGED__INIT;
+    h.target = (char *)"llm.a";
+    h.epoch = 1;
+    h.state = PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY);
+    h.previous = PBE(HEALTH_STATE__HEALTH_STATE_UNKNOWN);
+    h.observer = (char *)"host-health-0";
+    h.reason = (char *)"answers";
+    h.since_unix_ms = h.changed_unix_ms = clock_wall_ms();
+    return h;
+}
+
 static void on_command(void *ctx, const struct bus_msg *m)
 {
     (void)ctx;
@@ -218,6 +231,27 @@ static void on_command(void *ctx, const struct bus_msg *m)
         wire_free(c);
         r.message = (char *)"so be it\033[31m";
         r.status = (Redoubt__V1__CommandStatus)T.command_status;
+    } else if (strncmp(m->subject, SUBJECT_CMD "health.", 18) == 0) {
+        PB(HealthCommand) *c = wire_unpack(PB_DESC(health_command), m->data, m->len, NULL);
+        assert_non_null(c);
+        snprintf(T.by, sizeof T.by, "%s", c->by);
+        T.duration_ms = c->duration_ms;
+        bool known = strcmp(c->target, "llm.a") == 0;
+        wire_free(c);
+        PB(HealthVote) vote = REDOUBT__V1__HEALTH_VOTE__INIT;
+        PB(HealthVote) * votes[] = {&vote};
+        PB(HealthChanged) h = a_verdict();
+        vote.observer = (char *)"host-health-1";
+        vote.state = PBE(HEALTH_STATE__HEALTH_STATE_UNHEALTHY);
+        vote.fault = PBE(PROBE_FAULT__PROBE_FAULT_CONNECT);
+        h.state = PBE(HEALTH_STATE__HEALTH_STATE_UNHEALTHY);
+        h.votes = votes;
+        h.n_votes = 1;
+        h.suppressed_by = (char *)"other.router";
+        r.message = (char *)"as heard\033[31m";
+        r.status = known ? (Redoubt__V1__CommandStatus)T.command_status : PBE(COMMAND_STATUS__COMMAND_STATUS_INVALID);
+        if (known && strcmp(m->subject, SUBJECT_CMD "health.show") == 0)
+            r.payload.data = state = wire_pack(&h, &r.payload.len, NULL);
     } else {
         r.message = (char *)"frozen";
         r.status = (Redoubt__V1__CommandStatus)T.command_status;
@@ -283,14 +317,7 @@ static void store_directive(void)
 
 static void store_health(void)
 {
-    PB(HealthChanged) h = REDOUBT__V1__HEALTH_CHANGED__INIT;
-    h.target = (char *)"llm.a";
-    h.epoch = 1;
-    h.state = PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY);
-    h.previous = PBE(HEALTH_STATE__HEALTH_STATE_UNKNOWN);
-    h.observer = (char *)"host-health-0";
-    h.reason = (char *)"answers";
-    h.since_unix_ms = h.changed_unix_ms = clock_wall_ms();
+    PB(HealthChanged) h = a_verdict();
     store_message(SUBJECT_HEALTH "llm.a", "health/llm.a/1", &h);
 }
 
@@ -322,6 +349,7 @@ static int set_up(void **state)
     assert_non_null(bus_subscribe(T.bus, "$SRV.STATS", NULL, on_stats, NULL));
     assert_non_null(bus_subscribe(T.bus, SUBJECT_CMD "breaker.*", NULL, on_command, NULL));
     assert_non_null(bus_subscribe(T.bus, SUBJECT_CMD "fallback.*", NULL, on_command, NULL));
+    assert_non_null(bus_subscribe(T.bus, SUBJECT_CMD "health.*", NULL, on_command, NULL));
     assert_non_null(bus_subscribe(T.bus, SUBJECT_REPORT ">", NULL, on_report, NULL));
     T.services_answer = true;
     T.command_status = PBE(COMMAND_STATUS__COMMAND_STATUS_OK);
@@ -435,6 +463,25 @@ static void orders_are_carried_over_with_who_and_why(void **state)
     assert_string_equal(R.out, "so be it?[31m\n");
     assert_int_equal(redoubt("breaker", "reset", "llm.a", "--by=ada", "--reason=done"), CLI_OK);
     assert_string_equal(T.command, SUBJECT_CMD "breaker.reset");
+    assert_int_equal(redoubt("health", "maintain", "llm.a", "--by=ada", "--reason=upgrade"), CLI_USAGE);
+    expect_text(R.err, "always has an end");
+    assert_int_equal(redoubt("health", "maintain", "llm.a", "--for=30m"), CLI_USAGE);
+    assert_int_equal(redoubt("health", "maintain", "llm.a", "--by=eve", "--reason=upgrade", "--for=30m"), CLI_OK);
+    assert_string_equal(T.command, SUBJECT_CMD "health.maintain");
+    assert_string_equal(T.by, "eve");
+    assert_int_equal(T.duration_ms, 1800000);
+    assert_int_equal(redoubt("health", "resume", "llm.a", "--by=ada", "--reason=done"), CLI_OK);
+    assert_string_equal(T.command, SUBJECT_CMD "health.resume");
+    assert_int_equal(redoubt("health", "probe", "llm.a"), CLI_OK);
+    assert_string_equal(T.command, SUBJECT_CMD "health.probe");
+    assert_int_equal(redoubt("health", "show", "llm.a"), CLI_OK);
+    expect_text(R.out, "vote of host-health-1");
+    expect_text(R.out, "nobody is alerted because of it while other.router is down");
+    expect_text(R.out, "thinks: as heard?[31m");
+    assert_int_equal(redoubt("health", "show", "llm.a", "--json"), CLI_OK);
+    expect_text(R.out, "\"suppressedBy\":\"other.router\"");
+    assert_int_equal(redoubt("health", "show", "llm.nowhere"), CLI_REFUSED);
+    assert_int_equal(redoubt("health", "show"), CLI_OK);
     assert_int_equal(redoubt("freeze", "guard-1", "--by=ada", "--reason=odd"), CLI_OK);
     assert_string_equal(T.command, SUBJECT_CMD "fallback.freeze");
     T.command_status = PBE(COMMAND_STATUS__COMMAND_STATUS_ALREADY);

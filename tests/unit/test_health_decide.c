@@ -1,6 +1,5 @@
 /* test_health_decide.c - the verdict: every rule by itself, then a seeded simulation against a plain model. */
 #include "health/health.h"
-#include "health/health_duty.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -352,17 +351,6 @@ static void test_detail(void **state)
     assert_string_equal(r.detail, "");
 }
 
-static void test_duty(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 8; i++) {
-        struct health_duty d = {.store_up = i & 1, .held = i & 2};
-        bool paid = i & 4;
-        assert_int_equal(health_duty_probes(&d, paid), !paid || d.held || !d.store_up);
-        assert_int_equal(health_duty_announces(&d), d.held && d.store_up);
-    }
-}
-
 /* ---- simulation: a target that has outages, slow times and flapping, watched with probes that overlap ---- */
 
 static uint64_t rng;
@@ -466,8 +454,7 @@ int main(void)
         cmocka_unit_test(test_late_failures),  cmocka_unit_test(test_flapping),
         cmocka_unit_test(test_maintenance),    cmocka_unit_test(test_adopted),
         cmocka_unit_test(test_outcomes),       cmocka_unit_test(test_notices),
-        cmocka_unit_test(test_detail),         cmocka_unit_test(test_duty),
-        cmocka_unit_test(test_simulation),
+        cmocka_unit_test(test_detail),         cmocka_unit_test(test_simulation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
