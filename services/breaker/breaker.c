@@ -153,6 +153,24 @@ static bool votes(const struct breaker_rule *rule, const struct breaker_totals *
            (t->failing >= rule->min_reporters && t->failing * UINT64_C(2) > t->reporters);
 }
 
+void breaker_totals_vote(struct breaker_totals *t, uint8_t run, bool bad)
+{
+    if (t->reporters >= BREAKER_REPORTERS)
+        return;
+    t->runs[t->reporters++] = run;
+    t->failing += bad;
+}
+
+/* Each of them sees nothing but failures. Somebody's flood of successes breaks the run that is counted over all, and thins out the
+ * share of failures; it does not touch what the others see. */
+static bool majority_runs(const struct breaker_rule *rule, const struct breaker_totals *t)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->reporters && i < BREAKER_REPORTERS; i++)
+        n += t->runs[i] >= rule->consecutive;
+    return n > 0 && n >= rule->min_reporters && n * UINT64_C(2) > t->reporters;
+}
+
 /* The window was emptied when the document changed. For one bucket's time those who happen to report first are not taken for
  * all that there are. */
 static int64_t grown_ms(const struct breaker *b, const struct breaker_rule *rule)
@@ -171,7 +189,7 @@ static int tripped(const struct breaker *b, const struct breaker_rule *rule, con
     bool grown = rule->min_reporters <= 1 || now_ms >= grown_ms(b, rule);
     if ((t->failures == 0 && t->slow == 0) || !grown || !votes(rule, t))
         return BREAKER_BY_NOTHING;
-    if (rule->consecutive > 0 && t->failures > 0 && t->consecutive >= rule->consecutive)
+    if (rule->consecutive > 0 && t->failures > 0 && (t->consecutive >= rule->consecutive || majority_runs(rule, t)))
         return BREAKER_BY_CONSECUTIVE;
     bool enough = t->calls >= rule->min_calls;
     if (enough && share(t->failures, t->calls, rule->failure_percent))
@@ -421,6 +439,9 @@ struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rul
     if (r.changed) {
         assert(b->epoch == before + 1);
         b->totals = ev->kind == BREAKER_EV_TOTALS ? ev->u.totals : (struct breaker_totals){0};
+        memset(b->totals.runs, 0, sizeof b->totals.runs); /* no part of the document */
+        if (b->reason == BREAKER_BY_CONSECUTIVE && b->totals.consecutive < rule->consecutive)
+            b->totals.consecutive = rule->consecutive; /* so many at least, of each of a majority */
         sm_check(&breaker_sm, b->state, b);
     }
     return r;

@@ -44,11 +44,13 @@ enum breaker_reason {
 #define BREAKER_RETRY_STEP_MS 1000
 #define BREAKER_HOLDER_MAX    65
 #define BREAKER_BUCKETS       10 /* of the window */
+#define BREAKER_REPORTERS     32 /* those heard last; of more than that a sample votes */
 /* forced_by of a document that the settings (`metrics_only`) have forced. */
 #define BREAKER_SETTINGS      "settings"
 
 struct breaker_rule {
     int64_t window_ms;
+    uint32_t window_calls;                                          /* the last so many calls instead; 0 = by time */
     uint32_t min_calls, failure_percent, slow_percent, consecutive; /* 0 = that rule is off */
     int64_t slow_ms, slow_first_ms;                                 /* 0 = off */
     int64_t open_ms, open_max_ms, decay_ms, permit_ms, ramp_step_ms;
@@ -60,13 +62,17 @@ struct breaker_rule {
 /* What the window says, after a merge. */
 struct breaker_totals {
     uint32_t calls, failures, slow;
-    uint32_t consecutive;        /* failures since the last success, in order of arrival */
-    uint32_t reporters, failing; /* seen in the window; those of them whose last call was bad (failed or slow) */
-    uint64_t passed;             /* good calls since the document changed last */
-    int64_t first_failure_ms;    /* first failure since the window held none; 0 = holds none */
-    int64_t run_since_ms;        /* first of the consecutive failures; 0 = none */
-    int64_t retry_until_ms;      /* latest end of a Retry-After reported since the document changed last */
+    uint32_t consecutive;            /* failures since the last success, in order of arrival */
+    uint32_t reporters, failing;     /* seen in the window; those of them whose last call was bad (failed or slow) */
+    uint8_t runs[BREAKER_REPORTERS]; /* of each reporter: its own failures in a row, up to 255 */
+    uint64_t passed;                 /* good calls since the document changed last */
+    int64_t first_failure_ms;        /* first failure since the window held none; 0 = holds none */
+    int64_t run_since_ms;            /* first of the consecutive failures; 0 = none */
+    int64_t retry_until_ms;          /* latest end of a Retry-After reported since the document changed last */
 };
+
+/* Counts one reporter's vote in. */
+void breaker_totals_vote(struct breaker_totals *t, uint8_t run, bool bad);
 
 struct breaker_permit {
     uint64_t id; /* last one given out */

@@ -99,6 +99,7 @@ static struct breaker_rule rule_of(const struct set_target *t)
 {
     const struct set_breaker *b = &t->breaker;
     return (struct breaker_rule){.window_ms = b->window_ms,
+                                 .window_calls = (uint32_t)b->window_calls,
                                  .min_calls = (uint32_t)b->min_calls,
                                  .failure_percent = (uint32_t)b->failure_percent,
                                  .slow_percent = (uint32_t)b->slow_percent,

@@ -62,7 +62,18 @@ struct node *breaker_heap_first(const struct shell *sh);
 void breaker_state_flush(struct breaker_target *t, const struct breaker_delta *d, uint64_t have_epoch);
 void breaker_state_put(struct breaker_target *t, const struct breaker *b, bool over, bool pending);
 void breaker_state_announced(struct node *n, uint64_t epoch);
-const char *breaker_state_flush_body(void);           /* the script, for its test against window.c */
+/* For the test of the script against window.c: the script, what it is called with, and what it answers. */
+#define FLUSH_NUMBERS 15
+struct breaker_flush_args {
+    char num[FLUSH_NUMBERS][24];
+    unsigned char votes[BREAKER_REPORTERS * BREAKER_VOTE_BYTES];
+    const char *args[FLUSH_NUMBERS + 1];
+    size_t lens[FLUSH_NUMBERS + 1];
+};
+const char *breaker_state_flush_body(void);
+int breaker_state_args(struct breaker_flush_args *a, const struct breaker_rule *rule, const struct breaker_delta *d,
+                       uint64_t have_epoch);
+void breaker_state_totals(const redisReply *reply, struct breaker_totals *ret);
 void breaker_state_peek(struct node *n, store_cb cb); /* HMGET rev pending; ctx is n */
 
 /* breaker_say.c: events, audit, alerts */

@@ -50,7 +50,7 @@ static void keep_away(struct breaker_target *t, struct breaker_delta *d)
     if (!t->away)
         t->away = calloc(1, sizeof *t->away);
     if (t->away)
-        breaker_window_merge(t->away, 1, breaker_bucket_ms(t->rule.window_ms), t->io->now_ms(t), d);
+        breaker_window_merge_by(t->away, 1, breaker_span_of(&t->rule), t->io->now_ms(t), d);
     memset(d, 0, sizeof *d);
 }
 
@@ -58,7 +58,7 @@ static void bring_back(struct breaker_target *t)
 {
     if (!t->away)
         return;
-    breaker_window_merge(t->away, 1, breaker_bucket_ms(t->rule.window_ms), t->io->now_ms(t), NULL);
+    breaker_window_merge_by(t->away, 1, breaker_span_of(&t->rule), t->io->now_ms(t), NULL);
     struct breaker_delta d = breaker_window_delta(t->away);
     breaker_delta_join(&d, &t->gathered);
     t->gathered = d;

@@ -20,8 +20,19 @@
 #include <unistd.h>
 
 /* One target per test: they run in any order, on one stack. */
-static const char *const targets[] = {"t.open", "t.votes", "t.trial",  "t.bad",   "t.damage", "t.people",
-                                      "t.away", "t.sweep", "t.health", "t.retry", "t.batch",  "t.emptied"};
+static const char *const targets[] = {"t.open",
+                                      "t.votes",
+                                      "t.trial",
+                                      "t.bad",
+                                      "t.damage",
+                                      "t.people",
+                                      "t.away",
+                                      "t.sweep",
+                                      "t.health",
+                                      "t.retry",
+                                      "t.batch",
+                                      "t.emptied",
+                                      "llm.openai.gpt-4o-mini"};
 #define SEEN_MAX 4096
 
 static struct {
@@ -231,17 +242,31 @@ static PB(AllowReply) allow(const char *target, const char *holder)
     return copy;
 }
 
-static int order(const char *verb, const char *target, const char *by, uint64_t duration_ms)
+static int give_order(const char *verb, const char *target, const char *by, const char *why, uint64_t duration_ms)
 {
     PB(BreakerCommand) c = PB_INIT(BREAKER_COMMAND);
     c.target = (char *)target;
     c.by = (char *)by;
-    c.reason = "because";
+    c.reason = (char *)why;
     c.duration_ms = duration_ms;
     PB(CommandReply) *r = request(verb, &c, PB_DESC(command_reply));
     int status = (int)r->status;
     wire_free(r);
     return status;
+}
+
+static int order(const char *verb, const char *target, const char *by, uint64_t duration_ms)
+{
+    return give_order(verb, target, by, "because", duration_ms);
+}
+
+/* With a reason of so many bytes. */
+static int order_because(const char *verb, const char *target, size_t len)
+{
+    char why[1024];
+    memset(why, 'x', len);
+    why[len] = 0;
+    return give_order(verb, target, "eve", why, 0);
 }
 
 /* ---- what is in Redis and on the streams ---- */
@@ -502,8 +527,7 @@ static void test_damaged_document(void **unused)
     const char *t = "t.damage";
     wait_ready(t);
     static const char *const harm[] = {"SET redoubt:{b:%s}:doc nonsense", "HSET redoubt:{b:%s}:doc doc garbage rev 9",
-                                       "HSET redoubt:{b:%s}:doc rev x", "HSET redoubt:{b:%s}:doc fence x",
-                                       "SET redoubt:{b:%s}:w nonsense"};
+                                       "HSET redoubt:{b:%s}:doc rev x", "SET redoubt:{b:%s}:w nonsense"};
     for (size_t i = 0; i < sizeof harm / sizeof harm[0]; i++) {
         uint64_t epoch = last(t)->epoch;
         redis_do(harm[i], t);
@@ -603,6 +627,78 @@ static void test_retry_after(void **unused)
     WAIT_FOR(last(t)->until_unix_ms >= until + 28000);
 }
 
+/* ---- for those who read only Redis ---- */
+
+static int64_t field(const char *target, const char *name, char text[static 32])
+{
+    char fmt[64];
+    snprintf(fmt, sizeof fmt, "HGET redoubt:{b:%%s}:doc %s", name);
+    redisReply *r = redis_ask(fmt, target);
+    snprintf(text, 32, "%s", r->type == REDIS_REPLY_STRING ? r->str : "(none)");
+    freeReplyObject(r);
+    return strtoll(text, NULL, 10);
+}
+
+static int64_t memory_of(const char *fmt, const char *target)
+{
+    redisReply *r = redis_ask(fmt, target);
+    int64_t bytes = r->type == REDIS_REPLY_INTEGER ? r->integer : -1;
+    freeReplyObject(r);
+    assert_true(bytes > 0);
+    return bytes;
+}
+
+static void test_plain_fields_and_memory(void **unused)
+{
+    (void)unused;
+    const char *t = "llm.openai.gpt-4o-mini";
+    char text[32];
+    wait_ready(t);
+    WAIT_FOR(field(t, "state", text) == 0 && strcmp(text, "CLOSED") == 0);
+    assert_int_equal(field(t, "until", text), 0);
+    assert_int_equal(field(t, "ramp", text), 100);
+    /* All of them fail, so many that only the last 32 are known. */
+    for (int i = 0; i < 40; i++) {
+        char reporter[32];
+        snprintf(reporter, sizeof reporter, "agent-%d", i);
+        report(t, reporter, i < 30 ? SUCCESS : ERROR, 0);
+    }
+    take_in(200);
+    int64_t window = memory_of("MEMORY USAGE redoubt:{b:%s}:w", t);
+    assert_int_equal(state_of(t), BREAKER_CLOSED);
+    PB(OutcomeReport) r = outcome(t, "agent-1", RATE_LIMITED);
+    r.retry_after_ms = 3000;
+    char reporter[32];
+    for (int i = 1; i < 40; i++) {
+        snprintf(reporter, sizeof reporter, "agent-%d", i);
+        r.reporter = reporter;
+        say(SUBJECT_REPORT "llm.openai.gpt-4o-mini", &r, NULL);
+    }
+    wait_state(t, BREAKER_OPEN);
+    int64_t until = field(t, "until", text);
+    assert_true(until > clock_wall_ms() - 1000 && until < clock_wall_ms() + 6000);
+    assert_true(field(t, "state", text) == 0 && strcmp(text, "OPEN") == 0);
+    assert_int_equal(field(t, "ramp", text), 0);
+    int64_t doc = memory_of("MEMORY USAGE redoubt:{b:%s}:doc", t);
+    wait_state(t, BREAKER_HALF_OPEN);
+    WAIT_FOR(allow(t, "mcp-security-agent-17").admitted);
+    int64_t half_open = memory_of("MEMORY USAGE redoubt:{b:%s}:doc", t);
+    doc = half_open > doc ? half_open : doc;
+    print_message("Redis memory of a target with 32 reporters: document %" PRId64 " + window %" PRId64 " = %" PRId64
+                  " bytes\n",
+                  doc, window, doc + window);
+    assert_true(doc + window < 1024);
+    /* A reason that is too long for the compact form is kept whole, and read again. */
+    assert_int_equal(order_because("open", t, 900), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    wait_state(t, BREAKER_FORCED_OPEN);
+    uint64_t epoch = last(t)->epoch;
+    for (int i = 0; i < 2; i++)
+        report(t, "agent", SUCCESS, 0);
+    assert_int_equal(order("reset", t, "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    wait_state(t, BREAKER_CLOSED);
+    assert_int_equal(last(t)->epoch, epoch + 1);
+}
+
 /* A replica stored a change and died before it could say so. */
 static void test_sweep(void **unused)
 {
@@ -686,6 +782,7 @@ int main(void)
         cmocka_unit_test(test_verdict),
         cmocka_unit_test(test_retry_after),
         cmocka_unit_test(test_damaged_document),
+        cmocka_unit_test(test_plain_fields_and_memory),
         cmocka_unit_test(test_sweep),
         cmocka_unit_test(test_redis_emptied),
         cmocka_unit_test(test_redis_away),
