@@ -3,6 +3,7 @@
 #define REDOUBT_BREAKER_SHELL_H
 
 #include "breaker/breaker_doc.h"
+#include "breaker/line.h"
 #include "breaker/target.h"
 #include "common/log.h"
 #include "common/service.h"
@@ -32,7 +33,8 @@ struct node {
 
     char *damaged_rev, *damaged_doc; /* what the last flush found instead of a document */
     size_t damaged_rev_len, damaged_doc_len;
-    uint64_t asked; /* epoch that the flush in flight has told Redis */
+    struct breaker_waiter waiter; /* its flush, in line */
+    uint64_t asked;               /* epoch that the flush in flight has told Redis */
 };
 
 struct shell {
@@ -44,6 +46,7 @@ struct shell {
     size_t heap_n, heap_cap;
     struct loop_timer deadline, store_gone, record;
     struct saying *unrecorded, **unrecorded_end;
+    struct breaker_line line; /* flushes on their way to Redis, and those that wait */
     bool synced, store_alerted, stopped;
     int refs; /* callbacks and timers that will still come */
     struct log_limit store_errors, damaged, would_open, window_damaged;
@@ -60,6 +63,8 @@ struct node *breaker_heap_first(const struct shell *sh);
 
 /* breaker_state.c: Redis */
 void breaker_state_flush(struct breaker_target *t, const struct breaker_delta *d, uint64_t have_epoch);
+void breaker_state_hurry(struct breaker_target *t);
+void breaker_state_give_up(struct shell *sh); /* flushes that still wait in line */
 void breaker_state_put(struct breaker_target *t, const struct breaker *b, bool over, bool pending);
 void breaker_state_announced(struct node *n, uint64_t epoch);
 /* For the test of the script against window.c: the script, what it is called with, and what it answers. */

@@ -8,6 +8,7 @@
 #include "common/metric.h"
 #include <assert.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -313,12 +314,15 @@ void breaker_state_totals(const redisReply *reply, struct breaker_totals *ret)
         breaker_totals_vote(ret, seen[i + 5], seen[i + 6] & 128);
 }
 
+static void next_in_line(struct shell *sh);
+
 static void on_flushed(void *ctx, enum store_status st, const redisReply *reply)
 {
     struct node *n = ctx;
     struct breaker_flushed f = {0};
     struct breaker doc;
     void *message = NULL;
+    breaker_line_leave(&n->sh->line);
     if (n->sh->stopped) {
         breaker_release(n);
         return;
@@ -355,6 +359,7 @@ static void on_flushed(void *ctx, enum store_status st, const redisReply *reply)
             note_damage(n, r[F_REV], r[F_DOC], e.text);
     }
     breaker_target_flushed(&n->t, &f);
+    next_in_line(n->sh);
     wire_free(message);
     breaker_release(n);
 }
@@ -394,16 +399,50 @@ int breaker_state_args(struct breaker_flush_args *a, const struct breaker_rule *
     return n + 1;
 }
 
+static void send_flush(struct node *n)
+{
+    struct breaker_flush_args a;
+    uint64_t have_epoch = n->t.doc.epoch;
+    int n_args = breaker_state_args(&a, &n->t.rule, &n->t.flying, have_epoch);
+    metric_add(&flushes, 1);
+    n->asked = have_epoch;
+    store_eval(n->sh->s->store, &flush_script, on_flushed, n, 2, (const char *[]){n->doc_key, n->window_key}, n_args,
+               a.args, a.lens);
+}
+
 void breaker_state_flush(struct breaker_target *t, const struct breaker_delta *d, uint64_t have_epoch)
 {
     struct node *n = node_of(t);
-    struct breaker_flush_args a;
-    int n_args = breaker_state_args(&a, &t->rule, d, have_epoch);
-    metric_add(&flushes, 1);
-    n->asked = have_epoch;
+    (void)d, (void)have_epoch; /* as they are when its turn comes */
     breaker_hold(n);
-    store_eval(n->sh->s->store, &flush_script, on_flushed, n, 2, (const char *[]){n->doc_key, n->window_key}, n_args,
-               a.args, a.lens);
+    if (breaker_line_enter(&n->sh->line, &n->waiter, breaker_target_urgent(t)))
+        send_flush(n);
+}
+
+void breaker_state_hurry(struct breaker_target *t)
+{
+    struct node *n = node_of(t);
+    breaker_line_hurry(&n->sh->line, &n->waiter);
+}
+
+static struct node *node_at(struct breaker_waiter *w)
+{
+    return (struct node *)((char *)w - offsetof(struct node, waiter));
+}
+
+static void next_in_line(struct shell *sh)
+{
+    for (struct breaker_waiter *w; (w = breaker_line_next(&sh->line));) {
+        struct node *n = node_at(w);
+        breaker_target_top_up(&n->t);
+        send_flush(n);
+    }
+}
+
+void breaker_state_give_up(struct shell *sh)
+{
+    for (struct breaker_waiter *w; (w = breaker_line_give_up(&sh->line));)
+        breaker_release(node_at(w));
 }
 
 /* ---- put ---- */

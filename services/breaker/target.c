@@ -6,6 +6,10 @@
 
 #define RETRY_MS 1000 /* after the store has failed us */
 
+/* Successes that can change nothing are flushed this often at most, and at least twenty times per window: half a second's worth of them
+ * moves no share that failures of the same half second would not have moved as well. Failures never wait. */
+#define LAZY_MAX_MS 500
+
 static void step(struct breaker_target *t);
 static void cycle(struct breaker_target *t);
 
@@ -21,6 +25,42 @@ static char *copy(const char *s)
     return p;
 }
 
+static int64_t lazy_ms(const struct breaker_target *t)
+{
+    int64_t ms = t->rule.window_ms / 20;
+    return ms < LAZY_MAX_MS ? ms : LAZY_MAX_MS;
+}
+
+/* Only reports of calls can move it: no trial and no ramp is under way. */
+static bool steady(const struct breaker_target *t)
+{
+    int s = t->doc.state;
+    return s == BREAKER_CLOSED || s == BREAKER_FORCED_OPEN || s == BREAKER_FORCED_CLOSED || s == BREAKER_METRICS_ONLY;
+}
+
+static bool only_good(const struct breaker_delta *d)
+{
+    return d->failures == 0 && d->slow == 0;
+}
+
+/* What was gathered must be flushed now. Successes may wait if the window, as it was a moment ago, holds nothing but successes: to a
+ * run or a share of failures they would make a difference. */
+static bool due(struct breaker_target *t)
+{
+    return t->gathered.calls > 0 && (!steady(t) || !only_good(&t->gathered) || t->has_heard || t->draining ||
+                                     t->quiet_ms == 0 || t->io->now_ms(t) >= t->quiet_ms + lazy_ms(t));
+}
+
+/* The next deadline: the document's, or that of successes that wait. */
+static void arm(struct breaker_target *t)
+{
+    int64_t at_ms = breaker_wake_ms(&t->doc, &t->rule, t->io->now_ms(t));
+    t->lazy = t->gathered.calls > 0;
+    if (t->lazy && (at_ms == 0 || t->quiet_ms + lazy_ms(t) < at_ms))
+        at_ms = t->quiet_ms + lazy_ms(t);
+    t->io->wake_at(t, at_ms);
+}
+
 static void adopt(struct breaker_target *t, const struct breaker *b)
 {
     assert(b->epoch >= t->doc.epoch);
@@ -32,7 +72,8 @@ static void adopt(struct breaker_target *t, const struct breaker *b)
     t->doc.forced_why = t->why = why;
     if (b->state != BREAKER_HALF_OPEN)
         t->has_outcome = false;
-    t->io->wake_at(t, breaker_wake_ms(&t->doc, &t->rule, t->io->now_ms(t)));
+    t->quiet_ms = 0; /* another epoch, another window */
+    arm(t);
 }
 
 void breaker_target_seen(struct breaker_target *t, const struct breaker *b)
@@ -92,8 +133,19 @@ void breaker_target_report(struct breaker_target *t, const struct breaker_report
 
 void breaker_target_kick(struct breaker_target *t)
 {
-    if (t->gathered.calls > 0)
+    if (due(t)) {
+        if (t->phase == BREAKER_FLUSHING && t->hooks->hurry && !only_good(&t->gathered))
+            t->hooks->hurry(t);
         cycle(t);
+    } else if (t->gathered.calls > 0 && t->phase == BREAKER_IDLE && !t->lazy) {
+        arm(t);
+    }
+}
+
+void breaker_target_drain(struct breaker_target *t)
+{
+    t->draining = true;
+    breaker_target_kick(t);
 }
 
 void breaker_target_wake(struct breaker_target *t)
@@ -179,13 +231,30 @@ static void cycle(struct breaker_target *t)
         return;
     }
     bring_back(t);
+    t->phase = BREAKER_FLUSHING;
+    breaker_target_top_up(t);
+    t->io->flush(t, &t->flying, t->doc.epoch);
+}
+
+void breaker_target_top_up(struct breaker_target *t)
+{
+    assert(t->phase == BREAKER_FLUSHING);
+    t->again = t->lazy = false;
     if (t->has_heard)
         hear(&t->has_outcome, &t->outcome, &t->heard);
     t->has_heard = false;
-    t->phase = BREAKER_FLUSHING;
-    t->flying = t->gathered;
+    if (t->gathered.calls == 0)
+        return;
+    if (t->flying.calls == 0)
+        t->flying = t->gathered;
+    else
+        breaker_delta_join(&t->flying, &t->gathered);
     memset(&t->gathered, 0, sizeof t->gathered);
-    t->io->flush(t, &t->flying, t->doc.epoch);
+}
+
+bool breaker_target_urgent(const struct breaker_target *t)
+{
+    return !steady(t) || !only_good(&t->flying) || t->has_outcome || t->has_verdict || t->requests;
 }
 
 static void finish(struct breaker_target *t)
@@ -193,10 +262,10 @@ static void finish(struct breaker_target *t)
     t->phase = BREAKER_IDLE;
     t->deciding = NULL;
     t->has_totals = false;
-    if (t->again || t->gathered.calls > 0 || t->requests)
+    if (t->again || due(t) || t->requests)
         cycle(t);
     else
-        t->io->wake_at(t, breaker_wake_ms(&t->doc, &t->rule, t->io->now_ms(t)));
+        arm(t);
 }
 
 /* The store did not answer. What was sent may be merged or not: it is merged again, which can only be stricter. */
@@ -261,6 +330,9 @@ void breaker_target_flushed(struct breaker_target *t, const struct breaker_flush
     }
     t->has_totals = true;
     t->totals = (struct breaker_event){.kind = BREAKER_EV_TOTALS, .u.totals = f->totals};
+    bool quiet =
+        f->totals.failures == 0 && f->totals.slow == 0 && f->totals.consecutive == 0 && f->totals.failing == 0;
+    t->quiet_ms = quiet && f->found == BREAKER_FOUND_SAME ? t->io->now_ms(t) : 0;
     memset(&t->flying, 0, sizeof t->flying);
     step(t);
 }
@@ -384,7 +456,8 @@ void breaker_target_stored(struct breaker_target *t, enum breaker_put_result r, 
 void breaker_target_init(struct breaker_target *t, const struct breaker_io *io, void *ctx,
                          const struct breaker_rule *rule)
 {
-    *t = (struct breaker_target){.io = io, .ctx = ctx, .rule = *rule, .has_rules = true};
+    static const struct breaker_hooks none;
+    *t = (struct breaker_target){.io = io, .hooks = &none, .ctx = ctx, .rule = *rule, .has_rules = true};
     t->requests_end = &t->requests;
 }
 

@@ -56,10 +56,15 @@ struct breaker_io {
     bool (*may_act)(struct breaker_target *t); /* not tilted */
     bool (*synced)(struct breaker_target *t);  /* the present has been read from the stream */
 };
+/* What an engine can do without: each may be NULL. */
+struct breaker_hooks {
+    void (*hurry)(struct breaker_target *t); /* a failure came for a flush that was asked for: do not let it wait */
+};
 
 enum breaker_phase { BREAKER_IDLE, BREAKER_FLUSHING, BREAKER_PUTTING, BREAKER_RESTORING };
 struct breaker_target {
     const struct breaker_io *io;
+    const struct breaker_hooks *hooks; /* set after the init */
     void *ctx;
     struct breaker_rule rule;
     struct breaker doc; /* the newest that we know */
@@ -68,8 +73,11 @@ struct breaker_target {
     struct breaker_window *away; /* while the store is out of reach; NULL otherwise */
 
     int phase;
-    bool again;      /* go round once more when idle */
-    bool has_totals; /* what follows has not been decided on yet */
+    int64_t quiet_ms; /* when the window was last seen to hold nothing but successes; 0 = it did not */
+    bool lazy;        /* successes wait for their turn */
+    bool draining;    /* nothing waits any more */
+    bool again;       /* go round once more when idle */
+    bool has_totals;  /* what follows has not been decided on yet */
     bool has_outcome, has_verdict, has_rules;
     struct breaker_event totals, outcome, verdict;
     bool has_heard; /* an outcome that the flush in flight may be too early for: decided on after the next */
@@ -87,8 +95,12 @@ void breaker_target_done(struct breaker_target *t); /* only when idle */
 bool breaker_target_idle(const struct breaker_target *t);
 
 void breaker_target_report(struct breaker_target *t, const struct breaker_report *r, uint64_t permit_id);
-/* Reports are flushed by this, so that a batch is one flush. */
+/* Reports are flushed by this, so that a batch is one flush: at once, or a little later if they are nothing but successes. */
 void breaker_target_kick(struct breaker_target *t);
+void breaker_target_drain(struct breaker_target *t); /* the end is near: all of them, now */
+/* For a flush that was asked for and not sent yet: what came meanwhile goes along; and whether it should go before others. */
+void breaker_target_top_up(struct breaker_target *t);
+bool breaker_target_urgent(const struct breaker_target *t);
 void breaker_target_wake(struct breaker_target *t); /* a deadline, the store or the clock is back: look again */
 void breaker_target_unhealthy(struct breaker_target *t, int64_t changed_ms, int64_t since_ms);
 void breaker_target_well(struct breaker_target *t); /* the verdict is no longer UNHEALTHY */

@@ -17,10 +17,9 @@ enum { GOOD = BREAKER_CALL_GOOD, FAILED = BREAKER_CALL_FAILED, RUNNING = BREAKER
 static void add(struct breaker_delta *d, int class, uint64_t reporter, int n)
 {
     for (; n > 0; n--)
-        breaker_delta_add(d, &(struct breaker_call){.class = (enum breaker_class)class,
-                                                    .slow = class == RUNNING,
-                                                    .reporter = reporter,
-                                                    .at_ms = T0});
+        breaker_delta_add(
+            d, &(struct breaker_call){
+                   .class = (enum breaker_class) class, .slow = class == RUNNING, .reporter = reporter, .at_ms = T0});
 }
 
 static struct breaker_delta calls(int class, uint64_t reporter, int n)
@@ -206,8 +205,9 @@ static void test_as_a_delta(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_by_calls),     cmocka_unit_test(test_more_than_a_bucket), cmocka_unit_test(test_old_calls),
-        cmocka_unit_test(test_runs),         cmocka_unit_test(test_flood_of_one),       cmocka_unit_test(test_full),
+        cmocka_unit_test(test_by_calls),     cmocka_unit_test(test_more_than_a_bucket),
+        cmocka_unit_test(test_old_calls),    cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_flood_of_one), cmocka_unit_test(test_full),
         cmocka_unit_test(test_as_a_delta),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
