@@ -114,13 +114,13 @@ uint64_t breaker_hash(const void *data, size_t len, uint64_t seed)
 }
 
 /* Never shorter than asked for: jitter only adds. */
-static int64_t open_time_ms(const struct breaker_rule *rule, uint32_t n, uint64_t epoch)
+int64_t breaker_open_time_ms(const struct breaker_rule *rule, uint32_t n, uint64_t number)
 {
     int64_t most = rule->open_max_ms / (rule->open_ms > 0 ? rule->open_ms : 1);
     int64_t hold = n > most ? rule->open_max_ms : rule->open_ms * n;
     int64_t spread = hold * rule->jitter_percent / 100;
     if (spread > 0)
-        hold += (int64_t)(breaker_hash(&epoch, sizeof epoch, rule->seed) % (uint64_t)(spread + 1));
+        hold += (int64_t)(breaker_hash(&number, sizeof number, rule->seed) % (uint64_t)(spread + 1));
     return max64(hold, 1);
 }
 
@@ -140,7 +140,7 @@ static void open_it(struct breaker *b, const struct breaker_rule *rule, int reas
     b->evidence_ms = min64(first_ms, b->changed_ms);
     b->until_ms = reason == BREAKER_BY_RETRY_AFTER
                       ? retry_until_ms
-                      : max64(b->changed_ms + open_time_ms(rule, n, b->epoch), retry_until_ms);
+                      : max64(b->changed_ms + breaker_open_time_ms(rule, n, b->epoch), retry_until_ms);
 }
 
 /* ---- evidence ---- */
@@ -173,9 +173,9 @@ static bool majority_runs(const struct breaker_rule *rule, const struct breaker_
 
 /* The window was emptied when the document changed. For one bucket's time those who happen to report first are not taken for
  * all that there are. */
-static int64_t grown_ms(const struct breaker *b, const struct breaker_rule *rule)
+static int64_t grown_ms(int64_t since_ms, const struct breaker_rule *rule)
 {
-    return b->changed_ms + rule->window_ms / BREAKER_BUCKETS;
+    return since_ms + rule->window_ms / BREAKER_BUCKETS;
 }
 
 static bool share(uint64_t part, uint64_t whole, uint32_t percent)
@@ -183,10 +183,9 @@ static bool share(uint64_t part, uint64_t whole, uint32_t percent)
     return percent > 0 && part > 0 && part * 100 >= whole * percent;
 }
 
-static int tripped(const struct breaker *b, const struct breaker_rule *rule, const struct breaker_totals *t,
-                   int64_t now_ms)
+int breaker_tripped(const struct breaker_rule *rule, const struct breaker_totals *t, int64_t since_ms, int64_t now_ms)
 {
-    bool grown = rule->min_reporters <= 1 || now_ms >= grown_ms(b, rule);
+    bool grown = rule->min_reporters <= 1 || now_ms >= grown_ms(since_ms, rule);
     if ((t->failures == 0 && t->slow == 0) || !grown || !votes(rule, t))
         return BREAKER_BY_NOTHING;
     if (rule->consecutive > 0 && t->failures > 0 && (t->consecutive >= rule->consecutive || majority_runs(rule, t)))
@@ -199,6 +198,12 @@ static int tripped(const struct breaker *b, const struct breaker_rule *rule, con
     if (t->failures > 0 && t->retry_until_ms > now_ms)
         return BREAKER_BY_RETRY_AFTER;
     return BREAKER_BY_NOTHING;
+}
+
+static int tripped(const struct breaker *b, const struct breaker_rule *rule, const struct breaker_totals *t,
+                   int64_t now_ms)
+{
+    return breaker_tripped(rule, t, b->changed_ms, now_ms);
 }
 
 static int64_t evidence_of(const struct breaker_totals *t, int reason)
@@ -452,7 +457,7 @@ struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rul
 int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t now_ms)
 {
     int64_t at_ms = b->until_ms;
-    int64_t counts_ms = grown_ms(b, rule);
+    int64_t counts_ms = grown_ms(b->changed_ms, rule);
     if (b->state == BREAKER_PROBATION)
         at_ms = step_ends_ms(b, rule);
     if ((b->state == BREAKER_CLOSED || b->state == BREAKER_PROBATION) && counts_ms > now_ms)

@@ -142,6 +142,12 @@ struct breaker_result {
 struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rule *rule,
                                      const struct breaker_event *ev, int64_t now_ms);
 
+/* Which rule the totals of a window break that began then (BREAKER_BY_NOTHING = none), and how long to stay away the n-th time in a
+ * row; `number` makes the jitter differ. */
+int breaker_tripped(const struct breaker_rule *rule, const struct breaker_totals *t, int64_t since_ms,
+                    int64_t now_ms);
+int64_t breaker_open_time_ms(const struct breaker_rule *rule, uint32_t n, uint64_t number);
+
 /* When to look again although nothing happens; 0 = never. */
 int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t now_ms);
 /* Who admits what by this document without asking: a request for leave needs a decision only if this is true. */

@@ -86,6 +86,16 @@ static void write_detail(char *buf, size_t size, const struct breaker *b)
         snprintf(buf + n, size - (size_t)n, "; for %.1f s", for_s);
 }
 
+void breaker_doc_totals(PB(BreakerTotals) * m, const struct breaker_totals *t)
+{
+    m->calls = t->calls;
+    m->failures = t->failures;
+    m->slow = t->slow;
+    m->consecutive_failures = t->consecutive;
+    m->reporters = t->reporters;
+    m->failing_reporters = t->failing;
+}
+
 void breaker_doc_fill(struct breaker_message *x, const char *target, const struct breaker *b)
 {
     *x = (struct breaker_message){
@@ -113,12 +123,7 @@ void breaker_doc_fill(struct breaker_message *x, const char *target, const struc
     x->permit.holder = (char *)b->permit.holder;
     x->permit.expires_unix_ms = b->permit.expires_ms;
     m->permit = &x->permit;
-    x->totals.calls = b->totals.calls;
-    x->totals.failures = b->totals.failures;
-    x->totals.slow = b->totals.slow;
-    x->totals.consecutive_failures = b->totals.consecutive;
-    x->totals.reporters = b->totals.reporters;
-    x->totals.failing_reporters = b->totals.failing;
+    breaker_doc_totals(&x->totals, &b->totals);
     m->totals = &x->totals;
 }
 

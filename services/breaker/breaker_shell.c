@@ -14,6 +14,7 @@ METRIC_DEFINE(swept, METRIC_COUNTER, "redoubt_breaker_swept_total",
               "Changes announced by a sweep because the replica that made them had not.");
 
 #define SWEEP_MS          2000
+#define ADVICE_MS         2000
 #define SWEEP_ROUNDS      8    /* each target is looked at once in so many sweeps, */
 #define SWEEP_ALL         64   /* or in each, if they are few; */
 #define SWEEP_MAX         500  /* and never more than this at once */
@@ -45,6 +46,7 @@ static void node_free(struct node *n)
     free(n->damaged_doc);
     free(n->name);
     free(n->subject);
+    free(n->advice_subject);
     free(n->doc_key);
     free(n->window_key);
     free(n);
@@ -211,7 +213,7 @@ static const struct breaker_io io = {.flush = breaker_state_flush,
                                      .up = io_up,
                                      .may_act = io_may_act,
                                      .synced = io_synced};
-static const struct breaker_hooks hooks = {.hurry = breaker_state_hurry};
+static const struct breaker_hooks hooks = {.hurry = breaker_state_hurry, .advise = breaker_advice_changed};
 
 /* ---- settings ---- */
 
@@ -232,11 +234,12 @@ static struct node *node_new(struct shell *sh, const struct set_target *set)
     n->sayings_end = &n->sayings;
     n->name = strdup(set->name);
     n->subject = join(SUBJECT_BREAKER, set->name, "");
+    n->advice_subject = join(SUBJECT_ADVICE, set->name, "");
     n->doc_key = join("redoubt:{b:", set->name, "}:doc");
     n->window_key = join("redoubt:{b:", set->name, "}:w");
     breaker_target_init(&n->t, &io, n, &rule);
     n->t.hooks = &hooks;
-    if (n->name && n->subject && n->doc_key && n->window_key)
+    if (n->name && n->subject && n->advice_subject && n->doc_key && n->window_key)
         return n;
     node_free(n);
     return NULL;
@@ -247,6 +250,8 @@ static void node_remove(struct shell *sh, struct node *n)
     HASH_DEL(sh->nodes, n);
     breaker_heap_set(sh, n, 0);
     n->gone = true;
+    sh->advised -= n->advised;
+    n->advised = false;
     breaker_target_refuse_all(&n->t);
     breaker_hold(n);
     breaker_release(n);
@@ -447,7 +452,7 @@ static const struct service_cmd cmds[] = {
     {"open", PB_DESC(breaker_command), breaker_on_open},   {"close", PB_DESC(breaker_command), breaker_on_close},
     {"reset", PB_DESC(breaker_command), breaker_on_reset}, {"metrics", PB_DESC(breaker_command), breaker_on_metrics},
 };
-static const struct service_timer timers[] = {{SWEEP_MS, sweep}};
+static const struct service_timer timers[] = {{SWEEP_MS, sweep}, {ADVICE_MS, breaker_advice_repeat}};
 
 const struct service_desc breaker_service = {.name = "breaker",
                                              .description =

@@ -17,7 +17,7 @@ struct saying;
 struct node {
     struct breaker_target t;
     struct shell *sh;
-    char *name, *subject, *doc_key, *window_key;
+    char *name, *subject, *advice_subject, *doc_key, *window_key;
     int kind; /* enum set_target_kind */
     UT_hash_handle hh;
     int refs;  /* callbacks that will still come */
@@ -33,6 +33,7 @@ struct node {
 
     char *damaged_rev, *damaged_doc; /* what the last flush found instead of a document */
     size_t damaged_rev_len, damaged_doc_len;
+    bool advised;                 /* against, by us */
     struct breaker_waiter waiter; /* its flush, in line */
     uint64_t asked;               /* epoch that the flush in flight has told Redis */
 };
@@ -47,9 +48,10 @@ struct shell {
     struct loop_timer deadline, store_gone, record;
     struct saying *unrecorded, **unrecorded_end;
     struct breaker_line line; /* flushes on their way to Redis, and those that wait */
+    size_t advised;           /* nodes that we advise against */
     bool synced, store_alerted, stopped;
     int refs; /* callbacks and timers that will still come */
-    struct log_limit store_errors, damaged, would_open, window_damaged;
+    struct log_limit store_errors, damaged, would_open, window_damaged, advice;
 };
 
 /* shell */
@@ -86,6 +88,10 @@ void breaker_say(struct breaker_target *t, const struct breaker *b);
 bool breaker_saying(const struct node *n, uint64_t epoch);
 void breaker_record_all(void *shell);
 void breaker_say_store(struct shell *sh, bool gone);
+
+/* breaker_advice.c: while Redis is away */
+void breaker_advice_changed(struct breaker_target *t);
+void breaker_advice_repeat(struct service *s);
 
 /* breaker_in.c: what comes in */
 void breaker_on_report(struct service *s, const void *message, const struct bus_msg *m);

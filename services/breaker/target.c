@@ -58,6 +58,9 @@ static void arm(struct breaker_target *t)
     t->lazy = t->gathered.calls > 0;
     if (t->lazy && (at_ms == 0 || t->quiet_ms + lazy_ms(t) < at_ms))
         at_ms = t->quiet_ms + lazy_ms(t);
+    int64_t away_ms = t->away ? breaker_away_wake_ms(t->away, &t->rule, t->io->now_ms(t)) : 0;
+    if (away_ms > 0 && (at_ms == 0 || away_ms < at_ms))
+        at_ms = away_ms;
     t->io->wake_at(t, at_ms);
 }
 
@@ -73,6 +76,8 @@ static void adopt(struct breaker_target *t, const struct breaker *b)
     if (b->state != BREAKER_HALF_OPEN)
         t->has_outcome = false;
     t->quiet_ms = 0; /* another epoch, another window */
+    if (t->away && breaker_away_follow(t->away, t->io->now_ms(t)) && t->hooks->advise)
+        t->hooks->advise(t);
     arm(t);
 }
 
@@ -86,25 +91,28 @@ void breaker_target_seen(struct breaker_target *t, const struct breaker *b)
 
 static void keep_away(struct breaker_target *t, struct breaker_delta *d)
 {
-    if (d->calls == 0)
-        return;
-    if (!t->away)
-        t->away = calloc(1, sizeof *t->away);
-    if (t->away)
-        breaker_window_merge_by(t->away, 1, breaker_span_of(&t->rule), t->io->now_ms(t), d);
+    int64_t now_ms = t->io->now_ms(t);
+    if (!t->away && d->calls > 0 && (t->away = malloc(sizeof *t->away)))
+        breaker_away_init(t->away, t->voters, now_ms);
+    bool act = !t->io->up(t) && t->io->may_act(t);
+    if (t->away && breaker_away_decide(t->away, &t->doc, &t->rule, d, act, now_ms) && t->hooks->advise)
+        t->hooks->advise(t);
     memset(d, 0, sizeof *d);
 }
 
 static void bring_back(struct breaker_target *t)
 {
-    if (!t->away)
+    struct breaker_away *a = t->away;
+    if (!a)
         return;
-    breaker_window_merge_by(t->away, 1, breaker_span_of(&t->rule), t->io->now_ms(t), NULL);
-    struct breaker_delta d = breaker_window_delta(t->away);
+    breaker_window_merge_by(&a->all, 1, breaker_span_of(&t->rule), t->io->now_ms(t), NULL);
+    struct breaker_delta d = breaker_window_delta(&a->all);
     breaker_delta_join(&d, &t->gathered);
     t->gathered = d;
-    free(t->away);
     t->away = NULL;
+    if (a->state == BREAKER_AWAY_HOLDS && t->hooks->advise)
+        t->hooks->advise(t);
+    free(a);
 }
 
 /* Keeps the outcome of the newest permit; told twice and differently, the stricter holds. */
@@ -199,6 +207,11 @@ void breaker_target_refuse_all(struct breaker_target *t)
 void breaker_target_request(struct breaker_target *t, struct breaker_request *q)
 {
     int64_t now_ms = t->io->now_ms(t);
+    if (q->ev.kind == BREAKER_EV_ALLOW && t->away && breaker_away_holds(t->away, now_ms)) {
+        struct breaker_result r = {.retry_after_ms = t->away->until_ms - now_ms};
+        t->io->answer(t, q, BREAKER_ANSWER_DONE, &r);
+        return;
+    }
     if (q->ev.kind == BREAKER_EV_ALLOW && !breaker_needs_permit(&t->doc, now_ms)) {
         struct breaker same = t->doc;
         struct breaker_result r = breaker_decide(&same, &t->rule, &q->ev, now_ms);
@@ -228,6 +241,8 @@ static void cycle(struct breaker_target *t)
     if (!t->io->up(t)) { /* evidence is kept; nothing is decided without the shared state */
         keep_away(t, &t->gathered);
         breaker_target_refuse_all(t);
+        if (t->away)
+            arm(t);
         return;
     }
     bring_back(t);
@@ -329,6 +344,7 @@ void breaker_target_flushed(struct breaker_target *t, const struct breaker_flush
         return;
     }
     t->has_totals = true;
+    t->voters = f->totals.reporters;
     t->totals = (struct breaker_event){.kind = BREAKER_EV_TOTALS, .u.totals = f->totals};
     bool quiet =
         f->totals.failures == 0 && f->totals.slow == 0 && f->totals.consecutive == 0 && f->totals.failing == 0;

@@ -7,6 +7,7 @@
 #ifndef REDOUBT_BREAKER_TARGET_H
 #define REDOUBT_BREAKER_TARGET_H
 
+#include "breaker/away.h"
 #include "breaker/breaker.h"
 #include "breaker/window.h"
 
@@ -58,7 +59,8 @@ struct breaker_io {
 };
 /* What an engine can do without: each may be NULL. */
 struct breaker_hooks {
-    void (*hurry)(struct breaker_target *t); /* a failure came for a flush that was asked for: do not let it wait */
+    void (*hurry)(struct breaker_target *t);  /* a failure came for a flush that was asked for: do not let it wait */
+    void (*advise)(struct breaker_target *t); /* t->away HOLDS now, or does so no longer, or is gone */
 };
 
 enum breaker_phase { BREAKER_IDLE, BREAKER_FLUSHING, BREAKER_PUTTING, BREAKER_RESTORING };
@@ -70,7 +72,8 @@ struct breaker_target {
     struct breaker doc; /* the newest that we know */
     char *by, *why;     /* texts of doc */
     struct breaker_delta gathered, flying;
-    struct breaker_window *away; /* while the store is out of reach; NULL otherwise */
+    struct breaker_away *away; /* while the store is out of reach; NULL otherwise */
+    uint32_t voters;           /* seen in the shared window when it was last read */
 
     int phase;
     int64_t quiet_ms; /* when the window was last seen to hold nothing but successes; 0 = it did not */

@@ -30,6 +30,7 @@ static struct {
     struct breaker doc, next;
     struct breaker_delta sent;
     uint64_t asked;
+    int advices;
     bool found, up;
 } W;
 
@@ -111,7 +112,13 @@ static const struct breaker_io io = {.flush = io_flush,
                                      .up = io_up,
                                      .may_act = io_yes,
                                      .synced = io_yes};
-static const struct breaker_hooks hooks = {.hurry = io_hurry};
+static void io_advise(struct breaker_target *t)
+{
+    (void)t;
+    W.advices++;
+}
+
+static const struct breaker_hooks hooks = {.hurry = io_hurry, .advise = io_advise};
 
 static void answer(struct breaker_target *t)
 {
@@ -282,6 +289,128 @@ static void test_top_up(void **unused)
     done(t);
 }
 
+/* ---- the store is away ---- */
+
+static void as(struct breaker_target *t, uint64_t reporter, int outcome, int n)
+{
+    for (; n > 0; n--) {
+        struct breaker_report r = {
+            .outcome = outcome, .total_ms = 1, .ended_ms = W.now_ms, .data_path = true, .reporter = reporter};
+        breaker_target_report(t, &r, 0);
+        breaker_target_kick(t);
+    }
+}
+
+/* Nothing moves while it is away; what this replica has seen makes it advise, try, and at last merge. */
+static void test_away(void **unused)
+{
+    (void)unused;
+    struct breaker_target *t = ready();
+    report(t, SUCCESS, 1, 0);
+    settle(t);
+    W.up = false;
+    int flushes = W.flushes;
+    uint64_t epoch = t->doc.epoch;
+    as(t, 1, ERROR, 4);
+    assert_int_equal(W.advices, 0);
+    as(t, 1, ERROR, 10); /* who reports first is not all there is */
+    assert_int_equal(W.advices, 0);
+    W.now_ms += 3000;
+    breaker_target_wake(t);
+    assert_int_equal(W.advices, 1);
+    assert_true(breaker_away_holds(t->away, W.now_ms));
+    assert_int_equal(t->away->reason, BREAKER_BY_CONSECUTIVE);
+    assert_int_equal(t->away->until_ms, W.now_ms + 1000);
+    assert_int_equal(W.wake_ms, t->away->until_ms);
+    as(t, 1, ERROR, 100); /* no change, no end that moves */
+    assert_int_equal(W.advices, 1);
+    /* Its time over: a try. It fails: longer. */
+    for (int n = 2; n <= 6; n++) {
+        W.now_ms = t->away->until_ms;
+        breaker_target_wake(t);
+        assert_int_equal(t->away->state, BREAKER_AWAY_TRIES);
+        as(t, 1, ERROR, 20);
+        W.now_ms += 3000;
+        breaker_target_wake(t);
+        assert_int_equal(t->away->state, BREAKER_AWAY_HOLDS);
+        assert_int_equal(t->away->until_ms - W.now_ms, n < 4 ? n * 1000 : 4000);
+    }
+    /* It passes: as the document says. */
+    W.now_ms = t->away->until_ms;
+    breaker_target_wake(t);
+    as(t, 1, SUCCESS, 20);
+    W.now_ms += 30000;
+    breaker_target_wake(t);
+    assert_int_equal(t->away->state, BREAKER_AWAY_FOLLOWS);
+    assert_int_equal(t->away->holds, 0);
+    assert_int_equal(W.flushes, flushes);
+    assert_int_equal(W.puts, 1); /* the first document */
+    assert_int_equal(t->doc.epoch, epoch);
+    /* Bad again, and it is back: all of it counts, and the advice ends. */
+    as(t, 1, ERROR, 20);
+    W.now_ms += 3000;
+    breaker_target_wake(t);
+    assert_int_equal(t->away->state, BREAKER_AWAY_HOLDS);
+    int advices = W.advices;
+    W.up = true;
+    breaker_target_wake(t);
+    assert_null(t->away);
+    assert_int_equal(W.advices, advices + 1);
+    settle(t);
+    assert_int_equal(t->doc.state, BREAKER_OPEN);
+    assert_int_equal(t->doc.epoch, epoch + 1);
+    done(t);
+}
+
+static void test_away_votes(void **unused)
+{
+    (void)unused;
+    struct breaker_target *t = ready();
+    as(t, 1, SUCCESS, 1);
+    as(t, 2, SUCCESS, 1);
+    settle(t);
+    W.up = false;
+    as(t, 1, ERROR, 500); /* the other one reports to another replica */
+    W.now_ms += 3000;
+    breaker_target_wake(t);
+    assert_int_equal(W.advices, 0);
+    as(t, 2, SUCCESS, 1);
+    as(t, 1, ERROR, 500); /* one of two */
+    assert_int_equal(W.advices, 0);
+    as(t, 2, ERROR, 5);
+    assert_int_equal(W.advices, 1);
+    /* A later word of the shared state, by whoever reaches it, ends it. */
+    struct breaker later = t->doc;
+    later.epoch++;
+    breaker_target_seen(t, &later);
+    assert_int_equal(W.advices, 2);
+    assert_false(breaker_away_holds(t->away, W.now_ms));
+    W.up = true;
+    W.doc = later;
+    done(t);
+}
+
+static void test_away_people(void **unused)
+{
+    (void)unused;
+    /* What a person has closed stays as it was said; what is open needs no advice. */
+    static const enum breaker_event_kind kinds[] = {BREAKER_EV_CLOSE, BREAKER_EV_OPEN, BREAKER_EV_METRICS};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct breaker_target *t = ready();
+        struct breaker forced = t->doc;
+        struct breaker_event ev = {.kind = kinds[i], .u.person = {.by = "eve", .why = "drift"}};
+        breaker_decide(&forced, &rule, &ev, W.now_ms);
+        breaker_target_seen(t, &forced);
+        W.up = false;
+        as(t, 1, ERROR, 50);
+        W.now_ms += 5000;
+        breaker_target_wake(t);
+        assert_int_equal(W.advices, 0);
+        breaker_target_done(t);
+        free(t);
+    }
+}
+
 static void test_line(void **unused)
 {
     (void)unused;
@@ -316,6 +445,9 @@ int main(void)
         cmocka_unit_test(test_what_does_not_wait),
         cmocka_unit_test(test_trials_do_not_wait),
         cmocka_unit_test(test_top_up),
+        cmocka_unit_test(test_away),
+        cmocka_unit_test(test_away_votes),
+        cmocka_unit_test(test_away_people),
         cmocka_unit_test(test_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
