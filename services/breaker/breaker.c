@@ -40,7 +40,9 @@ static bool invariant(const void *object)
     bool trial = b->state == BREAKER_OPEN || b->state == BREAKER_HALF_OPEN || b->state == BREAKER_PROBATION;
     bool count = !trial || b->open_count > 0;
     bool evidence = passes(b->state) ? b->evidence_ms == 0 : !trial || b->evidence_ms > 0;
-    return b->epoch > 0 && share && deadline && person && permit && count && evidence && b->since_ms <= b->changed_ms;
+    bool scope = !b->scope || b->state == BREAKER_OPEN || b->state == BREAKER_HALF_OPEN;
+    return b->epoch > 0 && share && deadline && scope && person && permit && count && evidence &&
+           b->since_ms <= b->changed_ms;
 }
 
 #define FORCED (SM_BIT(BREAKER_FORCED_OPEN) | SM_BIT(BREAKER_FORCED_CLOSED) | SM_BIT(BREAKER_METRICS_ONLY))
@@ -98,6 +100,8 @@ static void move(struct breaker *b, int to, int reason, int64_t now_ms)
         b->ramp_percent = passes(to) ? 100 : 0;
     if (passes(to))
         b->evidence_ms = 0;
+    if (to != BREAKER_OPEN && to != BREAKER_HALF_OPEN)
+        b->scope = NULL;
     if (!forced(to))
         b->forced_by = b->forced_why = NULL;
 }
@@ -124,15 +128,24 @@ int64_t breaker_open_time_ms(const struct breaker_rule *rule, uint32_t n, uint64
     return max64(hold, 1);
 }
 
+/* How often it has opened without staying closed in between. */
+static uint32_t decayed(const struct breaker *b, const struct breaker_rule *rule, int64_t now_ms)
+{
+    if (!passes(b->state) || rule->decay_ms <= 0)
+        return b->open_count;
+    int64_t steps = max64(now_ms - b->since_ms, 0) / rule->decay_ms;
+    return steps >= b->open_count ? 0 : b->open_count - (uint32_t)steps;
+}
+
 static void open_it(struct breaker *b, const struct breaker_rule *rule, int reason, int64_t evidence_ms,
                     int64_t retry_until_ms, int64_t now_ms)
 {
-    uint32_t n = b->open_count;
-    if (passes(b->state) && rule->decay_ms > 0) {
-        int64_t steps = max64(now_ms - b->since_ms, 0) / rule->decay_ms;
-        n = steps >= n ? 0 : n - (uint32_t)steps;
-    }
+    uint32_t n = decayed(b, rule, now_ms);
     n += n < UINT32_MAX;
+    if (b->scope) { /* from here on the evidence is its own */
+        b->scope = NULL;
+        b->evidence_ms = 0;
+    }
     /* The outage's clock runs from its first evidence, also through failed trials. */
     int64_t first_ms = b->evidence_ms ? b->evidence_ms : evidence_ms ? evidence_ms : now_ms;
     move(b, BREAKER_OPEN, reason, now_ms);
@@ -313,6 +326,24 @@ static void on_outcome(struct breaker *b, const struct breaker_rule *rule, const
     }
 }
 
+/* The evidence is that of others, so it neither lengthens the open time nor outlasts theirs. Who was closed by a trial of its own, or by a
+ * person, after the newest of it, has shown more than the others' evidence can say. */
+static void on_scope(struct breaker *b, const struct breaker_rule *rule, const struct breaker_event *ev,
+                     int64_t now_ms)
+{
+    bool news = ev->u.scope.newest_ms > b->since_ms && ev->u.scope.until_ms > max64(now_ms, b->changed_ms);
+    if (ev->u.scope.ill && b->state == BREAKER_CLOSED && news) {
+        uint32_t n = decayed(b, rule, now_ms);
+        move(b, BREAKER_OPEN, BREAKER_BY_SCOPE, now_ms);
+        b->open_count = n > 0 ? n : 1;
+        b->evidence_ms = min64(ev->u.scope.first_ms, b->changed_ms);
+        b->until_ms = ev->u.scope.until_ms;
+        b->scope = ev->u.scope.name;
+    } else if (!ev->u.scope.ill && b->state == BREAKER_OPEN && b->scope && strcmp(b->scope, ev->u.scope.name) == 0) {
+        move(b, BREAKER_HALF_OPEN, BREAKER_BY_SCOPE_ENDED, now_ms);
+    }
+}
+
 static void refuse(struct breaker_result *r, int64_t until_ms, int64_t now_ms)
 {
     r->admitted = false;
@@ -416,6 +447,9 @@ struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rul
     case BREAKER_EV_OUTCOME:
         on_outcome(b, rule, ev, now_ms);
         break;
+    case BREAKER_EV_SCOPE:
+        on_scope(b, rule, ev, now_ms);
+        break;
     case BREAKER_EV_ALLOW:
         on_allow(b, rule, ev, now_ms, &r);
         break;
@@ -483,6 +517,11 @@ enum breaker_news breaker_news(int previous, int state)
     if (!was_fine && passes(state))
         return BREAKER_RESOLVE;
     return BREAKER_NO_NEWS;
+}
+
+bool breaker_own_evidence(int previous, int reason, int64_t evidence_ms, int64_t changed_ms)
+{
+    return previous == BREAKER_HALF_OPEN && reason == BREAKER_BY_TRIAL_FAILED && evidence_ms == changed_ms;
 }
 
 /* ---- reports ---- */

@@ -36,6 +36,8 @@ enum breaker_reason {
     BREAKER_BY_OPERATOR,
     BREAKER_BY_INITIAL,
     BREAKER_BY_PERMIT_GRANTED,
+    BREAKER_BY_SCOPE,
+    BREAKER_BY_SCOPE_ENDED,
     BREAKER_REASONS
 };
 
@@ -92,6 +94,7 @@ struct breaker {
     uint32_t open_count;
     int64_t evidence_ms;
     const char *forced_by, *forced_why; /* NULL = nobody */
+    const char *scope;                  /* OPEN, HALF_OPEN: because of this scope; NULL = on evidence of its own */
 };
 
 enum breaker_event_kind {
@@ -100,6 +103,7 @@ enum breaker_event_kind {
     BREAKER_EV_TOTALS,  /* the window after a merge; also the tick: time has passed */
     BREAKER_EV_VERDICT, /* the watchers' present verdict is UNHEALTHY */
     BREAKER_EV_OUTCOME, /* a call made under a permit has ended */
+    BREAKER_EV_SCOPE,   /* what it shares with others is ill, or is well again */
     BREAKER_EV_ALLOW,   /* may I call? */
     BREAKER_EV_OPEN,    /* a person */
     BREAKER_EV_CLOSE,
@@ -119,6 +123,12 @@ struct breaker_event {
             bool good, data_path;
             int64_t retry_until_ms;
         } outcome;
+        struct {
+            const char *name;
+            bool ill;
+            int64_t until_ms;            /* not to be called until then at most */
+            int64_t first_ms, newest_ms; /* evidence of the others: the first of all, of the newest outage */
+        } scope;
         struct {
             const char *holder;
             uint32_t draw; /* 0..99, random: who passes while the ramp lets only a share through */
@@ -156,6 +166,9 @@ bool breaker_needs_permit(const struct breaker *b, int64_t now_ms);
 /* What people must be told about a change. */
 enum breaker_news { BREAKER_NO_NEWS, BREAKER_RAISE, BREAKER_RESOLVE };
 enum breaker_news breaker_news(int previous, int state);
+/* True if a trial has failed that was the first evidence of the target's own: so far it was open because of a scope, and nobody was told of
+ * it in particular. */
+bool breaker_own_evidence(int previous, int reason, int64_t evidence_ms, int64_t changed_ms);
 
 /* How one report counts. Numbers of outcomes as in report.proto. */
 enum breaker_class {

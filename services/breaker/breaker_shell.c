@@ -73,6 +73,7 @@ static void shell_free(struct shell *sh)
         n->t.phase = BREAKER_IDLE; /* whatever was in flight has been answered: nothing will come */
         node_free(n);
     }
+    breaker_scope_free(sh);
     free(sh->order);
     free(sh->heap);
     free(sh);
@@ -213,7 +214,10 @@ static const struct breaker_io io = {.flush = breaker_state_flush,
                                      .up = io_up,
                                      .may_act = io_may_act,
                                      .synced = io_synced};
-static const struct breaker_hooks hooks = {.hurry = breaker_state_hurry, .advise = breaker_advice_changed};
+static const struct breaker_hooks hooks = {.hurry = breaker_state_hurry,
+                                           .advise = breaker_advice_changed,
+                                           .changed = breaker_scope_changed,
+                                           .looked = breaker_scope_looked};
 
 /* ---- settings ---- */
 
@@ -250,6 +254,7 @@ static void node_remove(struct shell *sh, struct node *n)
     HASH_DEL(sh->nodes, n);
     breaker_heap_set(sh, n, 0);
     n->gone = true;
+    n->n_scopes = 0;
     sh->advised -= n->advised;
     n->advised = false;
     breaker_target_refuse_all(&n->t);
@@ -279,6 +284,7 @@ static int take_settings(struct shell *sh, const struct settings *c)
         if (!settings_target(c, n->name))
             node_remove(sh, n);
     }
+    int ok = breaker_scope_settings(sh, c);
     free(sh->order);
     sh->n = HASH_COUNT(sh->nodes);
     sh->sweep_at = 0;
@@ -291,7 +297,7 @@ static int take_settings(struct shell *sh, const struct settings *c)
         sh->order[i++] = n;
     }
     metric_set(&targets_now, (int64_t)sh->n);
-    return 0;
+    return ok;
 }
 
 static void on_reload(struct service *s, const struct settings *was)
@@ -339,6 +345,7 @@ static void sweep(struct service *s)
     struct shell *sh = s->state;
     if (!store_up(s->store) || sh->n == 0)
         return;
+    breaker_scope_check(sh);
     bool act = !service_tilted(s);
     size_t n = sh->n <= SWEEP_ALL ? sh->n : sh->n / SWEEP_ROUNDS + 1;
     for (n = n > SWEEP_MAX ? SWEEP_MAX : n; n > 0; n--) {
@@ -413,6 +420,7 @@ static int start(struct service *s, struct err *e)
     loop_timer_init(&s->loop, &sh->deadline, on_deadline, sh);
     loop_timer_init(&s->loop, &sh->store_gone, on_store_gone, sh);
     loop_timer_init(&s->loop, &sh->record, breaker_record_all, sh);
+    loop_timer_init(&s->loop, &sh->scoping, breaker_scope_judge, sh);
     sh->unrecorded_end = &sh->unrecorded;
     loop_timer_start(&sh->store_gone, STORE_START_MS, 0);
     return take_settings(sh, s->settings) ? err_set(e, "out of memory") : 0;
@@ -431,7 +439,7 @@ static void stop(struct service *s)
 {
     struct shell *sh = s->state;
     s->state = NULL;
-    sh->refs += 3;
+    sh->refs += 4;
     sh->stopped = true;
     breaker_state_give_up(sh);
     for (size_t i = 0; i < sh->n; i++)
@@ -440,6 +448,7 @@ static void stop(struct service *s)
     loop_timer_close(&sh->deadline, timer_closed);
     loop_timer_close(&sh->store_gone, timer_closed);
     loop_timer_close(&sh->record, timer_closed);
+    loop_timer_close(&sh->scoping, timer_closed);
 }
 
 static const struct service_sub subs[] = {

@@ -12,6 +12,9 @@
 
 struct shell;
 struct saying;
+struct scope;
+
+#define NODE_SCOPES_MAX 4 /* as the settings allow */
 
 /* A target of the settings. */
 struct node {
@@ -33,6 +36,8 @@ struct node {
 
     char *damaged_rev, *damaged_doc; /* what the last flush found instead of a document */
     size_t damaged_rev_len, damaged_doc_len;
+    struct scope *scopes[NODE_SCOPES_MAX];
+    size_t n_scopes;
     bool advised;                 /* against, by us */
     struct breaker_waiter waiter; /* its flush, in line */
     uint64_t asked;               /* epoch that the flush in flight has told Redis */
@@ -45,7 +50,8 @@ struct shell {
     size_t n, sweep_at;
     struct node **heap;
     size_t heap_n, heap_cap;
-    struct loop_timer deadline, store_gone, record;
+    struct scope *scopes; /* uthash by name */
+    struct loop_timer deadline, store_gone, record, scoping;
     struct saying *unrecorded, **unrecorded_end;
     struct breaker_line line; /* flushes on their way to Redis, and those that wait */
     size_t advised;           /* nodes that we advise against */
@@ -87,11 +93,21 @@ void breaker_state_peek(struct node *n, store_cb cb); /* HMGET rev pending; ctx 
 void breaker_say(struct breaker_target *t, const struct breaker *b);
 bool breaker_saying(const struct node *n, uint64_t epoch);
 void breaker_record_all(void *shell);
+/* A scope is ill (detail says why), or, without a detail, well again. Of any member; the same on every replica is one. */
+void breaker_say_scope(struct node *n, const char *scope, int64_t evidence_ms, const char *detail);
 void breaker_say_store(struct shell *sh, bool gone);
 
 /* breaker_advice.c: while Redis is away */
 void breaker_advice_changed(struct breaker_target *t);
 void breaker_advice_repeat(struct service *s);
+
+/* breaker_scope.c: what targets share */
+void breaker_scope_changed(struct breaker_target *t);
+void breaker_scope_looked(struct breaker_target *t);
+void breaker_scope_check(struct shell *sh); /* all of them */
+void breaker_scope_judge(void *shell);
+int breaker_scope_settings(struct shell *sh, const struct settings *c);
+void breaker_scope_free(struct shell *sh);
 
 /* breaker_in.c: what comes in */
 void breaker_on_report(struct service *s, const void *message, const struct bus_msg *m);

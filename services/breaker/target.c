@@ -67,18 +67,22 @@ static void arm(struct breaker_target *t)
 static void adopt(struct breaker_target *t, const struct breaker *b)
 {
     assert(b->epoch >= t->doc.epoch);
-    char *by = copy(b->forced_by), *why = copy(b->forced_why);
+    char *by = copy(b->forced_by), *why = copy(b->forced_why), *scope = copy(b->scope);
     free(t->by);
     free(t->why);
+    free(t->scope);
     t->doc = *b;
+    t->doc.scope = t->scope = scope;
     t->doc.forced_by = t->by = by;
     t->doc.forced_why = t->why = why;
     if (b->state != BREAKER_HALF_OPEN)
         t->has_outcome = false;
-    t->quiet_ms = 0; /* another epoch, another window */
+    t->quiet_ms = t->looked_ms = 0; /* another epoch, another window */
     if (t->away && breaker_away_follow(t->away, t->io->now_ms(t)) && t->hooks->advise)
         t->hooks->advise(t);
     arm(t);
+    if (t->hooks->changed)
+        t->hooks->changed(t);
 }
 
 void breaker_target_seen(struct breaker_target *t, const struct breaker *b)
@@ -168,6 +172,22 @@ void breaker_target_unhealthy(struct breaker_target *t, int64_t changed_ms, int6
     t->has_verdict = true;
     t->verdict = (struct breaker_event){.kind = BREAKER_EV_VERDICT,
                                         .u.verdict = {.changed_ms = changed_ms, .since_ms = since_ms}};
+    cycle(t);
+}
+
+void breaker_target_scope(struct breaker_target *t, const char *name, bool ill, const struct breaker_scope *s)
+{
+    if (t->deciding == &t->scoped) /* its text is in use */
+        return;
+    free(t->scope_asked);
+    t->scope_asked = copy(name);
+    t->has_scoped = true;
+    t->scoped = (struct breaker_event){.kind = BREAKER_EV_SCOPE,
+                                       .u.scope = {.name = t->scope_asked,
+                                                   .ill = ill,
+                                                   .until_ms = s->until_ms,
+                                                   .first_ms = s->first_ms,
+                                                   .newest_ms = s->newest_ms}};
     cycle(t);
 }
 
@@ -291,7 +311,7 @@ static void fail(struct breaker_target *t)
     memset(&t->flying, 0, sizeof t->flying);
     keep_away(t, &t->gathered);
     breaker_target_refuse_all(t);
-    t->again = false;
+    t->again = t->has_scoped = false;
     finish(t);
     t->io->wake_at(t, t->io->now_ms(t) + RETRY_MS);
 }
@@ -349,6 +369,10 @@ void breaker_target_flushed(struct breaker_target *t, const struct breaker_flush
     bool quiet =
         f->totals.failures == 0 && f->totals.slow == 0 && f->totals.consecutive == 0 && f->totals.failing == 0;
     t->quiet_ms = quiet && f->found == BREAKER_FOUND_SAME ? t->io->now_ms(t) : 0;
+    t->calls = f->totals.calls;
+    t->looked_ms = t->io->now_ms(t);
+    if (t->hooks->looked)
+        t->hooks->looked(t);
     memset(&t->flying, 0, sizeof t->flying);
     step(t);
 }
@@ -375,6 +399,8 @@ static void consume(struct breaker_target *t, const struct breaker_event *ev)
         t->has_totals = false;
     else if (ev == &t->outcome)
         t->has_outcome = false;
+    else if (ev == &t->scoped)
+        t->has_scoped = false;
     else if (t->requests && ev == &t->requests->ev) {
         struct breaker_request *q = t->requests;
         t->requests = q->next;
@@ -408,6 +434,11 @@ static void step(struct breaker_target *t)
     }
     if (act && t->has_verdict && try_event(t, &t->verdict))
         return;
+    if (act && t->has_scoped) {
+        if (try_event(t, &t->scoped))
+            return;
+        consume(t, &t->scoped);
+    }
     while (t->requests) {
         if (!act && t->requests->ev.kind == BREAKER_EV_ALLOW) { /* a person may always; a permit waits */
             struct breaker_request *q = t->requests;
@@ -487,5 +518,7 @@ void breaker_target_done(struct breaker_target *t)
     assert(t->phase == BREAKER_IDLE && !t->requests);
     free(t->by);
     free(t->why);
+    free(t->scope);
+    free(t->scope_asked);
     free(t->away);
 }

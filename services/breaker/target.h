@@ -9,6 +9,7 @@
 
 #include "breaker/away.h"
 #include "breaker/breaker.h"
+#include "breaker/scope.h"
 #include "breaker/window.h"
 
 struct breaker_target;
@@ -59,8 +60,10 @@ struct breaker_io {
 };
 /* What an engine can do without: each may be NULL. */
 struct breaker_hooks {
-    void (*hurry)(struct breaker_target *t);  /* a failure came for a flush that was asked for: do not let it wait */
-    void (*advise)(struct breaker_target *t); /* t->away HOLDS now, or does so no longer, or is gone */
+    void (*hurry)(struct breaker_target *t);   /* a failure came for a flush that was asked for: do not let it wait */
+    void (*advise)(struct breaker_target *t);  /* t->away HOLDS now, or does so no longer, or is gone */
+    void (*changed)(struct breaker_target *t); /* t->doc is another one */
+    void (*looked)(struct breaker_target *t);  /* t->calls is new */
 };
 
 enum breaker_phase { BREAKER_IDLE, BREAKER_FLUSHING, BREAKER_PUTTING, BREAKER_RESTORING };
@@ -69,8 +72,12 @@ struct breaker_target {
     const struct breaker_hooks *hooks; /* set after the init */
     void *ctx;
     struct breaker_rule rule;
-    struct breaker doc; /* the newest that we know */
-    char *by, *why;     /* texts of doc */
+    struct breaker doc;     /* the newest that we know */
+    char *by, *why, *scope; /* texts of doc */
+    char *scope_asked;      /* text of `scoped` */
+    uint32_t calls;         /* in the shared window when it was last read, */
+    int64_t looked_ms;      /* which was then; 0 = not since the document changed */
+    bool watched;           /* by watchers who have a verdict; set from outside */
     struct breaker_delta gathered, flying;
     struct breaker_away *away; /* while the store is out of reach; NULL otherwise */
     uint32_t voters;           /* seen in the shared window when it was last read */
@@ -81,8 +88,8 @@ struct breaker_target {
     bool draining;    /* nothing waits any more */
     bool again;       /* go round once more when idle */
     bool has_totals;  /* what follows has not been decided on yet */
-    bool has_outcome, has_verdict, has_rules;
-    struct breaker_event totals, outcome, verdict;
+    bool has_outcome, has_verdict, has_rules, has_scoped;
+    struct breaker_event totals, outcome, verdict, scoped;
     bool has_heard; /* an outcome that the flush in flight may be too early for: decided on after the next */
     struct breaker_event heard;
     struct breaker_request *requests, **requests_end;
@@ -107,6 +114,8 @@ bool breaker_target_urgent(const struct breaker_target *t);
 void breaker_target_wake(struct breaker_target *t); /* a deadline, the store or the clock is back: look again */
 void breaker_target_unhealthy(struct breaker_target *t, int64_t changed_ms, int64_t since_ms);
 void breaker_target_well(struct breaker_target *t); /* the verdict is no longer UNHEALTHY */
+/* What it shares with others is ill, or is well again. Said again if it had no effect: a failed store drops it. */
+void breaker_target_scope(struct breaker_target *t, const char *name, bool ill, const struct breaker_scope *s);
 void breaker_target_rules(struct breaker_target *t, const struct breaker_rule *rule);
 void breaker_target_request(struct breaker_target *t, struct breaker_request *q);
 void breaker_target_refuse_all(struct breaker_target *t); /* at the end: who waits is told so */

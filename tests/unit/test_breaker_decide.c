@@ -79,6 +79,14 @@ static struct breaker_event verdict(int64_t changed_ms)
                                   .u.verdict = {.changed_ms = changed_ms, .since_ms = changed_ms - 3000}};
 }
 
+static struct breaker_event scope(bool ill, int64_t until_ms, int64_t newest_ms)
+{
+    return (struct breaker_event){
+        .kind = BREAKER_EV_SCOPE,
+        .u.scope = {
+            .name = "account", .ill = ill, .until_ms = until_ms, .first_ms = T0 - 700, .newest_ms = newest_ms}};
+}
+
 /* A document that entered its state at T0, well after the one before. */
 static struct breaker in_state(int state)
 {
@@ -138,6 +146,10 @@ static void test_every_cell(void **unused)
         {"bad calls", bad, 5000, {N, O, O, H, O, FO, FC, M}, 1 << C | 1 << P},
         {"unhealthy, new", verdict(T0 + 4000), 5000, {N, O, O, O, O, FO, FC, M}, 1 << C | 1 << H | 1 << P},
         {"unhealthy, known", verdict(T0 - 4000), 5000, {N, C, O, H, P, FO, FC, M}, 0},
+        {"scope ill", scope(true, T0 + 60000, T0 + 4000), 5000, {N, O, O, H, P, FO, FC, M}, 1 << C},
+        {"scope ill, known", scope(true, T0 + 60000, T0 - 1), 5000, {N, C, O, H, P, FO, FC, M}, 0},
+        {"scope ill, over already", scope(true, T0 + 4500, T0 + 4000), 5000, {N, C, O, H, P, FO, FC, M}, 0},
+        {"scope well", scope(false, 0, 0), 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"outcome without permit", outcome(1, true, true), 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"bad outcome without permit", outcome(1, false, true), 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"allow", allow(0), 5000, {N, C, O, H, P, FO, FC, M}, 1 << H},
