@@ -76,7 +76,7 @@ void breaker_state_give_up(struct shell *sh); /* flushes that still wait in line
 void breaker_state_put(struct breaker_target *t, const struct breaker *b, bool over, bool pending);
 void breaker_state_announced(struct node *n, uint64_t epoch);
 /* For the test of the script against window.c: the script, what it is called with, and what it answers. */
-#define FLUSH_NUMBERS 15
+#define FLUSH_NUMBERS 16
 struct breaker_flush_args {
     char num[FLUSH_NUMBERS][24];
     unsigned char votes[BREAKER_REPORTERS * BREAKER_VOTE_BYTES];

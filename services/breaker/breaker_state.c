@@ -51,7 +51,7 @@ METRIC_DEFINE(restored, METRIC_COUNTER, "redoubt_breaker_restored_total",
 
 /* KEYS: document, window. ARGV: epoch that the caller has, now in ms ('' = Redis' own clock, the one that all replicas share), ms per
  * bucket, TTL in ms, calls per bucket (0 = by time); then, if there is anything to merge: calls, failures, slow, passed, lead,
- * tail, lead_since, tail_since, first_failure, retry_until, votes (of each reporter 5 bytes of hash, its run, flags).
+ * tail, lead_since, tail_since, first_failure, retry_until, 1 if its successes end the run before, votes (of each reporter 5 bytes of hash, its run, flags).
  * Answer: rev, doc (if its epoch is not the caller's), pending, what is damaged (1 document, 2 window), calls, failures, slow, run,
  * passed, first failure, since, retry, voters.
  *
@@ -117,7 +117,7 @@ static struct store_script flush_script = {
     "if failures == 0 then first = 0 end\n"
     "if ARGV[6] then\n"
     "  local a = {}\n"
-    "  for i = 6, 15 do a[i] = tonumber(ARGV[i]) end\n"
+    "  for i = 6, 16 do a[i] = tonumber(ARGV[i]) end\n"
     "  if failures == 0 then first = a[14] end\n"
     "  local function put(n, f, s)\n"
     "    local c = pos * 3\n"
@@ -139,20 +139,22 @@ static struct store_script flush_script = {
     "    end\n"
     "  end\n"
     "  passed = math.min(passed + a[9], 4294967295)\n"
-    "  if a[9] > 0 then run, since = a[11], a[13]\n"
+    "  if a[16] > 0 then run, since = a[11], a[13]\n"
     "  elseif a[10] > 0 then\n"
     "    if run == 0 then since = a[12] end\n"
     "    run = math.min(run + a[10], 4294967295)\n"
     "  end\n"
     "  retry = math.max(retry, a[15])\n"
-    "  local votes = ARGV[16]\n"
+    "  local votes = ARGV[17]\n"
     "  for i = 1, #votes, 7 do\n"
     "    local who, had = string.sub(votes, i, i + 4), 0\n"
     "    local more, flags = string.byte(votes, i + 5, i + 6)\n"
     "    local p = string.find(seen, who, 1, true)\n"
     "    while p and p % 7 ~= 1 do p = string.find(seen, who, p + 1, true) end\n"
     "    if p then\n"
-    "      had = flags < 2 and string.byte(seen, p + 5) or 0\n"
+    "      if flags >= 4 then\n"
+    "        more, flags = string.byte(seen, p + 5), string.byte(seen, p + 6) >= 128 and 1 or 0\n"
+    "      elseif flags < 2 then had = string.byte(seen, p + 5) end\n"
     "      drop(p)\n"
     "    elseif #seen == 224 then drop(1) end\n"
     "    seen = seen .. who .. string.char(math.min(had + more, 255), low + flags % 2 * 128)\n"
@@ -383,7 +385,8 @@ int breaker_state_args(struct breaker_flush_args *a, const struct breaker_rule *
                                            d->lead_since_ms,
                                            d->tail_since_ms,
                                            d->first_failure_ms,
-                                           d->retry_until_ms};
+                                           d->retry_until_ms,
+                                           d->passed > 0 && !d->late};
     int n = d->calls > 0 ? FLUSH_NUMBERS : 5;
     for (int i = 0; i < n; i++) {
         a->lens[i] = i == 1 ? 0 : (size_t)snprintf(a->num[i], sizeof a->num[i], "%" PRId64, values[i]);

@@ -274,6 +274,8 @@ static void cycle(struct breaker_target *t)
 void breaker_target_top_up(struct breaker_target *t)
 {
     assert(t->phase == BREAKER_FLUSHING);
+    if (t->lazy)
+        breaker_delta_late(&t->gathered);
     t->again = t->lazy = false;
     if (t->has_heard)
         hear(&t->has_outcome, &t->outcome, &t->heard);

@@ -25,6 +25,12 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* A success in it ends the run that was before. */
+static bool breaks(const struct breaker_delta *d)
+{
+    return d->passed > 0 && !d->late;
+}
+
 /* ---- votes ---- */
 
 static struct breaker_vote vote_of(uint64_t reporter)
@@ -41,6 +47,9 @@ static bool same_reporter(const struct breaker_vote *a, const struct breaker_vot
 /* What came later on top of what was known. */
 static void vote_join(struct breaker_vote *v, const struct breaker_vote *l)
 {
+    if (l->flags & BREAKER_VOTE_LATE)
+        return;
+    v->flags &= (uint8_t)~BREAKER_VOTE_LATE;
     bool anew = l->flags & BREAKER_VOTE_RESET;
     v->run = anew ? l->run : (uint8_t)least((uint32_t)v->run + l->run, UINT8_MAX);
     v->flags = (uint8_t)((v->flags & BREAKER_VOTE_RESET) | l->flags);
@@ -85,10 +94,11 @@ void breaker_delta_add(struct breaker_delta *d, const struct breaker_call *c)
     add32(&d->slow, c->slow);
     if (c->class == BREAKER_CALL_GOOD) {
         add32(&d->passed, 1);
+        d->late = false;
         d->tail = 0;
         d->tail_since_ms = 0;
     } else if (c->class == BREAKER_CALL_FAILED) {
-        bool lead = d->passed == 0;
+        bool lead = !breaks(d);
         uint32_t *run = lead ? &d->lead : &d->tail;
         int64_t *since_ms = lead ? &d->lead_since_ms : &d->tail_since_ms;
         if (*run == 0)
@@ -108,16 +118,17 @@ void breaker_delta_add(struct breaker_delta *d, const struct breaker_call *c)
 
 void breaker_delta_join(struct breaker_delta *d, const struct breaker_delta *l)
 {
-    if (l->passed > 0) {
-        if (d->passed == 0) {
+    bool broken = breaks(d), later_breaks = breaks(l);
+    if (later_breaks) {
+        if (!broken) {
             d->lead_since_ms = d->lead ? d->lead_since_ms : l->lead_since_ms;
             add32(&d->lead, l->lead);
         }
         d->tail = l->tail;
         d->tail_since_ms = l->tail_since_ms;
     } else if (l->lead > 0) {
-        uint32_t *run = d->passed == 0 ? &d->lead : &d->tail;
-        int64_t *since_ms = d->passed == 0 ? &d->lead_since_ms : &d->tail_since_ms;
+        uint32_t *run = !broken ? &d->lead : &d->tail;
+        int64_t *since_ms = !broken ? &d->lead_since_ms : &d->tail_since_ms;
         *since_ms = *run ? *since_ms : l->lead_since_ms;
         add32(run, l->lead);
     }
@@ -127,9 +138,27 @@ void breaker_delta_join(struct breaker_delta *d, const struct breaker_delta *l)
     add32(&d->failures, l->failures);
     add32(&d->slow, l->slow);
     add32(&d->passed, l->passed);
+    d->late = d->passed > 0 && !broken && !later_breaks;
     d->retry_until_ms = later(d->retry_until_ms, l->retry_until_ms);
     for (uint32_t i = 0; i < l->n_reporters; i++)
         delta_vote(d, &l->votes[i]);
+}
+
+void breaker_delta_late(struct breaker_delta *d)
+{
+    if (!breaks(d) || d->lead > 0 || d->tail != d->failures)
+        return; /* nothing to be late with; or a success came after a failure */
+    d->late = true;
+    d->lead = d->tail;
+    d->lead_since_ms = d->tail_since_ms;
+    d->tail = 0;
+    d->tail_since_ms = 0;
+    for (uint32_t i = 0; i < d->n_reporters; i++) {
+        struct breaker_vote *v = &d->votes[i];
+        v->flags &= (uint8_t)~BREAKER_VOTE_RESET;
+        if (v->flags == 0)
+            v->flags = BREAKER_VOTE_LATE;
+    }
 }
 
 /* ---- window ---- */
@@ -242,7 +271,7 @@ static void merge(struct breaker_window *w, const struct breaker_delta *d)
     else
         put(w, d->calls, d->failures, d->slow);
     add32(&w->passed, d->passed);
-    if (d->passed > 0) {
+    if (breaks(d)) {
         w->consecutive = d->tail;
         w->run_since_ms = d->tail_since_ms;
     } else if (d->lead > 0) {

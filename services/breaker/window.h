@@ -9,13 +9,14 @@
 
 #define BREAKER_CALLS_MAX 0xffffff /* that one bucket counts */
 
-enum { BREAKER_VOTE_BAD = 1, BREAKER_VOTE_RESET = 2 };
+enum { BREAKER_VOTE_BAD = 1, BREAKER_VOTE_RESET = 2, BREAKER_VOTE_LATE = 4 };
 /* One reporter: 40 bits of the hash of its name, and what it has seen. */
 struct breaker_vote {
     uint32_t low;
     uint8_t high;
-    uint8_t run;   /* failures in a row, of this reporter alone; saturates */
-    uint8_t flags; /* BAD: its last call failed or was slow. RESET: a success came before the run */
+    uint8_t run; /* failures in a row, of this reporter alone; saturates */
+    uint8_t
+        flags; /* BAD: its last call failed or was slow. RESET: a success came before the run. LATE: it is here, no more */
 };
 #define BREAKER_VOTE_BYTES 7 /* as the script takes it: hash, run, flags */
 void breaker_vote_pack(const struct breaker_vote *v, unsigned char out[static BREAKER_VOTE_BYTES]);
@@ -23,6 +24,7 @@ void breaker_vote_pack(const struct breaker_vote *v, unsigned char out[static BR
 struct breaker_delta {
     uint32_t calls, failures, slow;
     uint32_t passed;
+    bool late;           /* its successes have waited: see breaker_delta_late() */
     uint32_t lead, tail; /* failures before the first, and after the last success (no success: all in lead) */
     int64_t lead_since_ms, tail_since_ms;
     int64_t first_failure_ms, retry_until_ms;
@@ -32,6 +34,10 @@ struct breaker_delta {
 void breaker_delta_add(struct breaker_delta *d, const struct breaker_call *c);
 /* Adds what came later. */
 void breaker_delta_join(struct breaker_delta *d, const struct breaker_delta *later);
+
+/* Its successes have waited for their flush. Failures that other replicas have seen since are in the window already, so these successes
+ * come too late to break a run, or to take a vote back: they count as calls, and say who is there. */
+void breaker_delta_late(struct breaker_delta *d);
 
 /* When a bucket ends. */
 struct breaker_span {

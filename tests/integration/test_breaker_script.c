@@ -161,6 +161,8 @@ static void story(uint64_t seed)
         d.calls *= (uint32_t)scale; /* up to where a bucket is full */
         d.failures *= (uint32_t)scale;
         d.slow *= (uint32_t)scale;
+        if (rnd(4) == 0)
+            breaker_delta_late(&d);
         bool any = d.calls > 0;
         struct breaker_window copy = w; /* what only looks changes nothing */
         struct breaker_totals t =

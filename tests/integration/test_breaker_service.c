@@ -61,6 +61,13 @@ static void write_settings(void)
                 "  - name: %s\n    kind: llm\n    breaker: { window: 6s, min_calls: 10, consecutive: 5, open: 500ms, "
                 "open_max: 1s, jitter: 0%%, permit: 700ms, ramp_step: 100ms }\n",
                 targets[i]);
+    /* One account; the last model is never called. */
+    for (int i = 1; i <= 5; i++)
+        fprintf(
+            f,
+            "  - name: acct.m%d\n    kind: llm\n    scopes: [account.one]\n    breaker: { window: 6s, min_calls: 10, "
+            "consecutive: 5, open: 4s, open_max: 4s, jitter: 0%%, permit: 700ms, ramp_step: 100ms }\n",
+            i);
     fclose(f);
 }
 
@@ -699,6 +706,77 @@ static void test_plain_fields_and_memory(void **unused)
     assert_int_equal(last(t)->epoch, epoch + 1);
 }
 
+/* ---- scopes ---- */
+
+static int count_reason(const char *target, int reason)
+{
+    int n = 0;
+    for (size_t i = 0; i < T.n_seen; i++)
+        if (strcmp(T.seen[i]->target, target) == 0 && (int)T.seen[i]->reason == reason) {
+            bool again = false; /* told twice is one */
+            for (size_t k = 0; k < i; k++)
+                again |= strcmp(T.seen[k]->target, target) == 0 && T.seen[k]->epoch == T.seen[i]->epoch;
+            n += !again;
+        }
+    return n;
+}
+
+static void fail_model(const char *target)
+{
+    for (int i = 0; i < 6; i++)
+        report(target, "agent", ERROR, 0);
+    wait_state(target, BREAKER_OPEN);
+    assert_string_equal(last(target)->scope, "");
+}
+
+static void test_scope(void **unused)
+{
+    (void)unused;
+    char text[32];
+    static const char *const m[] = {"acct.m1", "acct.m2", "acct.m3", "acct.m4", "acct.m5"};
+    for (int i = 0; i < 5; i++)
+        wait_ready(m[i]);
+    for (int i = 0; i < 4; i++)
+        report(m[i], "agent", SUCCESS, 0);
+    take_in(100);
+    /* One bad model of the account, and even two of four, stay alone. */
+    fail_model(m[0]);
+    fail_model(m[1]);
+    take_in(300);
+    for (int i = 2; i < 5; i++)
+        assert_int_equal(state_of(m[i]), BREAKER_CLOSED);
+    fail_model(m[2]);
+    for (int i = 3; i < 5; i++) { /* three of the four that are called: the account is ill */
+        wait_state(m[i], BREAKER_OPEN);
+        assert_int_equal(last(m[i])->reason, BREAKER_BY_SCOPE);
+        assert_string_equal(last(m[i])->scope, "account.one");
+        assert_true(last(m[i])->until_unix_ms <= last(m[2])->until_unix_ms);
+        assert_false(allow(m[i], "agent").admitted);
+    }
+    assert_true(field(m[4], "state", text) == 0 && strcmp(text, "OPEN") == 0);
+    WAIT_FOR(stream_has(STREAM_ALERTS, PB_DESC(alert), raised, "breaker-scope/account.one"));
+    /* A replica that starts anew comes to the same, and does nothing twice. */
+    harness_kill(T.replica[0]);
+    harness_start(T.replica[0]);
+    take_in(300);
+    /* The account is well: what was opened because of it is tried, and what a person has closed stays so. */
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(order("reset", m[i], "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    for (int i = 3; i < 5; i++)
+        WAIT_FOR(count_reason(m[i], BREAKER_BY_SCOPE_ENDED) == 1);
+    WAIT_FOR(stream_has(STREAM_ALERTS, PB_DESC(alert), resolved, "breaker-scope/account.one"));
+    for (int i = 3; i < 5; i++) {
+        bring_back(m[i]);
+        assert_int_equal(count_reason(m[i], BREAKER_BY_SCOPE), 1);
+        assert_int_equal(count_reason(m[i], BREAKER_BY_SCOPE_ENDED), 1);
+        char key[64];
+        snprintf(key, sizeof key, "breaker/%s", m[i]);
+        assert_false(stream_has(STREAM_ALERTS, PB_DESC(alert), raised, key)); /* one alert for all of them */
+    }
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(state_of(m[i]), BREAKER_CLOSED);
+}
+
 /* A replica stored a change and died before it could say so. */
 static void test_sweep(void **unused)
 {
@@ -783,6 +861,7 @@ int main(void)
         cmocka_unit_test(test_retry_after),
         cmocka_unit_test(test_damaged_document),
         cmocka_unit_test(test_plain_fields_and_memory),
+        cmocka_unit_test(test_scope),
         cmocka_unit_test(test_sweep),
         cmocka_unit_test(test_redis_emptied),
         cmocka_unit_test(test_redis_away),

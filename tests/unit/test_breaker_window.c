@@ -156,6 +156,52 @@ static void test_runs(void **unused)
     assert_int_equal(t.reporters, 1);
 }
 
+static void test_late(void **unused)
+{
+    (void)unused;
+    /* Another replica has seen four failures in a row; a success that came before them waited here. */
+    struct breaker_window w = {0};
+    merge(&w, &by_time, T0, calls(FAILED, 1, 4));
+    struct breaker_delta d = calls(GOOD, 1, 3);
+    add(&d, GOOD, 2, 1);
+    breaker_delta_late(&d);
+    struct breaker_totals t = merge(&w, &by_time, T0, d);
+    assert_int_equal(t.calls, 8);
+    assert_int_equal(t.passed, 4);
+    assert_int_equal(t.consecutive, 4);
+    assert_int_equal(t.reporters, 2);
+    assert_int_equal(t.failing, 1);
+    assert_int_equal(run_of(&w, 1), 4);
+    /* With a failure that ended the waiting: it goes on with the run. */
+    d = calls(GOOD, 1, 3);
+    add(&d, FAILED, 1, 1);
+    breaker_delta_late(&d);
+    t = merge(&w, &by_time, T0, d);
+    assert_int_equal(t.consecutive, 5);
+    assert_int_equal(run_of(&w, 1), 5);
+    /* What comes after a failure is not late. */
+    d = calls(GOOD, 1, 3);
+    add(&d, FAILED, 1, 1);
+    add(&d, GOOD, 1, 1);
+    breaker_delta_late(&d);
+    t = merge(&w, &by_time, T0, d);
+    assert_int_equal(t.consecutive, 0);
+    assert_int_equal(run_of(&w, 1), 0);
+    assert_int_equal(t.failing, 0);
+    /* Nor what came before it, once it is joined with something that is not. */
+    d = calls(GOOD, 1, 3);
+    breaker_delta_late(&d);
+    struct breaker_delta more = calls(FAILED, 1, 2);
+    breaker_delta_join(&d, &more);
+    assert_true(d.late);
+    assert_int_equal(d.lead, 2);
+    more = calls(GOOD, 1, 1);
+    breaker_delta_join(&d, &more);
+    assert_false(d.late);
+    merge(&w, &by_time, T0, calls(FAILED, 1, 1));
+    assert_int_equal(merge(&w, &by_time, T0, d).consecutive, 0);
+}
+
 static void test_flood_of_one(void **unused)
 {
     (void)unused;
@@ -205,10 +251,10 @@ static void test_as_a_delta(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_by_calls),     cmocka_unit_test(test_more_than_a_bucket),
-        cmocka_unit_test(test_old_calls),    cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_flood_of_one), cmocka_unit_test(test_full),
-        cmocka_unit_test(test_as_a_delta),
+        cmocka_unit_test(test_by_calls),  cmocka_unit_test(test_more_than_a_bucket),
+        cmocka_unit_test(test_old_calls), cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_late),      cmocka_unit_test(test_flood_of_one),
+        cmocka_unit_test(test_full),      cmocka_unit_test(test_as_a_delta),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
