@@ -167,7 +167,8 @@ static struct store_script flush_script = {
 };
 
 /* Writes by compare-and-set. KEYS: document. ARGV: expected rev, new rev, pending, document, and its state, until and ramp for those who
- * read no protobuf. Won also if it is this very document already: a repeat after an answer that got lost.
+ * read no protobuf. Lost also if it is this very document already: two replicas may grant the same holder the same permit within the
+ * same millisecond, and only one of them may say so.
  * Answer of this and the next: 1 = won, rev, doc, pending. */
 static struct store_script put_script = {
     .name = "breaker put",
@@ -180,7 +181,7 @@ static struct store_script put_script = {
                                "  write(KEYS[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7])\n"
                                "  return {1, ARGV[2], '', ARGV[3]}\n"
                                "end\n"
-                               "return {rev == ARGV[2] and doc == ARGV[4] and 1 or 0, rev, doc, h[2] or '0'}\n",
+                               "return {0, rev, doc, h[2] or '0'}\n",
 };
 
 /* Writes over nothing, an older one, or exactly the damaged thing that was seen. ARGV: as above (the first is not used), then 1 if
