@@ -40,7 +40,9 @@ static bool invariant(const void *object)
     bool trial = b->state == BREAKER_OPEN || b->state == BREAKER_HALF_OPEN || b->state == BREAKER_PROBATION;
     bool count = !trial || b->open_count > 0;
     bool evidence = passes(b->state) ? b->evidence_ms == 0 : !trial || b->evidence_ms > 0;
-    return b->epoch > 0 && share && deadline && person && permit && count && evidence && b->since_ms <= b->changed_ms;
+    bool scope = !b->scope || b->state == BREAKER_OPEN || b->state == BREAKER_HALF_OPEN;
+    return b->epoch > 0 && share && deadline && scope && person && permit && count && evidence &&
+           b->since_ms <= b->changed_ms;
 }
 
 #define FORCED (SM_BIT(BREAKER_FORCED_OPEN) | SM_BIT(BREAKER_FORCED_CLOSED) | SM_BIT(BREAKER_METRICS_ONLY))
@@ -98,6 +100,8 @@ static void move(struct breaker *b, int to, int reason, int64_t now_ms)
         b->ramp_percent = passes(to) ? 100 : 0;
     if (passes(to))
         b->evidence_ms = 0;
+    if (to != BREAKER_OPEN && to != BREAKER_HALF_OPEN)
+        b->scope = NULL;
     if (!forced(to))
         b->forced_by = b->forced_why = NULL;
 }
@@ -114,25 +118,34 @@ uint64_t breaker_hash(const void *data, size_t len, uint64_t seed)
 }
 
 /* Never shorter than asked for: jitter only adds. */
-static int64_t open_time_ms(const struct breaker_rule *rule, uint32_t n, uint64_t epoch)
+int64_t breaker_open_time_ms(const struct breaker_rule *rule, uint32_t n, uint64_t number)
 {
     int64_t most = rule->open_max_ms / (rule->open_ms > 0 ? rule->open_ms : 1);
     int64_t hold = n > most ? rule->open_max_ms : rule->open_ms * n;
     int64_t spread = hold * rule->jitter_percent / 100;
     if (spread > 0)
-        hold += (int64_t)(breaker_hash(&epoch, sizeof epoch, rule->seed) % (uint64_t)(spread + 1));
+        hold += (int64_t)(breaker_hash(&number, sizeof number, rule->seed) % (uint64_t)(spread + 1));
     return max64(hold, 1);
+}
+
+/* How often it has opened without staying closed in between. */
+static uint32_t decayed(const struct breaker *b, const struct breaker_rule *rule, int64_t now_ms)
+{
+    if (!passes(b->state) || rule->decay_ms <= 0)
+        return b->open_count;
+    int64_t steps = max64(now_ms - b->since_ms, 0) / rule->decay_ms;
+    return steps >= b->open_count ? 0 : b->open_count - (uint32_t)steps;
 }
 
 static void open_it(struct breaker *b, const struct breaker_rule *rule, int reason, int64_t evidence_ms,
                     int64_t retry_until_ms, int64_t now_ms)
 {
-    uint32_t n = b->open_count;
-    if (passes(b->state) && rule->decay_ms > 0) {
-        int64_t steps = max64(now_ms - b->since_ms, 0) / rule->decay_ms;
-        n = steps >= n ? 0 : n - (uint32_t)steps;
-    }
+    uint32_t n = decayed(b, rule, now_ms);
     n += n < UINT32_MAX;
+    if (b->scope) { /* from here on the evidence is its own */
+        b->scope = NULL;
+        b->evidence_ms = 0;
+    }
     /* The outage's clock runs from its first evidence, also through failed trials. */
     int64_t first_ms = b->evidence_ms ? b->evidence_ms : evidence_ms ? evidence_ms : now_ms;
     move(b, BREAKER_OPEN, reason, now_ms);
@@ -140,7 +153,7 @@ static void open_it(struct breaker *b, const struct breaker_rule *rule, int reas
     b->evidence_ms = min64(first_ms, b->changed_ms);
     b->until_ms = reason == BREAKER_BY_RETRY_AFTER
                       ? retry_until_ms
-                      : max64(b->changed_ms + open_time_ms(rule, n, b->epoch), retry_until_ms);
+                      : max64(b->changed_ms + breaker_open_time_ms(rule, n, b->epoch), retry_until_ms);
 }
 
 /* ---- evidence ---- */
@@ -153,11 +166,29 @@ static bool votes(const struct breaker_rule *rule, const struct breaker_totals *
            (t->failing >= rule->min_reporters && t->failing * UINT64_C(2) > t->reporters);
 }
 
+void breaker_totals_vote(struct breaker_totals *t, uint8_t run, bool bad)
+{
+    if (t->reporters >= BREAKER_REPORTERS)
+        return;
+    t->runs[t->reporters++] = run;
+    t->failing += bad;
+}
+
+/* Each of them sees nothing but failures. Somebody's flood of successes breaks the run that is counted over all, and thins out the
+ * share of failures; it does not touch what the others see. */
+static bool majority_runs(const struct breaker_rule *rule, const struct breaker_totals *t)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->reporters && i < BREAKER_REPORTERS; i++)
+        n += t->runs[i] >= rule->consecutive;
+    return n > 0 && n >= rule->min_reporters && n * UINT64_C(2) > t->reporters;
+}
+
 /* The window was emptied when the document changed. For one bucket's time those who happen to report first are not taken for
  * all that there are. */
-static int64_t grown_ms(const struct breaker *b, const struct breaker_rule *rule)
+static int64_t grown_ms(int64_t since_ms, const struct breaker_rule *rule)
 {
-    return b->changed_ms + rule->window_ms / BREAKER_BUCKETS;
+    return since_ms + rule->window_ms / BREAKER_BUCKETS;
 }
 
 static bool share(uint64_t part, uint64_t whole, uint32_t percent)
@@ -165,13 +196,12 @@ static bool share(uint64_t part, uint64_t whole, uint32_t percent)
     return percent > 0 && part > 0 && part * 100 >= whole * percent;
 }
 
-static int tripped(const struct breaker *b, const struct breaker_rule *rule, const struct breaker_totals *t,
-                   int64_t now_ms)
+int breaker_tripped(const struct breaker_rule *rule, const struct breaker_totals *t, int64_t since_ms, int64_t now_ms)
 {
-    bool grown = rule->min_reporters <= 1 || now_ms >= grown_ms(b, rule);
+    bool grown = rule->min_reporters <= 1 || now_ms >= grown_ms(since_ms, rule);
     if ((t->failures == 0 && t->slow == 0) || !grown || !votes(rule, t))
         return BREAKER_BY_NOTHING;
-    if (rule->consecutive > 0 && t->failures > 0 && t->consecutive >= rule->consecutive)
+    if (rule->consecutive > 0 && t->failures > 0 && (t->consecutive >= rule->consecutive || majority_runs(rule, t)))
         return BREAKER_BY_CONSECUTIVE;
     bool enough = t->calls >= rule->min_calls;
     if (enough && share(t->failures, t->calls, rule->failure_percent))
@@ -181,6 +211,12 @@ static int tripped(const struct breaker *b, const struct breaker_rule *rule, con
     if (t->failures > 0 && t->retry_until_ms > now_ms)
         return BREAKER_BY_RETRY_AFTER;
     return BREAKER_BY_NOTHING;
+}
+
+static int tripped(const struct breaker *b, const struct breaker_rule *rule, const struct breaker_totals *t,
+                   int64_t now_ms)
+{
+    return breaker_tripped(rule, t, b->changed_ms, now_ms);
 }
 
 static int64_t evidence_of(const struct breaker_totals *t, int reason)
@@ -290,6 +326,24 @@ static void on_outcome(struct breaker *b, const struct breaker_rule *rule, const
     }
 }
 
+/* The evidence is that of others, so it neither lengthens the open time nor outlasts theirs. Who was closed by a trial of its own, or by a
+ * person, after the newest of it, has shown more than the others' evidence can say. */
+static void on_scope(struct breaker *b, const struct breaker_rule *rule, const struct breaker_event *ev,
+                     int64_t now_ms)
+{
+    bool news = ev->u.scope.newest_ms > b->since_ms && ev->u.scope.until_ms > max64(now_ms, b->changed_ms);
+    if (ev->u.scope.ill && b->state == BREAKER_CLOSED && news) {
+        uint32_t n = decayed(b, rule, now_ms);
+        move(b, BREAKER_OPEN, BREAKER_BY_SCOPE, now_ms);
+        b->open_count = n > 0 ? n : 1;
+        b->evidence_ms = min64(ev->u.scope.first_ms, b->changed_ms);
+        b->until_ms = ev->u.scope.until_ms;
+        b->scope = ev->u.scope.name;
+    } else if (!ev->u.scope.ill && b->state == BREAKER_OPEN && b->scope && strcmp(b->scope, ev->u.scope.name) == 0) {
+        move(b, BREAKER_HALF_OPEN, BREAKER_BY_SCOPE_ENDED, now_ms);
+    }
+}
+
 static void refuse(struct breaker_result *r, int64_t until_ms, int64_t now_ms)
 {
     r->admitted = false;
@@ -393,6 +447,9 @@ struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rul
     case BREAKER_EV_OUTCOME:
         on_outcome(b, rule, ev, now_ms);
         break;
+    case BREAKER_EV_SCOPE:
+        on_scope(b, rule, ev, now_ms);
+        break;
     case BREAKER_EV_ALLOW:
         on_allow(b, rule, ev, now_ms, &r);
         break;
@@ -421,6 +478,9 @@ struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rul
     if (r.changed) {
         assert(b->epoch == before + 1);
         b->totals = ev->kind == BREAKER_EV_TOTALS ? ev->u.totals : (struct breaker_totals){0};
+        memset(b->totals.runs, 0, sizeof b->totals.runs); /* no part of the document */
+        if (b->reason == BREAKER_BY_CONSECUTIVE && b->totals.consecutive < rule->consecutive)
+            b->totals.consecutive = rule->consecutive; /* so many at least, of each of a majority */
         sm_check(&breaker_sm, b->state, b);
     }
     return r;
@@ -431,7 +491,7 @@ struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rul
 int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t now_ms)
 {
     int64_t at_ms = b->until_ms;
-    int64_t counts_ms = grown_ms(b, rule);
+    int64_t counts_ms = grown_ms(b->changed_ms, rule);
     if (b->state == BREAKER_PROBATION)
         at_ms = step_ends_ms(b, rule);
     if ((b->state == BREAKER_CLOSED || b->state == BREAKER_PROBATION) && counts_ms > now_ms)
@@ -457,6 +517,11 @@ enum breaker_news breaker_news(int previous, int state)
     if (!was_fine && passes(state))
         return BREAKER_RESOLVE;
     return BREAKER_NO_NEWS;
+}
+
+bool breaker_own_evidence(int previous, int reason, int64_t evidence_ms, int64_t changed_ms)
+{
+    return previous == BREAKER_HALF_OPEN && reason == BREAKER_BY_TRIAL_FAILED && evidence_ms == changed_ms;
 }
 
 /* ---- reports ---- */

@@ -36,6 +36,8 @@ enum breaker_reason {
     BREAKER_BY_OPERATOR,
     BREAKER_BY_INITIAL,
     BREAKER_BY_PERMIT_GRANTED,
+    BREAKER_BY_SCOPE,
+    BREAKER_BY_SCOPE_ENDED,
     BREAKER_REASONS
 };
 
@@ -44,11 +46,13 @@ enum breaker_reason {
 #define BREAKER_RETRY_STEP_MS 1000
 #define BREAKER_HOLDER_MAX    65
 #define BREAKER_BUCKETS       10 /* of the window */
+#define BREAKER_REPORTERS     32 /* those heard last; of more than that a sample votes */
 /* forced_by of a document that the settings (`metrics_only`) have forced. */
 #define BREAKER_SETTINGS      "settings"
 
 struct breaker_rule {
     int64_t window_ms;
+    uint32_t window_calls;                                          /* the last so many calls instead; 0 = by time */
     uint32_t min_calls, failure_percent, slow_percent, consecutive; /* 0 = that rule is off */
     int64_t slow_ms, slow_first_ms;                                 /* 0 = off */
     int64_t open_ms, open_max_ms, decay_ms, permit_ms, ramp_step_ms;
@@ -60,13 +64,17 @@ struct breaker_rule {
 /* What the window says, after a merge. */
 struct breaker_totals {
     uint32_t calls, failures, slow;
-    uint32_t consecutive;        /* failures since the last success, in order of arrival */
-    uint32_t reporters, failing; /* seen in the window; those of them whose last call was bad (failed or slow) */
-    uint64_t passed;             /* good calls since the document changed last */
-    int64_t first_failure_ms;    /* first failure since the window held none; 0 = holds none */
-    int64_t run_since_ms;        /* first of the consecutive failures; 0 = none */
-    int64_t retry_until_ms;      /* latest end of a Retry-After reported since the document changed last */
+    uint32_t consecutive;            /* failures since the last success, in order of arrival */
+    uint32_t reporters, failing;     /* seen in the window; those of them whose last call was bad (failed or slow) */
+    uint8_t runs[BREAKER_REPORTERS]; /* of each reporter: its own failures in a row, up to 255 */
+    uint64_t passed;                 /* good calls since the document changed last */
+    int64_t first_failure_ms;        /* first failure since the window held none; 0 = holds none */
+    int64_t run_since_ms;            /* first of the consecutive failures; 0 = none */
+    int64_t retry_until_ms;          /* latest end of a Retry-After reported since the document changed last */
 };
+
+/* Counts one reporter's vote in. */
+void breaker_totals_vote(struct breaker_totals *t, uint8_t run, bool bad);
 
 struct breaker_permit {
     uint64_t id; /* last one given out */
@@ -86,6 +94,7 @@ struct breaker {
     uint32_t open_count;
     int64_t evidence_ms;
     const char *forced_by, *forced_why; /* NULL = nobody */
+    const char *scope;                  /* OPEN, HALF_OPEN: because of this scope; NULL = on evidence of its own */
 };
 
 enum breaker_event_kind {
@@ -94,6 +103,7 @@ enum breaker_event_kind {
     BREAKER_EV_TOTALS,  /* the window after a merge; also the tick: time has passed */
     BREAKER_EV_VERDICT, /* the watchers' present verdict is UNHEALTHY */
     BREAKER_EV_OUTCOME, /* a call made under a permit has ended */
+    BREAKER_EV_SCOPE,   /* what it shares with others is ill, or is well again */
     BREAKER_EV_ALLOW,   /* may I call? */
     BREAKER_EV_OPEN,    /* a person */
     BREAKER_EV_CLOSE,
@@ -113,6 +123,12 @@ struct breaker_event {
             bool good, data_path;
             int64_t retry_until_ms;
         } outcome;
+        struct {
+            const char *name;
+            bool ill;
+            int64_t until_ms;            /* not to be called until then at most */
+            int64_t first_ms, newest_ms; /* evidence of the others: the first of all, of the newest outage */
+        } scope;
         struct {
             const char *holder;
             uint32_t draw; /* 0..99, random: who passes while the ramp lets only a share through */
@@ -136,6 +152,12 @@ struct breaker_result {
 struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rule *rule,
                                      const struct breaker_event *ev, int64_t now_ms);
 
+/* Which rule the totals of a window break that began then (BREAKER_BY_NOTHING = none), and how long to stay away the n-th time in a
+ * row; `number` makes the jitter differ. */
+int breaker_tripped(const struct breaker_rule *rule, const struct breaker_totals *t, int64_t since_ms,
+                    int64_t now_ms);
+int64_t breaker_open_time_ms(const struct breaker_rule *rule, uint32_t n, uint64_t number);
+
 /* When to look again although nothing happens; 0 = never. */
 int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t now_ms);
 /* Who admits what by this document without asking: a request for leave needs a decision only if this is true. */
@@ -144,6 +166,9 @@ bool breaker_needs_permit(const struct breaker *b, int64_t now_ms);
 /* What people must be told about a change. */
 enum breaker_news { BREAKER_NO_NEWS, BREAKER_RAISE, BREAKER_RESOLVE };
 enum breaker_news breaker_news(int previous, int state);
+/* True if a trial has failed that was the first evidence of the target's own: so far it was open because of a scope, and nobody was told of
+ * it in particular. */
+bool breaker_own_evidence(int previous, int reason, int64_t evidence_ms, int64_t changed_ms);
 
 /* How one report counts. Numbers of outcomes as in report.proto. */
 enum breaker_class {

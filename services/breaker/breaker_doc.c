@@ -27,6 +27,8 @@ REASON(RAMP);
 REASON(OPERATOR);
 REASON(INITIAL);
 REASON(PERMIT_GRANTED);
+REASON(SCOPE);
+REASON(SCOPE_ENDED);
 
 static void write_detail(char *buf, size_t size, const struct breaker *b)
 {
@@ -76,6 +78,12 @@ static void write_detail(char *buf, size_t size, const struct breaker *b)
     case BREAKER_BY_OPERATOR:
         n = snprintf(buf, size, "by %.64s", b->forced_by ? b->forced_by : "an operator's reset");
         break;
+    case BREAKER_BY_SCOPE:
+        n = snprintf(buf, size, "most of %.100s has failed", b->scope ? b->scope : "its scope");
+        break;
+    case BREAKER_BY_SCOPE_ENDED:
+        n = snprintf(buf, size, "%.100s is well again", b->scope ? b->scope : "its scope");
+        break;
     case BREAKER_BY_INITIAL:
         n = snprintf(buf, size, "first sight");
         break;
@@ -84,6 +92,16 @@ static void write_detail(char *buf, size_t size, const struct breaker *b)
     }
     if (b->until_ms > b->changed_ms && n >= 0 && (size_t)n < size)
         snprintf(buf + n, size - (size_t)n, "; for %.1f s", for_s);
+}
+
+void breaker_doc_totals(PB(BreakerTotals) * m, const struct breaker_totals *t)
+{
+    m->calls = t->calls;
+    m->failures = t->failures;
+    m->slow = t->slow;
+    m->consecutive_failures = t->consecutive;
+    m->reporters = t->reporters;
+    m->failing_reporters = t->failing;
 }
 
 void breaker_doc_fill(struct breaker_message *x, const char *target, const struct breaker *b)
@@ -106,6 +124,8 @@ void breaker_doc_fill(struct breaker_message *x, const char *target, const struc
         m->forced_by = (char *)b->forced_by;
     if (b->forced_why)
         m->forced_why = (char *)b->forced_why;
+    if (b->scope)
+        m->scope = (char *)b->scope;
     write_detail(x->detail, sizeof x->detail, b);
     m->detail = x->detail;
 
@@ -113,12 +133,7 @@ void breaker_doc_fill(struct breaker_message *x, const char *target, const struc
     x->permit.holder = (char *)b->permit.holder;
     x->permit.expires_unix_ms = b->permit.expires_ms;
     m->permit = &x->permit;
-    x->totals.calls = b->totals.calls;
-    x->totals.failures = b->totals.failures;
-    x->totals.slow = b->totals.slow;
-    x->totals.consecutive_failures = b->totals.consecutive;
-    x->totals.reporters = b->totals.reporters;
-    x->totals.failing_reporters = b->totals.failing;
+    breaker_doc_totals(&x->totals, &b->totals);
     m->totals = &x->totals;
 }
 
@@ -137,7 +152,8 @@ int breaker_doc_read(struct breaker *b, const PB(BreakerChanged) * m, const char
                         .open_count = m->open_count,
                         .evidence_ms = m->evidence_unix_ms,
                         .forced_by = m->forced_by[0] ? m->forced_by : NULL,
-                        .forced_why = m->forced_why[0] ? m->forced_why : NULL};
+                        .forced_why = m->forced_why[0] ? m->forced_why : NULL,
+                        .scope = m->scope[0] ? m->scope : NULL};
     if (m->permit) {
         r.permit.id = m->permit->id;
         r.permit.expires_ms = m->permit->expires_unix_ms;

@@ -13,6 +13,7 @@ struct breaker_message {
     char detail[192];
 };
 void breaker_doc_fill(struct breaker_message *x, const char *target, const struct breaker *b);
+void breaker_doc_totals(PB(BreakerTotals) * m, const struct breaker_totals *t);
 /* Refuses what no breaker of this target can be. Texts of *b point into m. 0 or -1; *b is untouched then. */
 int breaker_doc_read(struct breaker *b, const PB(BreakerChanged) * m, const char *target, struct err *e);
 

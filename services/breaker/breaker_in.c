@@ -175,6 +175,8 @@ void breaker_on_health(struct service *s, const void *message, const struct bus_
     if (h->epoch <= n->health_epoch)
         return;
     n->health_epoch = h->epoch;
+    n->t.watched = h->state == REDOUBT__V1__HEALTH_STATE__HEALTH_STATE_HEALTHY ||
+                   h->state == REDOUBT__V1__HEALTH_STATE__HEALTH_STATE_DEGRADED;
     if (h->state == REDOUBT__V1__HEALTH_STATE__HEALTH_STATE_UNHEALTHY)
         breaker_target_unhealthy(&n->t, h->changed_unix_ms, h->since_unix_ms);
     else

@@ -155,6 +155,12 @@ static PB(FailureKind) kind_of(const struct node *n)
 static void alert(struct node *n, const PB(BreakerChanged) * m)
 {
     enum breaker_news news = breaker_news((int)m->previous, (int)m->state);
+    if ((int)m->reason == BREAKER_BY_SCOPE) { /* one alert for the scope, not one for each */
+        breaker_say_scope(n, m->scope, m->evidence_unix_ms, m->detail);
+        return;
+    }
+    if (breaker_own_evidence((int)m->previous, (int)m->reason, m->evidence_unix_ms, m->changed_unix_ms))
+        news = BREAKER_RAISE;
     if (news == BREAKER_NO_NEWS)
         return;
     char id[64], key[TARGET_MAX_LEN + 16], summary[TARGET_MAX_LEN + 64];
@@ -227,6 +233,26 @@ void breaker_say(struct breaker_target *t, const struct breaker *b)
         breaker_record_all(sh);
     else if (!loop_timer_active(&sh->record))
         loop_timer_start(&sh->record, RECORD_AFTER_MS, 0);
+}
+
+void breaker_say_scope(struct node *n, const char *scope, int64_t evidence_ms, const char *detail)
+{
+    char id[64], key[TARGET_MAX_LEN + 32], summary[TARGET_MAX_LEN + 64];
+    snprintf(id, sizeof id, "breaker-scope-%016" PRIx64 "-%" PRId64 "-%s", breaker_hash(scope, strlen(scope), 0),
+             evidence_ms, detail ? "a" : "r");
+    snprintf(key, sizeof key, "breaker-scope/%s", scope);
+    snprintf(summary, sizeof summary, detail ? "circuit breakers opened for all of %s" : "%s is well again", scope);
+    PB(Alert) a = PB_INIT(ALERT);
+    a.id = id;
+    a.dedup_key = key;
+    a.severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH;
+    a.failure_kind = kind_of(n);
+    a.summary = summary;
+    if (detail)
+        a.detail = (char *)(uintptr_t)detail;
+    a.evidence_unix_ms = evidence_ms;
+    a.resolved = !detail;
+    service_alert(n->sh->s, &a);
 }
 
 void breaker_say_store(struct shell *sh, bool gone)

@@ -15,6 +15,7 @@ METRIC_DEFINE(swept, METRIC_COUNTER, "redoubt_breaker_swept_total",
 
 #define SWEEP_MS          2000
 #define FLOW_MS           1000
+#define ADVICE_MS         2000
 #define SWEEP_ROUNDS      8    /* each target is looked at once in so many sweeps, */
 #define SWEEP_ALL         64   /* or in each, if they are few; */
 #define SWEEP_MAX         500  /* and never more than this at once */
@@ -22,6 +23,8 @@ METRIC_DEFINE(swept, METRIC_COUNTER, "redoubt_breaker_swept_total",
 #define STORE_START_MS    5000
 #define DEADLINE_MAX_MS   60000
 #define WOULD_OPEN_LOG_MS 10000
+/* Enough to keep Redis busy, and few enough (30 us each) that a failure is never more than some 15 ms behind. */
+#define FLUSHES_AT_ONCE   512
 
 /* ---- targets ---- */
 
@@ -45,6 +48,7 @@ static void node_free(struct node *n)
     free(n->damaged_doc);
     free(n->name);
     free(n->subject);
+    free(n->advice_subject);
     free(n->doc_key);
     free(n->window_key);
     free(n);
@@ -71,6 +75,7 @@ static void shell_free(struct shell *sh)
         n->t.phase = BREAKER_IDLE; /* whatever was in flight has been answered: nothing will come */
         node_free(n);
     }
+    breaker_scope_free(sh);
     free(sh->order);
     free(sh->heap);
     free(sh);
@@ -101,6 +106,7 @@ static struct breaker_rule rule_of(const struct set_target *t)
 {
     const struct set_breaker *b = &t->breaker;
     return (struct breaker_rule){.window_ms = b->window_ms,
+                                 .window_calls = (uint32_t)b->window_calls,
                                  .min_calls = (uint32_t)b->min_calls,
                                  .failure_percent = (uint32_t)b->failure_percent,
                                  .slow_percent = (uint32_t)b->slow_percent,
@@ -210,6 +216,10 @@ static const struct breaker_io io = {.flush = breaker_state_flush,
                                      .up = io_up,
                                      .may_act = io_may_act,
                                      .synced = io_synced};
+static const struct breaker_hooks hooks = {.hurry = breaker_state_hurry,
+                                           .advise = breaker_advice_changed,
+                                           .changed = breaker_scope_changed,
+                                           .looked = breaker_scope_looked};
 
 /* ---- settings ---- */
 
@@ -231,10 +241,12 @@ static struct node *node_new(struct shell *sh, const struct set_target *set)
     n->sayings_end = &n->sayings;
     n->name = strdup(set->name);
     n->subject = join(SUBJECT_BREAKER, set->name, "");
+    n->advice_subject = join(SUBJECT_ADVICE, set->name, "");
     n->doc_key = join("redoubt:{b:", set->name, "}:doc");
     n->window_key = join("redoubt:{b:", set->name, "}:w");
     breaker_target_init(&n->t, &io, n, &rule);
-    if (n->name && n->subject && n->doc_key && n->window_key)
+    n->t.hooks = &hooks;
+    if (n->name && n->subject && n->advice_subject && n->doc_key && n->window_key)
         return n;
     node_free(n);
     return NULL;
@@ -245,6 +257,9 @@ static void node_remove(struct shell *sh, struct node *n)
     HASH_DEL(sh->nodes, n);
     breaker_heap_set(sh, n, 0);
     n->gone = true;
+    n->n_scopes = 0;
+    sh->advised -= n->advised;
+    n->advised = false;
     breaker_target_refuse_all(&n->t);
     breaker_hold(n);
     breaker_release(n);
@@ -273,6 +288,7 @@ static int take_settings(struct shell *sh, const struct settings *c)
         if (!settings_target(c, n->name))
             node_remove(sh, n);
     }
+    int ok = breaker_scope_settings(sh, c);
     free(sh->order);
     sh->n = HASH_COUNT(sh->nodes);
     sh->sweep_at = 0;
@@ -285,7 +301,7 @@ static int take_settings(struct shell *sh, const struct settings *c)
         sh->order[i++] = n;
     }
     metric_set(&targets_now, (int64_t)sh->n);
-    return 0;
+    return ok;
 }
 
 static void on_reload(struct service *s, const struct settings *was)
@@ -333,6 +349,7 @@ static void sweep(struct service *s)
     struct shell *sh = s->state;
     if (!store_up(s->store) || sh->n == 0)
         return;
+    breaker_scope_check(sh);
     bool act = !service_tilted(s);
     size_t n = sh->n <= SWEEP_ALL ? sh->n : sh->n / SWEEP_ROUNDS + 1;
     for (n = n > SWEEP_MAX ? SWEEP_MAX : n; n > 0; n--) {
@@ -411,9 +428,11 @@ static int start(struct service *s, struct err *e)
         return err_set(e, "out of memory");
     s->state = sh;
     sh->s = s;
+    sh->line.most = FLUSHES_AT_ONCE;
     loop_timer_init(&s->loop, &sh->deadline, on_deadline, sh);
     loop_timer_init(&s->loop, &sh->store_gone, on_store_gone, sh);
     loop_timer_init(&s->loop, &sh->record, breaker_record_all, sh);
+    loop_timer_init(&s->loop, &sh->scoping, breaker_scope_judge, sh);
     sh->unrecorded_end = &sh->unrecorded;
     loop_timer_start(&sh->store_gone, STORE_START_MS, 0);
     return take_settings(sh, s->settings) ? err_set(e, "out of memory") : 0;
@@ -423,7 +442,7 @@ static void drain(struct service *s)
 {
     struct shell *sh = s->state;
     for (size_t i = 0; i < sh->n; i++)
-        breaker_target_kick(&sh->order[i]->t);
+        breaker_target_drain(&sh->order[i]->t);
     breaker_record_all(sh);
     maybe_drained(sh);
 }
@@ -432,14 +451,16 @@ static void stop(struct service *s)
 {
     struct shell *sh = s->state;
     s->state = NULL;
-    sh->refs += 3;
+    sh->refs += 4;
     sh->stopped = true;
+    breaker_state_give_up(sh);
     for (size_t i = 0; i < sh->n; i++)
         breaker_target_refuse_all(&sh->order[i]->t);
     breaker_record_all(sh); /* too late for the outbox: lets go of what waits */
     loop_timer_close(&sh->deadline, timer_closed);
     loop_timer_close(&sh->store_gone, timer_closed);
     loop_timer_close(&sh->record, timer_closed);
+    loop_timer_close(&sh->scoping, timer_closed);
 }
 
 static const struct service_sub subs[] = {
@@ -452,7 +473,11 @@ static const struct service_cmd cmds[] = {
     {"open", PB_DESC(breaker_command), breaker_on_open},   {"close", PB_DESC(breaker_command), breaker_on_close},
     {"reset", PB_DESC(breaker_command), breaker_on_reset}, {"metrics", PB_DESC(breaker_command), breaker_on_metrics},
 };
-static const struct service_timer timers[] = {{SWEEP_MS, sweep}, {FLOW_MS, breaker_flow_tick}};
+static const struct service_timer timers[] = {
+    {SWEEP_MS, sweep},
+    {FLOW_MS, breaker_flow_tick},
+    {ADVICE_MS, breaker_advice_repeat},
+};
 
 const struct service_desc breaker_service = {.name = "breaker",
                                              .description =

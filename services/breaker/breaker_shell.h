@@ -4,6 +4,7 @@
 
 #include "breaker/breaker_doc.h"
 #include "breaker/flood.h"
+#include "breaker/line.h"
 #include "breaker/target.h"
 #include "breaker/traffic.h"
 #include "common/log.h"
@@ -13,12 +14,15 @@
 
 struct shell;
 struct saying;
+struct scope;
+
+#define NODE_SCOPES_MAX 4 /* as the settings allow */
 
 /* A target of the settings. */
 struct node {
     struct breaker_target t;
     struct shell *sh;
-    char *name, *subject, *doc_key, *window_key;
+    char *name, *subject, *advice_subject, *doc_key, *window_key;
     int kind; /* enum set_target_kind */
     UT_hash_handle hh;
     int refs;  /* callbacks that will still come */
@@ -34,7 +38,11 @@ struct node {
 
     char *damaged_rev, *damaged_doc; /* what the last flush found instead of a document */
     size_t damaged_rev_len, damaged_doc_len;
-    uint64_t asked; /* epoch that the flush in flight has told Redis */
+    struct scope *scopes[NODE_SCOPES_MAX];
+    size_t n_scopes;
+    bool advised;                 /* against, by us */
+    struct breaker_waiter waiter; /* its flush, in line */
+    uint64_t asked;               /* epoch that the flush in flight has told Redis */
 
     struct node_flow { /* breaker_in.c, breaker_flood.c, breaker_traffic.c */
         size_t name_len;
@@ -57,11 +65,14 @@ struct shell {
     size_t n, sweep_at;
     struct node **heap;
     size_t heap_n, heap_cap;
-    struct loop_timer deadline, store_gone, record;
+    struct scope *scopes; /* uthash by name */
+    struct loop_timer deadline, store_gone, record, scoping;
     struct saying *unrecorded, **unrecorded_end;
+    struct breaker_line line; /* flushes on their way to Redis, and those that wait */
+    size_t advised;           /* nodes that we advise against */
     bool synced, store_alerted, stopped;
     int refs; /* callbacks and timers that will still come */
-    struct log_limit store_errors, damaged, would_open, window_damaged;
+    struct log_limit store_errors, damaged, would_open, window_damaged, advice;
 
     int64_t turn_ns; /* when the first report of this turn came; 0 = none has */
     struct node *kicks, *floods, *traffics;
@@ -81,16 +92,43 @@ struct node *breaker_heap_first(const struct shell *sh);
 
 /* breaker_state.c: Redis */
 void breaker_state_flush(struct breaker_target *t, const struct breaker_delta *d, uint64_t have_epoch);
+void breaker_state_hurry(struct breaker_target *t);
+void breaker_state_give_up(struct shell *sh); /* flushes that still wait in line */
 void breaker_state_put(struct breaker_target *t, const struct breaker *b, bool over, bool pending);
 void breaker_state_announced(struct node *n, uint64_t epoch);
-const char *breaker_state_flush_body(void);           /* the script, for its test against window.c */
+/* For the test of the script against window.c: the script, what it is called with, and what it answers. */
+#define FLUSH_NUMBERS 16
+struct breaker_flush_args {
+    char num[FLUSH_NUMBERS][24];
+    unsigned char votes[BREAKER_REPORTERS * BREAKER_VOTE_BYTES];
+    const char *args[FLUSH_NUMBERS + 1];
+    size_t lens[FLUSH_NUMBERS + 1];
+};
+const char *breaker_state_flush_body(void);
+int breaker_state_args(struct breaker_flush_args *a, const struct breaker_rule *rule, const struct breaker_delta *d,
+                       uint64_t have_epoch);
+void breaker_state_totals(const redisReply *reply, struct breaker_totals *ret);
 void breaker_state_peek(struct node *n, store_cb cb); /* HMGET rev pending; ctx is n */
 
 /* breaker_say.c: events, audit, alerts */
 void breaker_say(struct breaker_target *t, const struct breaker *b);
 bool breaker_saying(const struct node *n, uint64_t epoch);
 void breaker_record_all(void *shell);
+/* A scope is ill (detail says why), or, without a detail, well again. Of any member; the same on every replica is one. */
+void breaker_say_scope(struct node *n, const char *scope, int64_t evidence_ms, const char *detail);
 void breaker_say_store(struct shell *sh, bool gone);
+
+/* breaker_advice.c: while Redis is away */
+void breaker_advice_changed(struct breaker_target *t);
+void breaker_advice_repeat(struct service *s);
+
+/* breaker_scope.c: what targets share */
+void breaker_scope_changed(struct breaker_target *t);
+void breaker_scope_looked(struct breaker_target *t);
+void breaker_scope_check(struct shell *sh); /* all of them */
+void breaker_scope_judge(void *shell);
+int breaker_scope_settings(struct shell *sh, const struct settings *c);
+void breaker_scope_free(struct shell *sh);
 
 /* breaker_in.c: what comes in */
 void breaker_flow_settings(struct node *n, const struct set_target *set);

@@ -6,6 +6,10 @@
 
 #define RETRY_MS 1000 /* after the store has failed us */
 
+/* Successes that can change nothing are flushed this often at most, and at least twenty times per window: half a second's worth of them
+ * moves no share that failures of the same half second would not have moved as well. Failures never wait. */
+#define LAZY_MAX_MS 500
+
 static void step(struct breaker_target *t);
 static void cycle(struct breaker_target *t);
 
@@ -21,18 +25,64 @@ static char *copy(const char *s)
     return p;
 }
 
+static int64_t lazy_ms(const struct breaker_target *t)
+{
+    int64_t ms = t->rule.window_ms / 20;
+    return ms < LAZY_MAX_MS ? ms : LAZY_MAX_MS;
+}
+
+/* Only reports of calls can move it: no trial and no ramp is under way. */
+static bool steady(const struct breaker_target *t)
+{
+    int s = t->doc.state;
+    return s == BREAKER_CLOSED || s == BREAKER_FORCED_OPEN || s == BREAKER_FORCED_CLOSED || s == BREAKER_METRICS_ONLY;
+}
+
+static bool only_good(const struct breaker_delta *d)
+{
+    return d->failures == 0 && d->slow == 0;
+}
+
+/* What was gathered must be flushed now. Successes may wait if the window, as it was a moment ago, holds nothing but successes: to a
+ * run or a share of failures they would make a difference. */
+static bool due(struct breaker_target *t)
+{
+    return t->gathered.calls > 0 && (!steady(t) || !only_good(&t->gathered) || t->has_heard || t->draining ||
+                                     t->quiet_ms == 0 || t->io->now_ms(t) >= t->quiet_ms + lazy_ms(t));
+}
+
+/* The next deadline: the document's, or that of successes that wait. */
+static void arm(struct breaker_target *t)
+{
+    int64_t at_ms = breaker_wake_ms(&t->doc, &t->rule, t->io->now_ms(t));
+    t->lazy = t->gathered.calls > 0;
+    if (t->lazy && (at_ms == 0 || t->quiet_ms + lazy_ms(t) < at_ms))
+        at_ms = t->quiet_ms + lazy_ms(t);
+    int64_t away_ms = t->away ? breaker_away_wake_ms(t->away, &t->rule, t->io->now_ms(t)) : 0;
+    if (away_ms > 0 && (at_ms == 0 || away_ms < at_ms))
+        at_ms = away_ms;
+    t->io->wake_at(t, at_ms);
+}
+
 static void adopt(struct breaker_target *t, const struct breaker *b)
 {
     assert(b->epoch >= t->doc.epoch);
-    char *by = copy(b->forced_by), *why = copy(b->forced_why);
+    char *by = copy(b->forced_by), *why = copy(b->forced_why), *scope = copy(b->scope);
     free(t->by);
     free(t->why);
+    free(t->scope);
     t->doc = *b;
+    t->doc.scope = t->scope = scope;
     t->doc.forced_by = t->by = by;
     t->doc.forced_why = t->why = why;
     if (b->state != BREAKER_HALF_OPEN)
         t->has_outcome = false;
-    t->io->wake_at(t, breaker_wake_ms(&t->doc, &t->rule, t->io->now_ms(t)));
+    t->quiet_ms = t->looked_ms = 0; /* another epoch, another window */
+    if (t->away && breaker_away_follow(t->away, t->io->now_ms(t)) && t->hooks->advise)
+        t->hooks->advise(t);
+    arm(t);
+    if (t->hooks->changed)
+        t->hooks->changed(t);
 }
 
 void breaker_target_seen(struct breaker_target *t, const struct breaker *b)
@@ -45,25 +95,28 @@ void breaker_target_seen(struct breaker_target *t, const struct breaker *b)
 
 static void keep_away(struct breaker_target *t, struct breaker_delta *d)
 {
-    if (d->calls == 0)
-        return;
-    if (!t->away)
-        t->away = calloc(1, sizeof *t->away);
-    if (t->away)
-        breaker_window_merge(t->away, 1, breaker_bucket_ms(t->rule.window_ms), t->io->now_ms(t), d);
+    int64_t now_ms = t->io->now_ms(t);
+    if (!t->away && d->calls > 0 && (t->away = malloc(sizeof *t->away)))
+        breaker_away_init(t->away, t->voters, now_ms);
+    bool act = !t->io->up(t) && t->io->may_act(t);
+    if (t->away && breaker_away_decide(t->away, &t->doc, &t->rule, d, act, now_ms) && t->hooks->advise)
+        t->hooks->advise(t);
     memset(d, 0, sizeof *d);
 }
 
 static void bring_back(struct breaker_target *t)
 {
-    if (!t->away)
+    struct breaker_away *a = t->away;
+    if (!a)
         return;
-    breaker_window_merge(t->away, 1, breaker_bucket_ms(t->rule.window_ms), t->io->now_ms(t), NULL);
-    struct breaker_delta d = breaker_window_delta(t->away);
+    breaker_window_merge_by(&a->all, 1, breaker_span_of(&t->rule), t->io->now_ms(t), NULL);
+    struct breaker_delta d = breaker_window_delta(&a->all);
     breaker_delta_join(&d, &t->gathered);
     t->gathered = d;
-    free(t->away);
     t->away = NULL;
+    if (a->state == BREAKER_AWAY_HOLDS && t->hooks->advise)
+        t->hooks->advise(t);
+    free(a);
 }
 
 /* Keeps the outcome of the newest permit; told twice and differently, the stricter holds. */
@@ -92,8 +145,19 @@ void breaker_target_report(struct breaker_target *t, const struct breaker_report
 
 void breaker_target_kick(struct breaker_target *t)
 {
-    if (t->gathered.calls > 0)
+    if (due(t)) {
+        if (t->phase == BREAKER_FLUSHING && t->hooks->hurry && !only_good(&t->gathered))
+            t->hooks->hurry(t);
         cycle(t);
+    } else if (t->gathered.calls > 0 && t->phase == BREAKER_IDLE && !t->lazy) {
+        arm(t);
+    }
+}
+
+void breaker_target_drain(struct breaker_target *t)
+{
+    t->draining = true;
+    breaker_target_kick(t);
 }
 
 void breaker_target_wake(struct breaker_target *t)
@@ -108,6 +172,22 @@ void breaker_target_unhealthy(struct breaker_target *t, int64_t changed_ms, int6
     t->has_verdict = true;
     t->verdict = (struct breaker_event){.kind = BREAKER_EV_VERDICT,
                                         .u.verdict = {.changed_ms = changed_ms, .since_ms = since_ms}};
+    cycle(t);
+}
+
+void breaker_target_scope(struct breaker_target *t, const char *name, bool ill, const struct breaker_scope *s)
+{
+    if (t->deciding == &t->scoped) /* its text is in use */
+        return;
+    free(t->scope_asked);
+    t->scope_asked = copy(name);
+    t->has_scoped = true;
+    t->scoped = (struct breaker_event){.kind = BREAKER_EV_SCOPE,
+                                       .u.scope = {.name = t->scope_asked,
+                                                   .ill = ill,
+                                                   .until_ms = s->until_ms,
+                                                   .first_ms = s->first_ms,
+                                                   .newest_ms = s->newest_ms}};
     cycle(t);
 }
 
@@ -147,6 +227,11 @@ void breaker_target_refuse_all(struct breaker_target *t)
 void breaker_target_request(struct breaker_target *t, struct breaker_request *q)
 {
     int64_t now_ms = t->io->now_ms(t);
+    if (q->ev.kind == BREAKER_EV_ALLOW && t->away && breaker_away_holds(t->away, now_ms)) {
+        struct breaker_result r = {.retry_after_ms = t->away->until_ms - now_ms};
+        t->io->answer(t, q, BREAKER_ANSWER_DONE, &r);
+        return;
+    }
     if (q->ev.kind == BREAKER_EV_ALLOW && !breaker_needs_permit(&t->doc, now_ms)) {
         struct breaker same = t->doc;
         struct breaker_result r = breaker_decide(&same, &t->rule, &q->ev, now_ms);
@@ -176,16 +261,37 @@ static void cycle(struct breaker_target *t)
     if (!t->io->up(t)) { /* evidence is kept; nothing is decided without the shared state */
         keep_away(t, &t->gathered);
         breaker_target_refuse_all(t);
+        if (t->away)
+            arm(t);
         return;
     }
     bring_back(t);
+    t->phase = BREAKER_FLUSHING;
+    breaker_target_top_up(t);
+    t->io->flush(t, &t->flying, t->doc.epoch);
+}
+
+void breaker_target_top_up(struct breaker_target *t)
+{
+    assert(t->phase == BREAKER_FLUSHING);
+    if (t->lazy)
+        breaker_delta_late(&t->gathered);
+    t->again = t->lazy = false;
     if (t->has_heard)
         hear(&t->has_outcome, &t->outcome, &t->heard);
     t->has_heard = false;
-    t->phase = BREAKER_FLUSHING;
-    t->flying = t->gathered;
+    if (t->gathered.calls == 0)
+        return;
+    if (t->flying.calls == 0)
+        t->flying = t->gathered;
+    else
+        breaker_delta_join(&t->flying, &t->gathered);
     memset(&t->gathered, 0, sizeof t->gathered);
-    t->io->flush(t, &t->flying, t->doc.epoch);
+}
+
+bool breaker_target_urgent(const struct breaker_target *t)
+{
+    return !steady(t) || !only_good(&t->flying) || t->has_outcome || t->has_verdict || t->requests;
 }
 
 static void finish(struct breaker_target *t)
@@ -193,10 +299,10 @@ static void finish(struct breaker_target *t)
     t->phase = BREAKER_IDLE;
     t->deciding = NULL;
     t->has_totals = false;
-    if (t->again || t->gathered.calls > 0 || t->requests)
+    if (t->again || due(t) || t->requests)
         cycle(t);
     else
-        t->io->wake_at(t, breaker_wake_ms(&t->doc, &t->rule, t->io->now_ms(t)));
+        arm(t);
 }
 
 /* The store did not answer. What was sent may be merged or not: it is merged again, which can only be stricter. */
@@ -207,7 +313,7 @@ static void fail(struct breaker_target *t)
     memset(&t->flying, 0, sizeof t->flying);
     keep_away(t, &t->gathered);
     breaker_target_refuse_all(t);
-    t->again = false;
+    t->again = t->has_scoped = false;
     finish(t);
     t->io->wake_at(t, t->io->now_ms(t) + RETRY_MS);
 }
@@ -259,7 +365,15 @@ void breaker_target_flushed(struct breaker_target *t, const struct breaker_flush
         return;
     }
     t->has_totals = true;
+    t->voters = f->totals.reporters;
     t->totals = (struct breaker_event){.kind = BREAKER_EV_TOTALS, .u.totals = f->totals};
+    bool quiet =
+        f->totals.failures == 0 && f->totals.slow == 0 && f->totals.consecutive == 0 && f->totals.failing == 0;
+    t->quiet_ms = quiet && f->found == BREAKER_FOUND_SAME ? t->io->now_ms(t) : 0;
+    t->calls = f->totals.calls;
+    t->looked_ms = t->io->now_ms(t);
+    if (t->hooks->looked)
+        t->hooks->looked(t);
     memset(&t->flying, 0, sizeof t->flying);
     step(t);
 }
@@ -292,6 +406,8 @@ static void consume(struct breaker_target *t, const struct breaker_event *ev)
         t->has_totals = false;
     else if (ev == &t->outcome)
         t->has_outcome = false;
+    else if (ev == &t->scoped)
+        t->has_scoped = false;
     else if (t->requests && ev == &t->requests->ev) {
         struct breaker_request *q = t->requests;
         t->requests = q->next;
@@ -329,6 +445,11 @@ static void step(struct breaker_target *t)
     }
     if (act && t->has_verdict && try_event(t, &t->verdict))
         return;
+    if (act && t->has_scoped) {
+        if (try_event(t, &t->scoped))
+            return;
+        consume(t, &t->scoped);
+    }
     while (t->requests) {
         if (!act && t->requests->ev.kind == BREAKER_EV_ALLOW) { /* a person may always; a permit waits */
             struct breaker_request *q = t->requests;
@@ -393,7 +514,8 @@ void breaker_target_stored(struct breaker_target *t, enum breaker_put_result r, 
 void breaker_target_init(struct breaker_target *t, const struct breaker_io *io, void *ctx,
                          const struct breaker_rule *rule)
 {
-    *t = (struct breaker_target){.io = io, .ctx = ctx, .rule = *rule, .has_rules = true};
+    static const struct breaker_hooks none;
+    *t = (struct breaker_target){.io = io, .hooks = &none, .ctx = ctx, .rule = *rule, .has_rules = true};
     t->requests_end = &t->requests;
 }
 
@@ -407,5 +529,7 @@ void breaker_target_done(struct breaker_target *t)
     assert(t->phase == BREAKER_IDLE && !t->requests);
     free(t->by);
     free(t->why);
+    free(t->scope);
+    free(t->scope_asked);
     free(t->away);
 }

@@ -7,7 +7,9 @@
 #ifndef REDOUBT_BREAKER_TARGET_H
 #define REDOUBT_BREAKER_TARGET_H
 
+#include "breaker/away.h"
 #include "breaker/breaker.h"
+#include "breaker/scope.h"
 #include "breaker/window.h"
 
 struct breaker_target;
@@ -56,22 +58,38 @@ struct breaker_io {
     bool (*may_act)(struct breaker_target *t); /* not tilted */
     bool (*synced)(struct breaker_target *t);  /* the present has been read from the stream, and NATS is there */
 };
+/* What an engine can do without: each may be NULL. */
+struct breaker_hooks {
+    void (*hurry)(struct breaker_target *t);   /* a failure came for a flush that was asked for: do not let it wait */
+    void (*advise)(struct breaker_target *t);  /* t->away HOLDS now, or does so no longer, or is gone */
+    void (*changed)(struct breaker_target *t); /* t->doc is another one */
+    void (*looked)(struct breaker_target *t);  /* t->calls is new */
+};
 
 enum breaker_phase { BREAKER_IDLE, BREAKER_FLUSHING, BREAKER_PUTTING, BREAKER_RESTORING };
 struct breaker_target {
     const struct breaker_io *io;
+    const struct breaker_hooks *hooks; /* set after the init */
     void *ctx;
     struct breaker_rule rule;
-    struct breaker doc; /* the newest that we know */
-    char *by, *why;     /* texts of doc */
+    struct breaker doc;     /* the newest that we know */
+    char *by, *why, *scope; /* texts of doc */
+    char *scope_asked;      /* text of `scoped` */
+    uint32_t calls;         /* in the shared window when it was last read, */
+    int64_t looked_ms;      /* which was then; 0 = not since the document changed */
+    bool watched;           /* by watchers who have a verdict; set from outside */
     struct breaker_delta gathered, flying;
-    struct breaker_window *away; /* while the store is out of reach; NULL otherwise */
+    struct breaker_away *away; /* while the store is out of reach; NULL otherwise */
+    uint32_t voters;           /* seen in the shared window when it was last read */
 
     int phase;
-    bool again;      /* go round once more when idle */
-    bool has_totals; /* what follows has not been decided on yet */
-    bool has_outcome, has_verdict, has_rules;
-    struct breaker_event totals, outcome, verdict;
+    int64_t quiet_ms; /* when the window was last seen to hold nothing but successes; 0 = it did not */
+    bool lazy;        /* successes wait for their turn */
+    bool draining;    /* nothing waits any more */
+    bool again;       /* go round once more when idle */
+    bool has_totals;  /* what follows has not been decided on yet */
+    bool has_outcome, has_verdict, has_rules, has_scoped;
+    struct breaker_event totals, outcome, verdict, scoped;
     bool has_heard; /* an outcome that the flush in flight may be too early for: decided on after the next */
     struct breaker_event heard;
     struct breaker_request *requests, **requests_end;
@@ -87,11 +105,17 @@ void breaker_target_done(struct breaker_target *t); /* only when idle */
 bool breaker_target_idle(const struct breaker_target *t);
 
 void breaker_target_report(struct breaker_target *t, const struct breaker_report *r, uint64_t permit_id);
-/* Reports are flushed by this, so that a batch is one flush. */
+/* Reports are flushed by this, so that a batch is one flush: at once, or a little later if they are nothing but successes. */
 void breaker_target_kick(struct breaker_target *t);
+void breaker_target_drain(struct breaker_target *t); /* the end is near: all of them, now */
+/* For a flush that was asked for and not sent yet: what came meanwhile goes along; and whether it should go before others. */
+void breaker_target_top_up(struct breaker_target *t);
+bool breaker_target_urgent(const struct breaker_target *t);
 void breaker_target_wake(struct breaker_target *t); /* a deadline, the store or the clock is back: look again */
 void breaker_target_unhealthy(struct breaker_target *t, int64_t changed_ms, int64_t since_ms);
 void breaker_target_well(struct breaker_target *t); /* the verdict is no longer UNHEALTHY */
+/* What it shares with others is ill, or is well again. Said again if it had no effect: a failed store drops it. */
+void breaker_target_scope(struct breaker_target *t, const char *name, bool ill, const struct breaker_scope *s);
 void breaker_target_rules(struct breaker_target *t, const struct breaker_rule *rule);
 void breaker_target_request(struct breaker_target *t, struct breaker_request *q);
 void breaker_target_refuse_all(struct breaker_target *t); /* at the end: who waits is told so */

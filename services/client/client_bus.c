@@ -19,6 +19,8 @@ METRIC_DEFINE(bad, METRIC_COUNTER, "redoubt_client_bad_messages_total",
               "Messages that break the contract, heard or about to be said.");
 METRIC_DEFINE(frozen, METRIC_COUNTER, "redoubt_client_out_of_touch_total",
               "Times that the agent was frozen for being out of touch.");
+METRIC_DEFINE(advised, METRIC_COUNTER, "redoubt_client_advice_total",
+              "Times that a breaker replica without shared state advised against a target.");
 METRIC_DEFINE(full, METRIC_COUNTER, "redoubt_client_targets_refused_total", "Breaker states beyond the table.");
 
 /* ---- acknowledgements ---- */
@@ -202,6 +204,26 @@ static void on_breaker(void *ctx, const struct bus_msg *m)
     wire_free(b);
 }
 
+static void on_advice(void *ctx, const struct bus_msg *m)
+{
+    redoubt *r = ctx;
+    const char *tail = subject_tail(m->subject, SUBJECT_ADVICE);
+    PB(BreakerAdvice) *a = wire_unpack(PB_DESC(breaker_advice), m->data, m->len, NULL);
+    if (!a || !tail || strcmp(tail, a->target) != 0) {
+        metric_add(&bad, 1);
+        wire_free(a);
+        return;
+    }
+    pthread_mutex_lock(&r->lock);
+    struct client_slot *s = client_table_enter(&r->table, a->target);
+    pthread_mutex_unlock(&r->lock);
+    if (!s)
+        metric_add(&full, 1);
+    else if (client_slot_advise(s, a, clock_mono_ms()))
+        metric_add(&advised, 1);
+    wire_free(a);
+}
+
 struct permit_call {
     redoubt *r;
     struct client_slot *slot;
@@ -337,7 +359,8 @@ int client_bus_open(redoubt *r, struct err *e)
     r->bus = bus_open(&r->loop, &o, e);
     if (!r->bus)
         return -1;
-    if (!bus_watch(r->bus, directive, 0, on_directive, on_synced, r) ||
+    if (!bus_subscribe(r->bus, SUBJECT_ADVICE ">", NULL, on_advice, r) ||
+        !bus_watch(r->bus, directive, 0, on_directive, on_synced, r) ||
         !bus_watch(r->bus, SUBJECT_BREAKER ">", 0, on_breaker, NULL, r))
         return err_set(e, "cannot watch directives and breakers: out of memory");
     return 0;

@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PERMIT_MS  5000 /* a permit that no call takes is given up after this long */
-#define ASKING_MS  2000 /* a permit is asked for at most this often while no answer comes */
-#define SOON_MS    50   /* "ask again": the permit is on its way */
-#define NO_IDEA_MS 1000 /* an end was not said, or is past already */
+#define PERMIT_MS     5000  /* a permit that no call takes is given up after this long */
+#define ASKING_MS     2000  /* a permit is asked for at most this often while no answer comes */
+#define SOON_MS       50    /* "ask again": the permit is on its way */
+#define ADVICE_MAX_MS 10000 /* one advice counts no longer: its sender repeats it while it holds */
+#define NO_IDEA_MS    1000  /* an end was not said, or is past already */
 
 static uint32_t hash_of(const char *name) /* FNV-1a */
 {
@@ -75,8 +76,19 @@ bool client_slot_apply(struct client_slot *s, const PB(BreakerChanged) * b, int6
         (void)atomic_compare_exchange_strong(&s->permit, &permit, 0);
     else if (permit && b->permit->expires_unix_ms)
         atomic_store(&s->permit_until_ms, now_ms + (b->permit->expires_unix_ms - now_unix_ms));
+    atomic_store(&s->advised_until_ms, 0);
     atomic_store(&s->until_unix_ms, b->until_unix_ms);
     atomic_store(&s->verdict, (uint32_t)b->state | b->ramp_percent << 8);
+    return true;
+}
+
+bool client_slot_advise(struct client_slot *s, const PB(BreakerAdvice) * a, int64_t now_ms)
+{
+    if (a->epoch < s->epoch) /* the shared state has moved on since */
+        return false;
+    int64_t until = now_ms + (a->hold_ms < ADVICE_MAX_MS ? a->hold_ms : ADVICE_MAX_MS);
+    if (until > atomic_load(&s->advised_until_ms)) /* of several replicas the strictest holds */
+        atomic_store(&s->advised_until_ms, until);
     return true;
 }
 
@@ -110,6 +122,12 @@ static redoubt_admission admit_half_open(struct client_slot *s, bool *ret_ask)
 
 redoubt_admission client_slot_admit(struct client_slot *s, bool *ret_ask)
 {
+    int64_t advised_until = atomic_load_explicit(&s->advised_until_ms, memory_order_relaxed);
+    if (advised_until != 0) { /* hardly ever: without one, no clock is read */
+        int64_t left = advised_until - clock_mono_ms();
+        if (left > 0)
+            return refused(left);
+    }
     uint32_t verdict = atomic_load_explicit(&s->verdict, memory_order_relaxed);
     switch ((PB(BreakerState))(verdict & 0xff)) {
     case REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_UNSPECIFIED: /* nothing heard of it */

@@ -18,6 +18,8 @@ struct client_slot {
     char name[TARGET_MAX_LEN + 1];
     _Atomic uint32_t verdict; /* enum BreakerState | ramp percent << 8; 0 = nothing heard */
     _Atomic int64_t until_unix_ms;
+    _Atomic int64_t
+        advised_until_ms;  /* monotonic: not to be called until then, whatever the verdict; 0 = no advice */
     _Atomic uint32_t turn; /* calls asked for while ramping */
     _Atomic uint64_t permit;
     _Atomic int64_t permit_until_ms; /* monotonic */
@@ -41,6 +43,8 @@ struct client_slot *client_table_find(const struct client_table *t, const char *
 struct client_slot *client_table_enter(struct client_table *t, const char *target);
 /* Takes over a state if it is newer. True if it was. */
 bool client_slot_apply(struct client_slot *s, const PB(BreakerChanged) * b, int64_t now_ms, int64_t now_unix_ms);
+/* A breaker replica without shared state advises against it. Only ever stricter; ends by itself, and with the next state. True if it counts. */
+bool client_slot_advise(struct client_slot *s, const PB(BreakerAdvice) * a, int64_t now_ms);
 /* A permit was granted. */
 void client_slot_grant(struct client_slot *s, uint64_t permit, int64_t now_ms);
 /* May it be called now? *ret_ask is set if the loop should ask for a permit. */

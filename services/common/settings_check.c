@@ -79,6 +79,8 @@ void settings_check_breaker(void *object, struct conf_ctx *ctx)
     struct set_breaker *b = object;
     if (b->open_ms > b->open_max_ms)
         conf_problem(ctx, "open", "is longer than open_max");
+    if (b->window_calls > 0 && b->window_calls < b->min_calls)
+        conf_problem(ctx, "window_calls", "is less than min_calls: shares would never count");
 }
 
 void settings_check_override(void *object, struct conf_ctx *ctx)

@@ -288,7 +288,7 @@ static void report(unsigned i)
 static uint32_t merged(redisContext *c, unsigned i)
 {
     uint32_t calls = 0;
-    redisReply *r = redisCommand(c, "GETRANGE redoubt:{b:llm.t%u.a}:w 24 27", i);
+    redisReply *r = redisCommand(c, "GETRANGE redoubt:{b:llm.t%u.a}:w 23 26", i);
     if (r && r->type == REDIS_REPLY_STRING && r->len == 4)
         for (unsigned k = 0; k < 4; k++)
             calls |= (uint32_t)(unsigned char)r->str[k] << (8 * k);

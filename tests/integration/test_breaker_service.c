@@ -20,8 +20,19 @@
 #include <unistd.h>
 
 /* One target per test: they run in any order, on one stack. */
-static const char *const targets[] = {"t.open", "t.votes", "t.trial",  "t.bad",   "t.damage", "t.people",
-                                      "t.away", "t.sweep", "t.health", "t.retry", "t.batch",  "t.emptied"};
+static const char *const targets[] = {"t.open",
+                                      "t.votes",
+                                      "t.trial",
+                                      "t.bad",
+                                      "t.damage",
+                                      "t.people",
+                                      "t.away",
+                                      "t.sweep",
+                                      "t.health",
+                                      "t.retry",
+                                      "t.batch",
+                                      "t.emptied",
+                                      "llm.openai.gpt-4o-mini"};
 #define SEEN_MAX 4096
 
 static struct {
@@ -50,6 +61,13 @@ static void write_settings(void)
                 "  - name: %s\n    kind: llm\n    breaker: { window: 6s, min_calls: 10, consecutive: 5, open: 500ms, "
                 "open_max: 1s, jitter: 0%%, permit: 700ms, ramp_step: 100ms }\n",
                 targets[i]);
+    /* One account; the last model is never called. */
+    for (int i = 1; i <= 5; i++)
+        fprintf(
+            f,
+            "  - name: acct.m%d\n    kind: llm\n    scopes: [account.one]\n    breaker: { window: 6s, min_calls: 10, "
+            "consecutive: 5, open: 4s, open_max: 4s, jitter: 0%%, permit: 700ms, ramp_step: 100ms }\n",
+            i);
     fclose(f);
 }
 
@@ -231,17 +249,31 @@ static PB(AllowReply) allow(const char *target, const char *holder)
     return copy;
 }
 
-static int order(const char *verb, const char *target, const char *by, uint64_t duration_ms)
+static int give_order(const char *verb, const char *target, const char *by, const char *why, uint64_t duration_ms)
 {
     PB(BreakerCommand) c = PB_INIT(BREAKER_COMMAND);
     c.target = (char *)target;
     c.by = (char *)by;
-    c.reason = "because";
+    c.reason = (char *)why;
     c.duration_ms = duration_ms;
     PB(CommandReply) *r = request(verb, &c, PB_DESC(command_reply));
     int status = (int)r->status;
     wire_free(r);
     return status;
+}
+
+static int order(const char *verb, const char *target, const char *by, uint64_t duration_ms)
+{
+    return give_order(verb, target, by, "because", duration_ms);
+}
+
+/* With a reason of so many bytes. */
+static int order_because(const char *verb, const char *target, size_t len)
+{
+    char why[1024];
+    memset(why, 'x', len);
+    why[len] = 0;
+    return give_order(verb, target, "eve", why, 0);
 }
 
 /* ---- what is in Redis and on the streams ---- */
@@ -502,8 +534,7 @@ static void test_damaged_document(void **unused)
     const char *t = "t.damage";
     wait_ready(t);
     static const char *const harm[] = {"SET redoubt:{b:%s}:doc nonsense", "HSET redoubt:{b:%s}:doc doc garbage rev 9",
-                                       "HSET redoubt:{b:%s}:doc rev x", "HSET redoubt:{b:%s}:doc fence x",
-                                       "SET redoubt:{b:%s}:w nonsense"};
+                                       "HSET redoubt:{b:%s}:doc rev x", "SET redoubt:{b:%s}:w nonsense"};
     for (size_t i = 0; i < sizeof harm / sizeof harm[0]; i++) {
         uint64_t epoch = last(t)->epoch;
         redis_do(harm[i], t);
@@ -603,6 +634,149 @@ static void test_retry_after(void **unused)
     WAIT_FOR(last(t)->until_unix_ms >= until + 28000);
 }
 
+/* ---- for those who read only Redis ---- */
+
+static int64_t field(const char *target, const char *name, char text[static 32])
+{
+    char fmt[64];
+    snprintf(fmt, sizeof fmt, "HGET redoubt:{b:%%s}:doc %s", name);
+    redisReply *r = redis_ask(fmt, target);
+    snprintf(text, 32, "%s", r->type == REDIS_REPLY_STRING ? r->str : "(none)");
+    freeReplyObject(r);
+    return strtoll(text, NULL, 10);
+}
+
+static int64_t memory_of(const char *fmt, const char *target)
+{
+    redisReply *r = redis_ask(fmt, target);
+    int64_t bytes = r->type == REDIS_REPLY_INTEGER ? r->integer : -1;
+    freeReplyObject(r);
+    assert_true(bytes > 0);
+    return bytes;
+}
+
+static void test_plain_fields_and_memory(void **unused)
+{
+    (void)unused;
+    const char *t = "llm.openai.gpt-4o-mini";
+    char text[32];
+    wait_ready(t);
+    WAIT_FOR(field(t, "state", text) == 0 && strcmp(text, "CLOSED") == 0);
+    assert_int_equal(field(t, "until", text), 0);
+    assert_int_equal(field(t, "ramp", text), 100);
+    /* All of them fail, so many that only the last 32 are known. */
+    for (int i = 0; i < 40; i++) {
+        char reporter[32];
+        snprintf(reporter, sizeof reporter, "agent-%d", i);
+        report(t, reporter, i < 30 ? SUCCESS : ERROR, 0);
+    }
+    take_in(200);
+    int64_t window = memory_of("MEMORY USAGE redoubt:{b:%s}:w", t);
+    assert_int_equal(state_of(t), BREAKER_CLOSED);
+    PB(OutcomeReport) r = outcome(t, "agent-1", RATE_LIMITED);
+    r.retry_after_ms = 3000;
+    char reporter[32];
+    for (int i = 1; i < 40; i++) {
+        snprintf(reporter, sizeof reporter, "agent-%d", i);
+        r.reporter = reporter;
+        say(SUBJECT_REPORT "llm.openai.gpt-4o-mini", &r, NULL);
+    }
+    wait_state(t, BREAKER_OPEN);
+    int64_t until = field(t, "until", text);
+    assert_true(until > clock_wall_ms() - 1000 && until < clock_wall_ms() + 6000);
+    assert_true(field(t, "state", text) == 0 && strcmp(text, "OPEN") == 0);
+    assert_int_equal(field(t, "ramp", text), 0);
+    int64_t doc = memory_of("MEMORY USAGE redoubt:{b:%s}:doc", t);
+    wait_state(t, BREAKER_HALF_OPEN);
+    WAIT_FOR(allow(t, "mcp-security-agent-17").admitted);
+    int64_t half_open = memory_of("MEMORY USAGE redoubt:{b:%s}:doc", t);
+    doc = half_open > doc ? half_open : doc;
+    print_message("Redis memory of a target with 32 reporters: document %" PRId64 " + window %" PRId64 " = %" PRId64
+                  " bytes\n",
+                  doc, window, doc + window);
+    assert_true(doc + window < 1024);
+    /* A reason that is too long for the compact form is kept whole, and read again. */
+    assert_int_equal(order_because("open", t, 900), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    wait_state(t, BREAKER_FORCED_OPEN);
+    uint64_t epoch = last(t)->epoch;
+    for (int i = 0; i < 2; i++)
+        report(t, "agent", SUCCESS, 0);
+    assert_int_equal(order("reset", t, "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    wait_state(t, BREAKER_CLOSED);
+    assert_int_equal(last(t)->epoch, epoch + 1);
+}
+
+/* ---- scopes ---- */
+
+static int count_reason(const char *target, int reason)
+{
+    int n = 0;
+    for (size_t i = 0; i < T.n_seen; i++)
+        if (strcmp(T.seen[i]->target, target) == 0 && (int)T.seen[i]->reason == reason) {
+            bool again = false; /* told twice is one */
+            for (size_t k = 0; k < i; k++)
+                again |= strcmp(T.seen[k]->target, target) == 0 && T.seen[k]->epoch == T.seen[i]->epoch;
+            n += !again;
+        }
+    return n;
+}
+
+static void fail_model(const char *target)
+{
+    for (int i = 0; i < 6; i++)
+        report(target, "agent", ERROR, 0);
+    wait_state(target, BREAKER_OPEN);
+    assert_string_equal(last(target)->scope, "");
+}
+
+static void test_scope(void **unused)
+{
+    (void)unused;
+    char text[32];
+    static const char *const m[] = {"acct.m1", "acct.m2", "acct.m3", "acct.m4", "acct.m5"};
+    for (int i = 0; i < 5; i++)
+        wait_ready(m[i]);
+    for (int i = 0; i < 4; i++)
+        report(m[i], "agent", SUCCESS, 0);
+    take_in(100);
+    /* One bad model of the account, and even two of four, stay alone. */
+    fail_model(m[0]);
+    fail_model(m[1]);
+    take_in(300);
+    for (int i = 2; i < 5; i++)
+        assert_int_equal(state_of(m[i]), BREAKER_CLOSED);
+    fail_model(m[2]);
+    for (int i = 3; i < 5; i++) { /* three of the four that are called: the account is ill */
+        wait_state(m[i], BREAKER_OPEN);
+        assert_int_equal(last(m[i])->reason, BREAKER_BY_SCOPE);
+        assert_string_equal(last(m[i])->scope, "account.one");
+        assert_true(last(m[i])->until_unix_ms <= last(m[2])->until_unix_ms);
+        assert_false(allow(m[i], "agent").admitted);
+    }
+    assert_true(field(m[4], "state", text) == 0 && strcmp(text, "OPEN") == 0);
+    WAIT_FOR(stream_has(STREAM_ALERTS, PB_DESC(alert), raised, "breaker-scope/account.one"));
+    /* A replica that starts anew comes to the same, and does nothing twice. */
+    harness_kill(T.replica[0]);
+    harness_start(T.replica[0]);
+    take_in(300);
+    /* The account is well: what was opened because of it is tried, and what a person has closed stays so. */
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(order("reset", m[i], "eve", 0), REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
+    for (int i = 3; i < 5; i++)
+        WAIT_FOR(count_reason(m[i], BREAKER_BY_SCOPE_ENDED) == 1);
+    WAIT_FOR(stream_has(STREAM_ALERTS, PB_DESC(alert), resolved, "breaker-scope/account.one"));
+    for (int i = 3; i < 5; i++) {
+        bring_back(m[i]);
+        assert_int_equal(count_reason(m[i], BREAKER_BY_SCOPE), 1);
+        assert_int_equal(count_reason(m[i], BREAKER_BY_SCOPE_ENDED), 1);
+        char key[64];
+        snprintf(key, sizeof key, "breaker/%s", m[i]);
+        assert_false(stream_has(STREAM_ALERTS, PB_DESC(alert), raised, key)); /* one alert for all of them */
+    }
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(state_of(m[i]), BREAKER_CLOSED);
+}
+
 /* A replica stored a change and died before it could say so. */
 static void test_sweep(void **unused)
 {
@@ -686,6 +860,8 @@ int main(void)
         cmocka_unit_test(test_verdict),
         cmocka_unit_test(test_retry_after),
         cmocka_unit_test(test_damaged_document),
+        cmocka_unit_test(test_plain_fields_and_memory),
+        cmocka_unit_test(test_scope),
         cmocka_unit_test(test_sweep),
         cmocka_unit_test(test_redis_emptied),
         cmocka_unit_test(test_redis_away),

@@ -79,6 +79,14 @@ static struct breaker_event verdict(int64_t changed_ms)
                                   .u.verdict = {.changed_ms = changed_ms, .since_ms = changed_ms - 3000}};
 }
 
+static struct breaker_event scope(bool ill, int64_t until_ms, int64_t newest_ms)
+{
+    return (struct breaker_event){
+        .kind = BREAKER_EV_SCOPE,
+        .u.scope = {
+            .name = "account", .ill = ill, .until_ms = until_ms, .first_ms = T0 - 700, .newest_ms = newest_ms}};
+}
+
 /* A document that entered its state at T0, well after the one before. */
 static struct breaker in_state(int state)
 {
@@ -138,6 +146,10 @@ static void test_every_cell(void **unused)
         {"bad calls", bad, 5000, {N, O, O, H, O, FO, FC, M}, 1 << C | 1 << P},
         {"unhealthy, new", verdict(T0 + 4000), 5000, {N, O, O, O, O, FO, FC, M}, 1 << C | 1 << H | 1 << P},
         {"unhealthy, known", verdict(T0 - 4000), 5000, {N, C, O, H, P, FO, FC, M}, 0},
+        {"scope ill", scope(true, T0 + 60000, T0 + 4000), 5000, {N, O, O, H, P, FO, FC, M}, 1 << C},
+        {"scope ill, known", scope(true, T0 + 60000, T0 - 1), 5000, {N, C, O, H, P, FO, FC, M}, 0},
+        {"scope ill, over already", scope(true, T0 + 4500, T0 + 4000), 5000, {N, C, O, H, P, FO, FC, M}, 0},
+        {"scope well", scope(false, 0, 0), 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"outcome without permit", outcome(1, true, true), 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"bad outcome without permit", outcome(1, false, true), 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"allow", allow(0), 5000, {N, C, O, H, P, FO, FC, M}, 1 << H},
@@ -211,6 +223,41 @@ static void test_votes(void **unused)
         .kind = BREAKER_EV_TOTALS,
         .u.totals = {.calls = 9, .failures = 5, .consecutive = 5, .reporters = 9, .failing = 1}};
     assert_true(breaker_decide(&b, &one, &ev, T0 + 10).changed);
+}
+
+/* Of n reporters the first `ill` have seen only failures for a while; somebody floods with as many successes as it can. */
+static bool opens_by_runs(const struct breaker_rule *r, uint32_t n, uint32_t ill, uint8_t run, struct breaker *ret)
+{
+    struct breaker b = in_state(BREAKER_CLOSED);
+    struct breaker_event ev = {.kind = BREAKER_EV_TOTALS,
+                               .u.totals = {.calls = 1000000, .failures = 60, .consecutive = 0, .passed = 999940}};
+    for (uint32_t i = 0; i < n; i++)
+        breaker_totals_vote(&ev.u.totals, i < ill ? run : 0, i < ill);
+    bool changed = breaker_decide(&b, r, &ev, T0 + 5000).changed;
+    if (ret)
+        *ret = b;
+    return changed;
+}
+
+static void test_runs_of_each(void **unused)
+{
+    (void)unused;
+    struct breaker b;
+    assert_true(opens_by_runs(&rule, 3, 2, 5, &b));
+    assert_int_equal(b.reason, BREAKER_BY_CONSECUTIVE);
+    assert_int_equal(b.totals.consecutive, 5);
+    assert_false(opens_by_runs(&rule, 3, 2, 4, NULL));   /* the run is too short */
+    assert_false(opens_by_runs(&rule, 4, 2, 200, NULL)); /* not more than half */
+    assert_true(opens_by_runs(&rule, 32, 17, 5, NULL));
+    assert_false(opens_by_runs(&rule, 32, 16, 255, NULL));
+    struct breaker_rule r = rule;
+    r.min_reporters = 4;
+    assert_false(opens_by_runs(&r, 4, 3, 5, NULL)); /* fewer than it takes */
+    assert_true(opens_by_runs(&r, 5, 4, 5, NULL));
+    r.consecutive = 0;
+    assert_false(opens_by_runs(&r, 5, 5, 255, NULL));
+    /* One that floods with failures is one voter. */
+    assert_false(opens_by_runs(&rule, 3, 1, 255, NULL));
 }
 
 static void test_rules_off(void **unused)
@@ -559,14 +606,23 @@ static void test_needs_permit(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_cell),  cmocka_unit_test(test_thresholds),
-        cmocka_unit_test(test_votes),       cmocka_unit_test(test_rules_off),
-        cmocka_unit_test(test_open_time),   cmocka_unit_test(test_jitter),
-        cmocka_unit_test(test_retry_after), cmocka_unit_test(test_first_verdict),
-        cmocka_unit_test(test_permit),      cmocka_unit_test(test_ramp),
-        cmocka_unit_test(test_people),      cmocka_unit_test(test_metrics_only),
-        cmocka_unit_test(test_news),        cmocka_unit_test(test_time_goes_forward),
-        cmocka_unit_test(test_classify),    cmocka_unit_test(test_needs_permit),
+        cmocka_unit_test(test_every_cell),
+        cmocka_unit_test(test_thresholds),
+        cmocka_unit_test(test_votes),
+        cmocka_unit_test(test_runs_of_each),
+        cmocka_unit_test(test_rules_off),
+        cmocka_unit_test(test_open_time),
+        cmocka_unit_test(test_jitter),
+        cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_first_verdict),
+        cmocka_unit_test(test_permit),
+        cmocka_unit_test(test_ramp),
+        cmocka_unit_test(test_people),
+        cmocka_unit_test(test_metrics_only),
+        cmocka_unit_test(test_news),
+        cmocka_unit_test(test_time_goes_forward),
+        cmocka_unit_test(test_classify),
+        cmocka_unit_test(test_needs_permit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -243,7 +243,7 @@ static void note_votes(struct world *w, struct target *t, const struct breaker_d
 {
     for (uint32_t i = 0; i < d->n_reporters; i++)
         for (uint8_t c = 0; c < t->n_callers; c++)
-            if (t->c[c].reporter + UINT64_C(1) == d->votes[i].reporter)
+            if (t->c[c].reporter + UINT64_C(1) == (d->votes[i].low | (uint64_t)d->votes[i].high << 32))
                 t->c[c].heard_ms = w->q.now_ms;
 }
 

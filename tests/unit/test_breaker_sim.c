@@ -1,7 +1,7 @@
 /* test_breaker_sim.c - several replicas' engines on one store in memory, with a virtual clock and everything going wrong.
  *
  * One seed is one story: 1 to 4 replicas with clocks that differ, 1 to 6 reporters of which a minority may be blind, a watcher, and a
- * target that goes down and comes back; reports and events are lost, doubled and late, answers of the store get lost, the store goes
+ * target that goes down and comes back; at times one reporter floods with successes whatever happens; windows are of time or of calls; reports and events are lost, doubled and late, answers of the store get lost, the store goes
  * away and comes back (at times emptied), replicas stop, restart and tilt. Must hold in each:
  *  - no epoch stands for two documents, and the store's epoch grows by one;
  *  - never two permits at once, and their ids only grow;
@@ -24,19 +24,19 @@ enum { REPLICAS = 4, REPORTERS = 6, WATCHER = REPORTERS, CALLERS, EPOCHS = 4096,
 #define START INT64_C(1700000000000)
 #define SKEW  40 /* replicas' clocks differ by up to this, either way */
 
-static const struct breaker_rule rule = {.window_ms = 10000,
-                                         .min_calls = 10,
-                                         .failure_percent = 50,
-                                         .slow_percent = 50,
-                                         .consecutive = 5,
-                                         .open_ms = 1000,
-                                         .open_max_ms = 4000,
-                                         .decay_ms = 60000,
-                                         .permit_ms = 1500,
-                                         .ramp_step_ms = 1000,
-                                         .jitter_percent = 20,
-                                         .min_reporters = 2,
-                                         .seed = 3};
+static struct breaker_rule rule = {.window_ms = 10000,
+                                   .min_calls = 10,
+                                   .failure_percent = 50,
+                                   .slow_percent = 50,
+                                   .consecutive = 5,
+                                   .open_ms = 1000,
+                                   .open_max_ms = 4000,
+                                   .decay_ms = 60000,
+                                   .permit_ms = 1500,
+                                   .ramp_step_ms = 1000,
+                                   .jitter_percent = 20,
+                                   .min_reporters = 2,
+                                   .seed = 3};
 
 struct sim;
 struct event {
@@ -65,6 +65,7 @@ struct replica {
 struct caller {
     int64_t period;
     bool blind;          /* fails whatever the target does */
+    bool liar;           /* floods with successes, whatever the target does */
     struct breaker seen; /* the pushed state */
     uint64_t permit;
 };
@@ -77,6 +78,7 @@ struct sim {
     int n_replicas;
     struct caller c[CALLERS];
     int n_reporters, n_blind;
+    bool lied_to;
     /* the store */
     bool store_up, found, pending;
     struct breaker doc;
@@ -206,9 +208,8 @@ static void do_flush(struct sim *s, struct event *e)
     answer->instance = e->instance;
     if (!s->store_up || (s->stormy && chance(s, 1)))
         return; /* ok = false */
-    struct breaker_totals t =
-        breaker_window_merge(&s->window, s->found ? s->doc.epoch : 0, breaker_bucket_ms(rule.window_ms), s->now,
-                             e->delta.calls ? &e->delta : NULL);
+    struct breaker_totals t = breaker_window_merge_by(&s->window, s->found ? s->doc.epoch : 0, breaker_span_of(&rule),
+                                                      s->now, e->delta.calls ? &e->delta : NULL);
     answer->flushed = (struct breaker_flushed){.ok = true, .totals = t, .pending = s->pending};
     answer->doc = s->doc;
     answer->flushed.found = !s->found                   ? BREAKER_FOUND_NONE
@@ -241,7 +242,8 @@ static void do_put(struct sim *s, struct event *e)
     if (!s->store_up || (s->stormy && chance(s, 1)))
         return;
     uint64_t have = s->found ? s->doc.epoch : 0;
-    bool same = s->found && have == e->doc.epoch && same_doc(&s->doc, &e->doc);
+    /* Two replicas may come to the very same document within the same millisecond: only one of them has made it. */
+    bool same = e->flag && s->found && have == e->doc.epoch && same_doc(&s->doc, &e->doc);
     if (same) {
         answer->put = BREAKER_PUT_WON;
     } else if (e->flag ? have < e->doc.epoch : have == e->doc.epoch - 1) {
@@ -469,7 +471,7 @@ static void ask(struct sim *s, struct event *e)
 static void make_call(struct sim *s, int who)
 {
     struct caller *c = &s->c[who];
-    bool good = s->target_up && !c->blind;
+    bool good = c->liar || (s->target_up && !c->blind);
     for (int n = chance(s, s->dup) ? 2 : 1; n > 0; n--) {
         if (chance(s, s->loss))
             continue;
@@ -480,7 +482,7 @@ static void make_call(struct sim *s, int who)
                                             .probe = who == WATCHER,
                                             .data_path = true,
                                             .reporter = (uint64_t)who + 1};
-        if (!good && chance(s, 5)) {
+        if (!good && !s->lied_to && chance(s, 5)) { /* no Retry-After: by runs and shares alone */
             e->report.outcome = 4;
             e->report.retry_after_ms = 1500;
         }
@@ -655,6 +657,8 @@ static void story(uint64_t seed, bool tell, struct sums *sums)
     if (s->n_blind * 2 >= s->n_reporters)
         s->n_blind = 0;
     s->delay = 1 + (int64_t)rnd(s, 20);
+    rule.window_calls = seed % 3 == 0 ? 60 : 0;
+    s->lied_to = s->n_blind == 0 && s->n_reporters >= 4 && chance(s, 50);
     for (int i = 0; i < s->n_replicas; i++) {
         s->r[i].skew = (int64_t)rnd(s, 2 * SKEW) - SKEW;
         boot(s, i);
@@ -663,6 +667,9 @@ static void story(uint64_t seed, bool tell, struct sums *sums)
         if (i < s->n_reporters || i == WATCHER) {
             s->c[i].period = i == WATCHER ? 200 : 50 + (int64_t)rnd(s, 200);
             s->c[i].blind = i < s->n_blind;
+            s->c[i].liar = s->lied_to && i == 0;
+            if (s->c[i].liar)
+                s->c[i].period = 10;
             at(s, (int64_t)rnd(s, 500), call, REPLICAS + i);
         }
     at(s, 2000, resync, 0);

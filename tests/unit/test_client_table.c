@@ -65,6 +65,49 @@ static void states(void **state)
     client_table_done(&t);
 }
 
+static bool advise(struct client_slot *s, uint64_t epoch, unsigned hold_ms, int64_t now_ms)
+{
+    PB(BreakerAdvice) a = REDOUBT__V1__BREAKER_ADVICE__INIT;
+    a.epoch = epoch;
+    a.hold_ms = hold_ms;
+    return client_slot_advise(s, &a, now_ms);
+}
+
+static void advice(void **state)
+{
+    (void)state;
+    struct client_table t = {0};
+    client_table_init(&t);
+    struct client_slot *s = client_table_enter(&t, "x");
+    assert_true(advise(s, 0, 5000, clock_mono_ms())); /* before anything was heard */
+    redoubt_admission a = admit(s);
+    assert_true(!a.admitted && a.retry_after_ms > 3000 && a.retry_after_ms <= 5000);
+    apply(s, 5, STATE(CLOSED), 100, 0, 0); /* a state that is newer ends it */
+    assert_true(admit(s).admitted);
+    assert_false(advise(s, 4, 5000, clock_mono_ms())); /* given before that state */
+    assert_true(admit(s).admitted);
+    assert_true(advise(s, 5, 5000, clock_mono_ms()));
+    apply(s, 5, STATE(CLOSED), 100, 0, 0); /* the same once more, from a resync */
+    assert_false(admit(s).admitted);
+    advise(s, 5, 1, clock_mono_ms()); /* another replica sees it less dark: the stricter holds */
+    assert_false(admit(s).admitted);
+    apply(s, 6, STATE(CLOSED), 100, 0, 0);
+    assert_true(advise(s, 6, 5000, clock_mono_ms() - 5000)); /* its time is over */
+    assert_true(admit(s).admitted);
+    advise(s, 6, 600000, clock_mono_ms()); /* nobody is believed for that long at once */
+    a = admit(s);
+    assert_true(!a.admitted && a.retry_after_ms <= 10000);
+    /* Never more than without it: an open breaker stays open, whatever the advice. */
+    apply(s, 7, STATE(OPEN), 0, clock_wall_ms() + 60000, 0);
+    advise(s, 7, 1, clock_mono_ms() - 1000);
+    assert_false(admit(s).admitted);
+    apply(s, 8, STATE(HALF_OPEN), 0, 0, 0);
+    client_slot_grant(s, 9, clock_mono_ms());
+    advise(s, 8, 5000, clock_mono_ms());
+    assert_false(admit(s).admitted);
+    client_table_done(&t);
+}
+
 static void ramp(void **state)
 {
     (void)state;
@@ -213,11 +256,9 @@ static void speed(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(states),
-                                       cmocka_unit_test(ramp),
-                                       cmocka_unit_test(permits),
-                                       cmocka_unit_test(full_table),
-                                       cmocka_unit_test(readers_beside_the_writer),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(states),     cmocka_unit_test(advice),
+                                       cmocka_unit_test(ramp),       cmocka_unit_test(permits),
+                                       cmocka_unit_test(full_table), cmocka_unit_test(readers_beside_the_writer),
                                        cmocka_unit_test(speed)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

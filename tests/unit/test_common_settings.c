@@ -183,6 +183,8 @@ static void what_does_not_fit_together_is_refused(void **state)
     wrong("targets:\n  - {name: x, kind: llm, probe: {fall: 0}}", "s.yaml:2: targets[0].probe.fall: found `0`");
     wrong("targets:\n  - {name: x, kind: llm, breaker: {open: 10m}}",
           "s.yaml:2: targets[0].breaker.open: is longer than open_max");
+    wrong("targets:\n  - {name: x, kind: llm, breaker: {window_calls: 9}}",
+          "s.yaml:2: targets[0].breaker.window_calls: is less than min_calls");
     wrong("targets:\n  - {name: x, kind: planet}",
           "s.yaml:2: targets[0].kind: found `planet`; allowed: one of llm, backend, other");
     wrong("alert: {channels: [{name: m, type: email, from: a@b, to: [c@d]}]}",
