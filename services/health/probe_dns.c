@@ -192,13 +192,13 @@ struct seen {
     char text[48]; /* the first, for people */
 };
 
-static bool on_record(void *ctx, const char *text, size_t len)
+static void on_record(void *ctx, const char *text, size_t len)
 {
     struct seen *s = ctx;
     if (!*s->text)
         snprintf(s->text, sizeof s->text, "%s", text);
-    s->found = s->expect->expect.match ? match_run(s->expect->expect.match, text, len) : MATCH_YES;
-    return s->found == MATCH_NO;
+    if (s->found == MATCH_NO)
+        s->found = s->expect->expect.match ? match_run(s->expect->expect.match, text, len) : MATCH_YES;
 }
 
 static void on_answer(void *ctx, int status, int timeouts, unsigned char *data, int len)
