@@ -84,6 +84,7 @@ static void wrong_settings_are_named(void **state)
         {"type: tls, url: 'tcp://u@h:1'", "url: found another form"},
         {"type: tls, url: 'https://h:1'", "url: found another form; allowed for a probe of type tls"},
         {"type: tls, url: 'tcp://h:1', tls_name: 'a b'", "tls_name: found `a b`"},
+        {"type: log, path: /a, patterns: [{match: ok}, {match: '['}]", "patterns[1].match: is no pattern"},
         {"type: dns", "query: required"},
         {"type: dns, query: 'a..b'", "query: found `a..b`"},
         {"type: dns, query: 'a b'", "query: found `a b`"},
