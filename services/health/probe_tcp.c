@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define RECEIVE_MAX 65536
 #define LOOK_MS     10
@@ -273,7 +274,7 @@ static int split(struct run *x, const char *url)
 {
     char at[HOSTPORT_HOST_MAX + 16];
     int port;
-    int n = snprintf(at, sizeof at, "%s", strncmp(url, "tcp://", 6) == 0 ? url + 6 : url);
+    int n = snprintf(at, sizeof at, "%s", strncasecmp(url, "tcp://", 6) == 0 ? url + 6 : url);
     if (n < 0 || (size_t)n >= sizeof at)
         return -1;
     while (n > 0 && at[n - 1] == '/')

@@ -24,14 +24,7 @@
 
 enum after { CLOSE, HANG, AGAIN };
 
-struct peer {
-    int fd, port;
-    pthread_t thread;
-    _Atomic bool stop;
-    _Atomic int connections, live;
-    pthread_mutex_t lock;
-    char heard[8192];
-    /* what it does; set between probes */
+struct play {
     const char *greeting;
     const char *until; /* answers once this was heard; NULL = at once */
     const char *answer;
@@ -41,21 +34,35 @@ struct peer {
     enum after after;
 };
 
+struct peer {
+    int fd, port;
+    pthread_t thread;
+    _Atomic bool stop;
+    _Atomic int connections, live;
+    pthread_mutex_t lock;
+    char heard[8192];
+    struct play play;    /* of the test's thread; given over when a probe begins */
+    struct play present; /* under the lock: what a connection does that comes now */
+    char *texts[64];     /* answers; connections may still read them */
+    size_t n_texts;
+};
+
 struct connection {
     struct peer *p;
     int fd;
+    struct play play;
 };
 
-static void say(struct peer *p, int fd, const char *data, size_t len)
+static void say(struct peer *p, int fd, const char *data, size_t len, bool drips)
 {
-    size_t piece = p->drips ? 1 : len;
+    size_t piece = drips ? 1 : len;
     while (len > 0 && !atomic_load(&p->stop)) {
         ssize_t n = send(fd, data, piece < len ? piece : len, MSG_NOSIGNAL);
         if (n <= 0)
             return;
         data += n;
         len -= (size_t)n;
-        if (p->drips)
+        if (drips)
             poll(NULL, 0, 1);
     }
 }
@@ -87,17 +94,17 @@ static void *serve(void *arg)
     struct connection c = *(struct connection *)arg;
     struct peer *p = c.p;
     free(arg);
-    if (p->greeting)
-        say(p, c.fd, p->greeting, strlen(p->greeting));
+    if (c.play.greeting)
+        say(p, c.fd, c.play.greeting, strlen(c.play.greeting), c.play.drips);
     do {
-        if (p->until && !listen_for(p, c.fd, p->until))
+        if (c.play.until && !listen_for(p, c.fd, c.play.until))
             break;
-        if (p->answer)
-            say(p, c.fd, p->answer, p->answer_len ? p->answer_len : strlen(p->answer));
-    } while (p->after == AGAIN);
-    if (p->after == HANG)
+        if (c.play.answer)
+            say(p, c.fd, c.play.answer, c.play.answer_len ? c.play.answer_len : strlen(c.play.answer), c.play.drips);
+    } while (c.play.after == AGAIN);
+    if (c.play.after == HANG)
         (void)listen_for(p, c.fd, NULL);
-    if (p->resets)
+    if (c.play.resets)
         (void)setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
     close(c.fd);
     atomic_fetch_sub(&p->live, 1);
@@ -115,7 +122,9 @@ static void *peer_main(void *arg)
         if (fd < 0)
             continue;
         struct connection *c = malloc(sizeof *c);
-        *c = (struct connection){p, fd};
+        pthread_mutex_lock(&p->lock);
+        *c = (struct connection){p, fd, p->present};
+        pthread_mutex_unlock(&p->lock);
         atomic_fetch_add(&p->connections, 1);
         atomic_fetch_add(&p->live, 1);
         pthread_t t;
@@ -158,6 +167,8 @@ static void peer_stop(struct peer *p)
     assert_true(harness_until(peer_idle, p, HARNESS_WAIT_MS));
     close(p->fd);
     pthread_mutex_destroy(&p->lock);
+    for (size_t i = 0; i < p->n_texts; i++)
+        free(p->texts[i]);
 }
 
 static bool peer_heard(struct peer *p, const char *what)
@@ -415,6 +426,9 @@ __attribute__((format(printf, 3, 4))) static void watch(struct town *v, struct w
 static void *begin(struct watched *w)
 {
     struct health_probe_env env = {.loop = &w->v->loop, .http = w->v->http};
+    pthread_mutex_lock(&w->v->peer.lock);
+    w->v->peer.present = w->v->peer.play;
+    pthread_mutex_unlock(&w->v->peer.lock);
     w->done = false;
     w->calls = 0;
     void *run = w->probe->start(&env, &w->conf, on_result, w);
@@ -501,13 +515,14 @@ static int tear_down(void **state)
 
 static void answer_http(struct peer *p, const char *head, const char *body)
 {
-    static char text[1 << 17];
-    snprintf(text, sizeof text, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n%s", head, strlen(body), body);
-    p->greeting = NULL;
-    p->until = "\r\n\r\n";
-    p->answer = text;
-    p->answer_len = 0;
-    p->after = CLOSE;
+    char **text = &p->texts[p->n_texts++];
+    assert_true(p->n_texts <= sizeof p->texts / sizeof *p->texts);
+    assert_true(asprintf(text, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n%s", head, strlen(body), body) > 0);
+    p->play.greeting = NULL;
+    p->play.until = "\r\n\r\n";
+    p->play.answer = *text;
+    p->play.answer_len = 0;
+    p->play.after = CLOSE;
 }
 
 #define HTTP "type: http, url: 'http://127.0.0.1:%d/x', "
@@ -551,12 +566,12 @@ static void http_judges_status_and_body(void **state)
     forget(&w);
 
     answer_http(p, "200 OK", "");
-    p->answer = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
+    p->play.answer = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
     CHECK(v, HEALTH_FAULT_CUT, "", HTTP, p->port);
-    p->answer = "SSH-2.0-whatever\r\n";
+    p->play.answer = "SSH-2.0-whatever\r\n";
     CHECK(v, HEALTH_FAULT_SCHEMA, "", HTTP, p->port);
-    p->after = HANG;
-    p->answer = NULL;
+    p->play.after = HANG;
+    p->play.answer = NULL;
     CHECK(v, HEALTH_FAULT_TIMEOUT, "", HTTP "timeout: 100ms", p->port);
 }
 
@@ -587,15 +602,16 @@ static void http_asks_as_it_is_told(void **state)
     struct town *v = *state;
     struct peer *p = &v->peer;
     answer_http(p, "200 OK", "fine");
-    p->until = "\r\n\r\n{}"; /* who closes with something unread resets */
+    p->play.until = "\r\n\r\n{}"; /* who closes with something unread resets */
     CHECK(v, HEALTH_FAULT_NONE, "", HTTP "method: POST, body: '{}', headers: ['X-Key: s3cret', 'Content-Type: a/b']",
           p->port);
     assert_true(peer_heard(p, "POST /x HTTP/1.1\r\n"));
     assert_true(peer_heard(p, "\r\nX-Key: s3cret\r\n"));
     assert_true(peer_heard(p, "\r\nContent-Type: a/b\r\n"));
     assert_true(peer_heard(p, "\r\nContent-Length: 2\r\n"));
-    p->until = "\r\n\r\n";
-    p->answer = "HTTP/1.1 200 OK\r\nContent-Length: 400\r\nX-A: b\r\n\r\n"; /* of the body that GET would bring */
+    p->play.until = "\r\n\r\n";
+    p->play.answer =
+        "HTTP/1.1 200 OK\r\nContent-Length: 400\r\nX-A: b\r\n\r\n"; /* of the body that GET would bring */
     CHECK(v, HEALTH_FAULT_NONE, "", HTTP "method: HEAD, expect_headers: ['X-A: b']", p->port);
     assert_true(peer_heard(p, "HEAD /x HTTP/1.1\r\n"));
 
@@ -621,7 +637,7 @@ static void http_keeps_its_connection(void **state)
     struct peer *p = &v->peer;
     struct watched w;
     answer_http(p, "200 OK", "fine");
-    p->after = AGAIN;
+    p->play.after = AGAIN;
     int before = atomic_load(&p->connections);
     watch(v, &w, HTTP "expect: fine", p->port);
     for (int i = 0; i < 5; i++) {
@@ -643,9 +659,9 @@ static void a_costly_pattern_does_not_hold_the_loop(void **state)
     CHECK(v, HEALTH_FAULT_MISMATCH, "limit of steps", HTTP "expect_headers: ['X-A: (a+)+$']", p->port);
     CHECK(v, HEALTH_FAULT_MISMATCH, "limit of steps", HTTP "expect_json: [{path: '$.a', matches: '(a+)+$'}]",
           p->port);
-    p->greeting = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!";
-    p->until = p->answer = NULL;
-    p->after = HANG;
+    p->play.greeting = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!";
+    p->play.until = p->play.answer = NULL;
+    p->play.after = HANG;
     CHECK(v, HEALTH_FAULT_MISMATCH, "limit of steps", "type: tcp, url: 'tcp://127.0.0.1:%d', expect: '(a+)+$'",
           p->port);
 }
@@ -658,56 +674,57 @@ static void tcp_talks(void **state)
 {
     struct town *v = *state;
     struct peer *p = &v->peer;
-    p->after = HANG;
+    p->play.after = HANG;
     CHECK(v, HEALTH_FAULT_NONE, "", TCP, p->port);
+    CHECK(v, HEALTH_FAULT_NONE, "", "type: tcp, url: 'TCP://127.0.0.1:%d/'", p->port);
     CHECK(v, HEALTH_FAULT_CONNECT, "127.0.0.1", TCP, harness_free_port());
 
-    p->greeting = "220 mail ready\r\n"; /* as soon as it matches: the peer stays */
+    p->play.greeting = "220 mail ready\r\n"; /* as soon as it matches: the peer stays */
     CHECK(v, HEALTH_FAULT_NONE, "", TCP "expect: '^220 .*\\r\\n'", p->port);
     CHECK(v, HEALTH_FAULT_TIMEOUT, "16 bytes came in time, and do not match", TCP "timeout: 300ms, expect: '^421'",
           p->port);
 
-    p->greeting = NULL;
-    p->until = "PING\r\n";
-    p->answer = "+PONG\r\n";
+    p->play.greeting = NULL;
+    p->play.until = "PING\r\n";
+    p->play.answer = "+PONG\r\n";
     CHECK(v, HEALTH_FAULT_NONE, "", TCP "send: 'PI\\x4eG\\r\\n', expect: '^\\+PONG'", p->port);
     assert_true(peer_heard(p, "PING\r\n"));
     CHECK(v, HEALTH_FAULT_NONE, "", TCP "send: 'PING\\r\\n'", p->port); /* only sent */
     CHECK(v, HEALTH_FAULT_TIMEOUT, "0 bytes came in time", TCP "timeout: 300ms, send: 'PI', expect: x", p->port);
 
-    p->answer = "\x00\xff\xfe";
-    p->answer_len = 3;
+    p->play.answer = "\x00\xff\xfe";
+    p->play.answer_len = 3;
     CHECK(v, HEALTH_FAULT_NONE, "", TCP "send: 'PING\\r\\n', expect: '^\\x00\\xff\\xfe$'", p->port);
-    p->answer_len = 0;
-    p->answer = "-ERR secret\x01\r\n";
-    p->after = CLOSE;
+    p->play.answer_len = 0;
+    p->play.answer = "-ERR secret\x01\r\n";
+    p->play.after = CLOSE;
     CHECK(v, HEALTH_FAULT_MISMATCH, "the end came after 14 bytes", TCP "send: 'PING\\r\\n', expect: '^\\+PONG'",
           p->port);
-    p->until = p->answer = NULL;
+    p->play.until = p->play.answer = NULL;
     CHECK(v, HEALTH_FAULT_MISMATCH, "the end came after 0 bytes", TCP "expect: 'x'", p->port);
-    p->greeting = "half";
-    p->until = "\n";
-    p->resets = true;
+    p->play.greeting = "half";
+    p->play.until = "\n";
+    p->play.resets = true;
     struct watched w; /* some kernels tell the reader of a reset, some of an end */
     watch(v, &w, TCP "send: '\\n', expect: 'whole'", p->port);
     probe(&w);
     assert_true(w.r.fault == HEALTH_FAULT_CUT || w.r.fault == HEALTH_FAULT_MISMATCH);
     forget(&w);
-    p->resets = false;
+    p->play.resets = false;
 }
 
 static void tcp_reads_drop_by_drop_and_not_without_end(void **state)
 {
     struct town *v = *state;
     struct peer *p = &v->peer;
-    p->greeting = "one byte at a time, and then ok";
-    p->drips = true;
-    p->after = HANG;
+    p->play.greeting = "one byte at a time, and then ok";
+    p->play.drips = true;
+    p->play.after = HANG;
     CHECK(v, HEALTH_FAULT_NONE, "", TCP "expect: 'ok$'", p->port);
-    p->drips = false;
+    p->play.drips = false;
     static char much[200001];
     memset(much, 'x', sizeof much - 1);
-    p->greeting = much;
+    p->play.greeting = much;
     CHECK(v, HEALTH_FAULT_MISMATCH, "the first 65536 bytes do not match", TCP "expect: 'ok'", p->port);
 }
 
@@ -896,12 +913,12 @@ static void tls_tells_certificates_apart(void **state)
     CHECK(v, HEALTH_FAULT_CERTIFICATE, "over since 20", TLS "tls_verify: false", over, dir);
 
     /* What is no TLS, nobody, and silence. */
-    v->peer.until = "\n";
-    v->peer.answer = "HTTP/1.1 400 Bad Request\r\n\r\n";
-    v->peer.greeting = "220 not TLS at all, and long enough to be taken for a record\r\n";
+    v->peer.play.until = "\n";
+    v->peer.play.answer = "HTTP/1.1 400 Bad Request\r\n\r\n";
+    v->peer.play.greeting = "220 not TLS at all, and long enough to be taken for a record\r\n";
     CHECK(v, HEALTH_FAULT_TLS, "", TLS, v->peer.port, dir);
-    v->peer.greeting = v->peer.answer = NULL;
-    v->peer.after = HANG;
+    v->peer.play.greeting = v->peer.play.answer = NULL;
+    v->peer.play.after = HANG;
     CHECK(v, HEALTH_FAULT_TIMEOUT, "", TLS "timeout: 300ms", v->peer.port, dir);
     CHECK(v, HEALTH_FAULT_CONNECT, "", TLS, harness_free_port(), dir);
 
@@ -940,8 +957,8 @@ static void a_probe_can_be_broken_off_at_any_time(void **state)
 {
     struct town *v = *state;
     char probes[5][256];
-    v->peer.after = HANG;
-    v->peer.greeting = "x";
+    v->peer.play.after = HANG;
+    v->peer.play.greeting = "x";
     atomic_store(&v->dns.mode, DNS_SILENT);
     snprintf(probes[0], sizeof probes[0], "type: http, url: 'http://127.0.0.1:%d/'", v->peer.port);
     snprintf(probes[1], sizeof probes[1], "type: tcp, url: 'tcp://127.0.0.1:%d', expect: y", v->peer.port);
@@ -977,8 +994,8 @@ static void many_at_once_do_not_disturb_each_other(void **state)
     struct town *v = *state;
     enum { N = 60 };
     static struct watched w[N];
-    v->peer.greeting = "ready\n";
-    v->peer.after = HANG;
+    v->peer.play.greeting = "ready\n";
+    v->peer.play.after = HANG;
     for (int i = 0; i < N; i++) {
         if (i % 2)
             watch(v, &w[i], DNS "record: %s, expect: '.'", v->dns.port, i % 4 == 1 ? "TXT" : "A");
