@@ -100,7 +100,7 @@ static void on_limit(void *ctx)
 {
     struct run *x = ctx;
     if (x->wrong)
-        finish(x, *x->expect->wrong ? HEALTH_FAULT_MISMATCH : HEALTH_FAULT_CONNECT, x->wrong);
+        finish(x, x->expect->wrong ? HEALTH_FAULT_MISMATCH : HEALTH_FAULT_CONNECT, x->wrong);
     else
         finish(x, HEALTH_FAULT_TIMEOUT, "no answer in time");
 }
@@ -294,7 +294,7 @@ static void *start(const struct health_probe_env *env, struct health_probe_conf 
     x->r.probe = HEALTH_PROBE_DNS;
     loop_timer_init(env->loop, &x->limit, on_limit, x);
     loop_timer_init(env->loop, &x->wake, on_wake, x);
-    x->wrong = *expect->wrong ? expect->wrong : open_channel(x, conf->set);
+    x->wrong = expect->wrong ? expect->wrong : open_channel(x, conf->set);
     loop_timer_start(&x->limit, x->wrong ? 0 : conf->set->timeout_ms, 0);
     if (!x->wrong) {
         ares_query(x->channel, conf->set->query, ns_c_in, x->type, on_answer, x);

@@ -989,6 +989,34 @@ static void a_probe_can_be_broken_off_at_any_time(void **state)
     }
 }
 
+/* `config check` refuses such settings; if they come all the same, the result says so, and nothing is called well. */
+static void settings_that_cannot_be_used_are_told(void **state)
+{
+    struct town *v = *state;
+    char probes[5][256];
+    snprintf(probes[0], sizeof probes[0], HTTP "expect: ok", v->peer.port);
+    snprintf(probes[1], sizeof probes[1], TCP "expect: ok", v->peer.port);
+    snprintf(probes[2], sizeof probes[2], DNS "expect: ok", v->dns.port);
+    snprintf(probes[3], sizeof probes[3], TCP "send: ok", v->peer.port);
+    snprintf(probes[4], sizeof probes[4], HTTP "expect_json: [{path: '$.a'}]", v->peer.port);
+    answer_http(&v->peer, "200 OK", "ok");
+    for (int i = 0; i < 5; i++) {
+        struct watched w;
+        watch(v, &w, "%s", probes[i]);
+        struct set_probe *set = &CONF_AT(w.s->targets, struct set_target, 0)->probe;
+        char **wrong = i == 4   ? &CONF_AT(set->expect_json, struct set_expect_json, 0)->path
+                       : i == 3 ? &set->send
+                                : &set->expect;
+        free(*wrong);
+        *wrong = strdup("(\\");
+        for (int k = 0; k < 2; k++) {
+            probe(&w);
+            expect_result(&w, HEALTH_FAULT_MISMATCH, "cannot be used");
+        }
+        forget(&w);
+    }
+}
+
 static void many_at_once_do_not_disturb_each_other(void **state)
 {
     struct town *v = *state;
@@ -1025,6 +1053,7 @@ int main(void)
         TEST(dns_tells_failures_apart),
         TEST(tls_tells_certificates_apart),
         TEST(a_probe_can_be_broken_off_at_any_time),
+        TEST(settings_that_cannot_be_used_are_told),
         TEST(many_at_once_do_not_disturb_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
