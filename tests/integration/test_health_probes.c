@@ -22,7 +22,7 @@
 
 /* ---- a peer: for each connection it greets, waits for a line or a request, answers, and goes, stays or waits for more ---- */
 
-enum after { CLOSE, HANG, AGAIN };
+enum after { CLOSE, HANG, AGAIN, ONCE }; /* ONCE: the second request is heard, and not answered */
 
 struct play {
     const char *greeting;
@@ -102,6 +102,8 @@ static void *serve(void *arg)
         if (c.play.answer)
             say(p, c.fd, c.play.answer, c.play.answer_len ? c.play.answer_len : strlen(c.play.answer), c.play.drips);
     } while (c.play.after == AGAIN);
+    if (c.play.after == ONCE)
+        (void)listen_for(p, c.fd, c.play.until);
     if (c.play.after == HANG)
         (void)listen_for(p, c.fd, NULL);
     if (c.play.resets)
@@ -648,6 +650,25 @@ static void http_keeps_its_connection(void **state)
     forget(&w);
 }
 
+/* A server may end a kept connection at the very moment that it is used again: that is no failure of the target. */
+static void http_outlives_its_kept_connection(void **state)
+{
+    struct town *v = *state;
+    struct peer *p = &v->peer;
+    struct watched w;
+    answer_http(p, "200 OK", "fine");
+    p->play.after = ONCE;
+    for (int resets = 0; resets < 2; resets++) {
+        p->play.resets = resets == 1;
+        watch(v, &w, HTTP "expect: fine", p->port);
+        for (int i = 0; i < 8; i++) {
+            probe(&w);
+            expect_result(&w, HEALTH_FAULT_NONE, "");
+        }
+        forget(&w);
+    }
+}
+
 static void a_costly_pattern_does_not_hold_the_loop(void **state)
 {
     struct town *v = *state;
@@ -1046,6 +1067,7 @@ int main(void)
         TEST(http_looks_into_json),
         TEST(http_asks_as_it_is_told),
         TEST(http_keeps_its_connection),
+        TEST(http_outlives_its_kept_connection),
         TEST(a_costly_pattern_does_not_hold_the_loop),
         TEST(tcp_talks),
         TEST(tcp_reads_drop_by_drop_and_not_without_end),
