@@ -53,6 +53,7 @@ const char *http_tls_options(struct http_call *c, const struct http_tls *t)
     }
     if (t->handshake_only) {
         curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
+        curl_easy_setopt(easy, CURLOPT_SSL_ENABLE_ALPN, 0L); /* it need not be a server of HTTP */
         curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
     }
@@ -64,13 +65,12 @@ enum http_cert_fault http_cert_fault(const struct http_call *c)
     long result = 0;
     if (c->fault != HTTP_CERTIFICATE || !c->easy)
         return HTTP_CERT_OTHER;
-    if (strstr(c->error, "match")) /* the name is compared after the chain was found right */
-        return HTTP_CERT_NAME;
     curl_easy_getinfo(c->easy, CURLINFO_SSL_VERIFYRESULT, &result);
     for (size_t i = 0; i < sizeof verify_results / sizeof *verify_results; i++)
         if (verify_results[i].number == result)
             return verify_results[i].fault;
-    return HTTP_CERT_OTHER;
+    /* The library compares the name by itself, after the chain was found right. */
+    return strstr(c->error, "match") ? HTTP_CERT_NAME : HTTP_CERT_OTHER;
 }
 
 static const char *entry(const struct curl_slist *list, const char *name)

@@ -52,7 +52,9 @@ static void on_poll(uv_poll_t *p, int status, int events)
         x->events = 0;
         return;
     }
-    int flags = status < 0 ? CURL_CSELECT_ERR : 0;
+    /* An error is for curl to find by reading and writing: told of it, it would end the call where it can still begin anew, when a kept
+      * connection was ended by the other side at the moment of its use. */
+    int flags = status < 0 ? CURL_CSELECT_IN | CURL_CSELECT_OUT : 0;
     if (events & UV_READABLE)
         flags |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)

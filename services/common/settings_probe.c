@@ -71,6 +71,15 @@ static void check_values(const struct set_probe *p, struct conf_ctx *ctx)
     }
 }
 
+static void check_log(const struct set_probe *p, struct conf_ctx *ctx)
+{
+    char key[32];
+    for (size_t i = 0; i < p->patterns.n; i++) {
+        snprintf(key, sizeof key, "patterns[%zu].match", i);
+        check_pattern(ctx, key, CONF_AT(p->patterns, struct set_log_pattern, i)->match, MATCH_TEXT);
+    }
+}
+
 static void check_http(const struct set_probe *p, struct conf_ctx *ctx)
 {
     if (strspn(p->method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != strlen(p->method))
@@ -130,6 +139,7 @@ void settings_check_probe_network(const struct set_probe *p, struct conf_ctx *ct
     check_pattern(ctx, "reject", p->reject, MATCH_TEXT);
     check_headers(p, ctx);
     check_values(p, ctx);
+    check_log(p, ctx);
     if (escape_decode(p->send, NULL, NULL, &e))
         conf_problem(ctx, "send", "%s", e.text);
     check_file(ctx, "tls_ca_file", p->tls_ca_file);

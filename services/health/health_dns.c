@@ -5,6 +5,7 @@
 #include <ares.h>
 #include <arpa/inet.h>
 #include <arpa/nameser.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -122,8 +123,7 @@ int health_dns_read(const unsigned char *message, size_t len, int type, health_d
             if (n < 0)
                 return -1;
             found++;
-            if (!fn(ctx, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1))
-                return found;
+            fn(ctx, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
         }
         m.at += size;
     }

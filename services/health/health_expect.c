@@ -31,6 +31,8 @@ static void free_expect(struct health_expect *x)
     }
     free(x->headers);
     free(x->values);
+    free(x->wrong);
+    free(x->cert);
     free(x);
 }
 
@@ -40,10 +42,10 @@ void health_expect_forget(struct health_probe_conf *conf)
     conf->memory = NULL;
 }
 
-static void refuse(struct health_expect *x, const char *what, const char *why)
+void health_expect_refuse(struct health_expect *x, const char *what, const char *why)
 {
-    if (!*x->wrong)
-        snprintf(x->wrong, sizeof x->wrong, "the setting %s cannot be used: %s", what, why);
+    if (!x->wrong && asprintf(&x->wrong, "the setting %s cannot be used: %s", what, why) < 0)
+        abort(); /* forgotten, it would be a pattern that nobody looks at */
 }
 
 /* False: memory is out. */
@@ -55,7 +57,7 @@ static bool ready(struct health_expect *x, struct health_expect_pattern *p, cons
         return true;
     p->text = strdup(text);
     if (p->text && !(p->match = match_compile(text, mode, &e)))
-        refuse(x, what, e.text);
+        health_expect_refuse(x, what, e.text);
     return p->text != NULL;
 }
 
@@ -64,7 +66,7 @@ static bool ready_header(struct health_expect *x, const char *line)
     size_t len;
     const char *pattern;
     if (!http_header_split(line, &len, &pattern)) {
-        refuse(x, "expect_headers", "not of the form `Name: pattern`");
+        health_expect_refuse(x, "expect_headers", "not of the form `Name: pattern`");
         return true;
     }
     struct health_expect_header *h = &x->headers[x->n_headers++];
@@ -83,7 +85,7 @@ static bool ready_value(struct health_expect *x, const struct set_expect_json *s
         !ready(x, &v->text, set->matches, MATCH_TEXT, "expect_json.matches"))
         return false;
     if (!(v->path = jsonpath_compile(set->path, &e)))
-        refuse(x, "expect_json.path", e.text);
+        health_expect_refuse(x, "expect_json.path", e.text);
     return true;
 }
 
@@ -96,9 +98,10 @@ struct health_expect *health_expect_of(struct health_probe_conf *conf, enum matc
     bool ok =
         x && ready(x, &x->expect, set->expect, mode, "expect") && ready(x, &x->reject, set->reject, mode, "reject");
     if (ok && set->type == SET_PROBE_HTTP) {
-        x->headers = calloc(set->expect_headers.n + 1, sizeof *x->headers);
-        x->values = calloc(set->expect_json.n + 1, sizeof *x->values);
-        ok = x->headers && x->values;
+        size_t headers = set->expect_headers.n, values = set->expect_json.n;
+        x->headers = headers ? calloc(headers, sizeof *x->headers) : NULL;
+        x->values = values ? calloc(values, sizeof *x->values) : NULL;
+        ok = (x->headers || !headers) && (x->values || !values);
         for (size_t i = 0; ok && i < set->expect_headers.n; i++)
             ok = ready_header(x, *CONF_AT(set->expect_headers, char *, i));
         for (size_t i = 0; ok && i < set->expect_json.n; i++)
@@ -128,7 +131,7 @@ __attribute__((format(printf, 2, 3))) static bool mismatch(struct health_result 
 
 bool health_expect_usable(const struct health_expect *x, struct health_result *r)
 {
-    return !*x->wrong || mismatch(r, "%s", x->wrong);
+    return !x->wrong || mismatch(r, "%s", x->wrong);
 }
 
 bool health_expect_headers(const struct health_expect *x, const struct http_call *c, struct health_result *r)

@@ -27,13 +27,15 @@ struct health_expect {
     size_t n_headers;
     struct health_expect_value *values;
     size_t n_values;
-    char wrong[HEALTH_DETAIL_MAX]; /* settings that cannot be used: every result says so; "" = none */
-    int64_t cert_ends_s;           /* http: of the chain that was last shown; 0 = none was seen */
-    char cert[HEALTH_DETAIL_MAX];  /* which one that is */
+    char *wrong;         /* settings that cannot be used: every result says so; NULL = none */
+    int64_t cert_ends_s; /* http: of the chain that was last shown; 0 = none was seen */
+    char *cert;          /* which one that is; NULL = not known */
 };
 
 /* From the target's memory, or made ready. NULL: memory is out. */
 struct health_expect *health_expect_of(struct health_probe_conf *conf, enum match_mode mode);
+/* A setting that cannot be used, and why; the first stays. */
+void health_expect_refuse(struct health_expect *x, const char *what, const char *why);
 /* For the vtable. */
 void health_expect_forget(struct health_probe_conf *conf);
 

@@ -100,7 +100,7 @@ static void on_limit(void *ctx)
 {
     struct run *x = ctx;
     if (x->wrong)
-        finish(x, *x->expect->wrong ? HEALTH_FAULT_MISMATCH : HEALTH_FAULT_CONNECT, x->wrong);
+        finish(x, x->expect->wrong ? HEALTH_FAULT_MISMATCH : HEALTH_FAULT_CONNECT, x->wrong);
     else
         finish(x, HEALTH_FAULT_TIMEOUT, "no answer in time");
 }
@@ -192,13 +192,13 @@ struct seen {
     char text[48]; /* the first, for people */
 };
 
-static bool on_record(void *ctx, const char *text, size_t len)
+static void on_record(void *ctx, const char *text, size_t len)
 {
     struct seen *s = ctx;
     if (!*s->text)
         snprintf(s->text, sizeof s->text, "%s", text);
-    s->found = s->expect->expect.match ? match_run(s->expect->expect.match, text, len) : MATCH_YES;
-    return s->found == MATCH_NO;
+    if (s->found == MATCH_NO)
+        s->found = s->expect->expect.match ? match_run(s->expect->expect.match, text, len) : MATCH_YES;
 }
 
 static void on_answer(void *ctx, int status, int timeouts, unsigned char *data, int len)
@@ -294,7 +294,7 @@ static void *start(const struct health_probe_env *env, struct health_probe_conf 
     x->r.probe = HEALTH_PROBE_DNS;
     loop_timer_init(env->loop, &x->limit, on_limit, x);
     loop_timer_init(env->loop, &x->wake, on_wake, x);
-    x->wrong = *expect->wrong ? expect->wrong : open_channel(x, conf->set);
+    x->wrong = expect->wrong ? expect->wrong : open_channel(x, conf->set);
     loop_timer_start(&x->limit, x->wrong ? 0 : conf->set->timeout_ms, 0);
     if (!x->wrong) {
         ares_query(x->channel, conf->set->query, ns_c_in, x->type, on_answer, x);

@@ -43,10 +43,11 @@ static bool lasts(const struct run *x, const struct http_result *h, struct healt
         return true;
     if (health_cert_read(h->call, &c)) {
         x->expect->cert_ends_s = c.ends_s;
-        memcpy(x->expect->cert, c.first_to_end, sizeof x->expect->cert);
+        free(x->expect->cert);
+        x->expect->cert = strdup(c.first_to_end);
     }
-    return health_cert_lasts(x->expect->cert_ends_s, x->expect->cert, x->verify, x->expiry_ms, clock_wall_ms() / 1000,
-                             r);
+    return health_cert_lasts(x->expect->cert_ends_s, x->expect->cert ? x->expect->cert : "", x->verify, x->expiry_ms,
+                             clock_wall_ms() / 1000, r);
 }
 
 static void judge(const struct run *x, const struct http_result *h, struct health_result *r)

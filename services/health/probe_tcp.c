@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define RECEIVE_MAX 65536
 #define LOOK_MS     10
@@ -200,7 +201,7 @@ static void talk(struct run *x)
 static void on_limit(void *ctx)
 {
     struct run *x = ctx;
-    if (*x->expect->wrong)
+    if (x->expect->wrong)
         finish(x, HEALTH_FAULT_MISMATCH, x->expect->wrong);
     else if (x->connected && x->in)
         look(x);
@@ -273,7 +274,7 @@ static int split(struct run *x, const char *url)
 {
     char at[HOSTPORT_HOST_MAX + 16];
     int port;
-    int n = snprintf(at, sizeof at, "%s", strncmp(url, "tcp://", 6) == 0 ? url + 6 : url);
+    int n = snprintf(at, sizeof at, "%s", strncasecmp(url, "tcp://", 6) == 0 ? url + 6 : url);
     if (n < 0 || (size_t)n >= sizeof at)
         return -1;
     while (n > 0 && at[n - 1] == '/')
@@ -292,7 +293,7 @@ static bool prepare_talk(struct run *x, const struct set_probe *set)
         if (!(x->out = malloc(strlen(set->send))))
             return false;
         if (escape_decode(set->send, x->out, &x->out_len, &e))
-            snprintf(x->expect->wrong, sizeof x->expect->wrong, "the setting send cannot be used: %s", e.text);
+            health_expect_refuse(x->expect, "send", e.text);
     }
     if (x->expect->expect.match && !(x->in = malloc(RECEIVE_MAX)))
         return false;
@@ -318,7 +319,7 @@ static void *start(const struct health_probe_env *env, struct health_probe_conf 
     x->r.probe = HEALTH_PROBE_TCP;
     x->resolve.data = x;
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    x->asked = !*x->expect->wrong && split(x, conf->set->url) == 0 &&
+    x->asked = !x->expect->wrong && split(x, conf->set->url) == 0 &&
                uv_getaddrinfo(&env->loop->uv, &x->resolve, on_resolved, x->host, x->port, &hints) == 0;
     x->resolving = x->asked;
     loop_timer_init(env->loop, &x->limit, on_limit, x);

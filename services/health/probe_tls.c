@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct run {
     struct http *http;
@@ -106,7 +107,7 @@ static bool keep_addresses(struct run *x, const struct set_probe *set)
     char host[HOSTPORT_HOST_MAX];
     int port;
     char at[512];
-    snprintf(at, sizeof at, "%s", strncmp(set->url, "tcp://", 6) == 0 ? set->url + 6 : set->url);
+    snprintf(at, sizeof at, "%s", strncasecmp(set->url, "tcp://", 6) == 0 ? set->url + 6 : set->url);
     size_t len = strlen(at);
     while (len > 0 && at[len - 1] == '/')
         at[--len] = 0;

@@ -901,6 +901,37 @@ static void test_reload(void **state)
     UNTIL(e, llm_unhealthy);
 }
 
+/* In the file, one text for another of the same length, in the backend's row. */
+static void edit_backend(struct env *e, const char *was, const char *now)
+{
+    char path[600], text[8192] = "";
+    snprintf(path, sizeof path, "%s/redoubt.yaml", harness_dir(e->h));
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+    fclose(f);
+    char *at = strstr(strstr(text, BACKEND), was);
+    assert_non_null(at);
+    memcpy(at, now, strlen(was));
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    kill(e->health->pid, SIGHUP);
+}
+
+/* What a target must answer is read again, too: the patterns of the old settings are forgotten, while probes are under way. */
+static void test_reload_expectation(void **state)
+{
+    struct env *e = *state;
+    UNTIL(e, all_healthy);
+    edit_backend(e, "timeout: 1s", "reject: '^'");
+    UNTIL(e, backend_unhealthy);
+    assert_int_equal(last_of(e, BACKEND)->fault, E_(PROBE_FAULT__PROBE_FAULT_MISMATCH));
+    edit_backend(e, "reject: '^'", "reject: '~'");
+    UNTIL(e, all_healthy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -916,6 +947,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_replicas, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pause, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reload_expectation, setup, teardown),
         cmocka_unit_test_setup_teardown(test_show, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
