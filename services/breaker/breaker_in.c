@@ -14,40 +14,34 @@ METRIC_DEFINE(reports, METRIC_COUNTER, "redoubt_breaker_reports_total", "Reports
  * Messages come in turns of the loop, up to some thousands in each. What a turn brings for one target is gathered, and flushed when
  * it is over: under load that is one merge for many messages, and when idle it is still at once. */
 
-/* `first` is held for this, and with it the shell. */
-static void end_turn(void *first)
+void breaker_flow_turn(struct service *s)
 {
-    struct shell *sh = ((struct node *)first)->sh;
+    struct shell *sh = s->state;
     struct node *n, *next;
     sh->turn_ns = 0;
     DL_FOREACH_SAFE2(sh->kicks, n, next, flow.kick_next)
     {
         DL_DELETE2(sh->kicks, n, flow.kick_prev, flow.kick_next);
         n->flow.kick_due = false;
-        if (!sh->stopped && !n->gone)
+        if (!n->gone)
             breaker_target_kick(&n->t);
     }
-    if (sh->traffic_due && !sh->stopped)
+    if (sh->traffic_due)
         breaker_traffic_say(sh);
-    breaker_release(first);
 }
 
 /* The time at which this turn's first report came: good enough for all of them. */
-static int64_t turn_ns(struct node *n)
+static int64_t turn_ns(struct shell *sh)
 {
-    struct shell *sh = n->sh;
-    if (sh->turn_ns == 0) {
+    if (sh->turn_ns == 0)
         sh->turn_ns = clock_mono_ns();
-        breaker_hold(n);
-        loop_defer(&sh->s->loop, end_turn, n);
-    }
     return sh->turn_ns;
 }
 
 static void take(struct node *n, const struct wire_reports *r)
 {
     uint64_t reporter = breaker_hash(r->reporter, r->reporter_len, 0);
-    int64_t now_ns = turn_ns(n);
+    int64_t now_ns = turn_ns(n->sh);
     bool busy = n->flow.rate > 0 && breaker_flood_busy(&n->flow.full_ns, n->flow.rate, r->n, now_ns);
     size_t taken = 0;
     for (size_t i = 0; i < r->n; i++) {

@@ -133,6 +133,7 @@ void breaker_scope_free(struct shell *sh);
 /* breaker_in.c: what comes in */
 void breaker_flow_settings(struct node *n, const struct set_target *set);
 void breaker_flow_done(struct node *n); /* before n goes */
+void breaker_flow_turn(struct service *s);
 void breaker_flow_tick(struct service *s);
 void breaker_on_report(struct service *s, const void *message, const struct bus_msg *m);
 void breaker_on_health(struct service *s, const void *message, const struct bus_msg *m);

@@ -309,6 +309,13 @@ static void on_down(void *ctx)
         b->o.on_down(b->o.ctx);
 }
 
+static void on_turn(void *ctx)
+{
+    struct bus *b = ctx;
+    if (b->o.on_turn && !b->closing)
+        b->o.on_turn(b->o.ctx);
+}
+
 static void on_link_error(void *ctx, const char *what)
 {
     bus_error(ctx, "NATS: %s", what);
@@ -441,7 +448,8 @@ struct bus *bus_open(struct loop *l, const struct bus_opts *o, struct err *e)
         return NULL;
     }
     b->l = l;
-    b->ev = (struct bus_link_events){.up = on_up, .down = on_down, .dead = on_dead, .error = on_link_error};
+    b->ev = (struct bus_link_events){
+        .up = on_up, .down = on_down, .turn = on_turn, .dead = on_dead, .error = on_link_error};
     b->reopen.on_due = on_reopen;
     b->random = random;
     snprintf(b->inbox, sizeof b->inbox, "%s.%016" PRIx64, o->inbox_prefix, random);

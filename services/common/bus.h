@@ -29,6 +29,8 @@ struct bus_opts {
     bool guest;                 /* an agent, that may not make streams: none is ensured, up means connected */
     void (*on_up)(void *ctx);   /* connected, or connected again; streams are ensured. May be NULL */
     void (*on_down)(void *ctx); /* connection lost. May be NULL */
+    /* After each turn of messages: what their handlers have gathered may go now, once for all. May be NULL. */
+    void (*on_turn)(void *ctx);
     /* What went wrong, one line for people; may come often: log it at a limited rate. May be NULL. */
     void (*on_error)(void *ctx, const char *what);
     void *ctx;

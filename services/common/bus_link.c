@@ -378,6 +378,8 @@ static void drain(struct bus_link *k)
         if (++spent.items == RELEASE_EVERY)
             hand_back(k, &spent);
     }
+    if (messages > 0 && !k->closing)
+        k->ev.turn(k->ctx); /* first: somebody waits for it */
     hand_back(k, &spent);
     metric_add(&received, messages);
     tell(k); /* sick */

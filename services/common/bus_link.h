@@ -14,6 +14,7 @@ struct bus_feed;
 struct bus_link_events {
     void (*up)(void *ctx);
     void (*down)(void *ctx);
+    void (*turn)(void *ctx);                  /* messages were handled: no more of them before the loop has turned */
     void (*dead)(void *ctx, const char *why); /* it will not come back by itself: close it, open another */
     void (*error)(void *ctx, const char *what);
 };

@@ -196,6 +196,13 @@ static void on_bus_down(void *ctx)
         s->desc->on_bus_down(s);
 }
 
+static void on_bus_turn(void *ctx)
+{
+    struct service *s = ctx;
+    if (s->state)
+        s->desc->on_bus_turn(s);
+}
+
 static void on_bus_error(void *ctx, const char *what)
 {
     struct service *s = ctx;
@@ -414,6 +421,7 @@ static int open_connections(struct service *s, struct err *e)
                           .stream_replicas = (int)c->nats.replicas,
                           .on_up = on_bus_up,
                           .on_down = on_bus_down,
+                          .on_turn = s->desc->on_bus_turn ? on_bus_turn : NULL,
                           .on_error = on_bus_error,
                           .ctx = s};
     if (!(s->bus = bus_open(&s->loop, &bo, e)))

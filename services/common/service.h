@@ -56,6 +56,7 @@ struct service_desc {
     int (*start)(struct service *s, struct err *e);
     void (*on_bus_up)(struct service *s);
     void (*on_bus_down)(struct service *s);
+    void (*on_bus_turn)(struct service *s);     /* after each turn of messages (bus.h: on_turn) */
     void (*on_watch_synced)(struct service *s); /* all watches have replayed the present */
     void (*on_store_up)(struct service *s);
     void (*on_store_down)(struct service *s);

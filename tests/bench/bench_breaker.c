@@ -33,7 +33,7 @@ enum {
     CHUNK = 2048, /* reports between two questions; of batches, CHUNK_BATCHES messages */
     CHUNK_BATCHES = 64,
     WINDOW = 8, /* questions on their way */
-    ROUNDS = 3,
+    ROUNDS = 5,
     SINGLES = 500000,
     BATCHED = 2500000,
     PACED_PER_S = 20000, /* for the cost per report */

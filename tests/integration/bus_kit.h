@@ -44,6 +44,7 @@ struct kit_bus {
     struct bus *b;
     int ups, downs;
     bool closed;
+    void *user; /* the test's own */
 };
 
 static inline void kit_turn(struct kit *k)

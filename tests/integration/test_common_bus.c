@@ -470,6 +470,52 @@ static void answers_the_service_protocol(void **state)
     kit_close(&a);
 }
 
+struct turns {
+    int handled, since; /* messages; those after the last turn's end */
+    int turns, empty;
+};
+
+static void count_one(void *ctx, const struct bus_msg *m)
+{
+    (void)m;
+    struct turns *t = ctx;
+    t->handled++;
+    t->since++;
+}
+
+static void end_turn(void *ctx)
+{
+    struct turns *t = ((struct kit_bus *)ctx)->user;
+    t->turns++;
+    t->empty += t->since == 0;
+    t->since = 0;
+}
+
+/* Every message is followed by the end of its turn, and many messages share one. */
+static void turns_end(void **state)
+{
+    struct kit *k = *state;
+    struct kit_bus a;
+    struct turns t = {0};
+    struct err e;
+    enum { MANY = 20000 };
+    harness_start(k->nats);
+    kit_open(k, &a, (struct bus_opts){.on_turn = end_turn});
+    a.user = &t;
+    KIT_WAIT(k, a.ups == 1);
+    assert_non_null(bus_subscribe(a.b, "turn", NULL, count_one, &t));
+    struct bus_out out = {.subject = "turn", .data = "x", .len = 1};
+    assert_int_equal(bus_publish(a.b, &out, &e), 0);
+    KIT_WAIT(k, t.handled == 1);
+    assert_int_equal(t.since, 0);
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(bus_publish(a.b, &out, &e), 0);
+    KIT_WAIT(k, t.handled == MANY + 1);
+    assert_int_equal(t.since, 0);
+    assert_true(t.turns - t.empty < MANY / 2);
+    kit_close(&a);
+}
+
 int main(int argc, char **argv)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, kit_setup, kit_teardown)
@@ -488,6 +534,7 @@ int main(int argc, char **argv)
         TEST(hundred_thousand_arrive),
         TEST(a_full_queue_waits),
         TEST(timers_live_under_load),
+        TEST(turns_end),
         TEST(no_call_after_unsubscribe),
         TEST(answers_the_service_protocol),
     };
