@@ -201,7 +201,8 @@ static const char *const least_privilege =
     "    publish: [\"redoubt.v1.report.>\", \"redoubt.v1.heartbeat." AGENT "\", \"redoubt.v1.ack." AGENT "\",\n"
     "              \"redoubt.v1.cmd.breaker.allow\", \"$JS.API.CONSUMER.CREATE.REDOUBT_STATE\",\n"
     "              \"$JS.API.CONSUMER.INFO.REDOUBT_STATE.*\"]\n"
-    "    subscribe: [\"redoubt.v1.directive." AGENT "\", \"redoubt.v1.breaker.>\", \"redoubt.v1.advice.>\", \"_INBOX_agent_" AGENT ".>\"]}}\n"
+    "    subscribe: [\"redoubt.v1.directive." AGENT
+    "\", \"redoubt.v1.breaker.>\", \"redoubt.v1.advice.>\", \"_INBOX_agent_" AGENT ".>\"]}}\n"
     "] }\n";
 
 static int set_up_with(void **state, const char *conf)
