@@ -25,6 +25,18 @@ static char *copy(const char *s)
     return p;
 }
 
+/* What is being put outlives the document that it was made from, and who asked for it. */
+static void own_next(struct breaker_target *t)
+{
+    char *by = copy(t->next.forced_by), *why = copy(t->next.forced_why), *scope = copy(t->next.scope);
+    free(t->next_by);
+    free(t->next_why);
+    free(t->next_scope);
+    t->next.forced_by = t->next_by = by;
+    t->next.forced_why = t->next_why = why;
+    t->next.scope = t->next_scope = scope;
+}
+
 static int64_t lazy_ms(const struct breaker_target *t)
 {
     int64_t ms = t->rule.window_ms / 20;
@@ -327,6 +339,7 @@ static void restore(struct breaker_target *t)
     memset(&t->flying, 0, sizeof t->flying);
     t->phase = BREAKER_RESTORING;
     t->next = t->doc;
+    own_next(t);
     t->io->put(t, &t->next, true, false);
 }
 
@@ -335,6 +348,7 @@ static void make_first(struct breaker_target *t, bool over)
     static const struct breaker_event initial = {.kind = BREAKER_EV_INITIAL};
     t->next = t->doc;
     t->result = breaker_decide(&t->next, &t->rule, &initial, t->io->now_ms(t));
+    own_next(t);
     t->deciding = &initial;
     t->phase = BREAKER_PUTTING;
     t->io->put(t, &t->next, over, true);
@@ -387,6 +401,7 @@ static bool try_event(struct breaker_target *t, const struct breaker_event *ev)
         t->io->would_open(t, t->result.reason);
     if (!t->result.changed)
         return false;
+    own_next(t);
     t->deciding = ev;
     t->phase = BREAKER_PUTTING;
     t->io->put(t, &t->next, false, true);
@@ -531,5 +546,8 @@ void breaker_target_done(struct breaker_target *t)
     free(t->why);
     free(t->scope);
     free(t->scope_asked);
+    free(t->next_by);
+    free(t->next_why);
+    free(t->next_scope);
     free(t->away);
 }

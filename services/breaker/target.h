@@ -93,7 +93,8 @@ struct breaker_target {
     bool has_heard; /* an outcome that the flush in flight may be too early for: decided on after the next */
     struct breaker_event heard;
     struct breaker_request *requests, **requests_end;
-    struct breaker next; /* being put */
+    struct breaker next;                   /* being put */
+    char *next_by, *next_why, *next_scope; /* its texts */
     const struct breaker_event *deciding;
     struct breaker_result result;
     bool skipped; /* evidence came while we may not act */

@@ -1,8 +1,9 @@
 /* test_breaker_sim.c - several replicas' engines on one store in memory, with a virtual clock and everything going wrong.
  *
  * One seed is one story: 1 to 4 replicas with clocks that differ, 1 to 6 reporters of which a minority may be blind, a watcher, and a
- * target that goes down and comes back; at times one reporter floods with successes whatever happens; windows are of time or of calls; reports and events are lost, doubled and late, answers of the store get lost, the store goes
- * away and comes back (at times emptied), replicas stop, restart and tilt. Must hold in each:
+ * target that goes down and comes back; at times one reporter floods with successes whatever happens; windows are of time or of calls; reports
+ * and events are lost, doubled and late, answers of the store get lost, the store goes away and comes back (at times emptied), replicas stop,
+ * restart and tilt. Must hold in each:
  *  - no epoch stands for two documents, and the store's epoch grows by one;
  *  - never two permits at once, and their ids only grow;
  *  - within one state a deadline only moves later;

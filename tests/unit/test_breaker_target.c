@@ -31,6 +31,7 @@ static struct {
     struct breaker_delta sent;
     uint64_t asked;
     int advices;
+    char scope[32], by[32]; /* as announced */
     bool found, up;
 } W;
 
@@ -51,8 +52,10 @@ static void io_put(struct breaker_target *t, const struct breaker *b, bool over,
 
 static void io_announce(struct breaker_target *t, const struct breaker *b)
 {
-    (void)t, (void)b;
+    (void)t;
     W.announced++;
+    snprintf(W.scope, sizeof W.scope, "%s", b->scope ? b->scope : "");
+    snprintf(W.by, sizeof W.by, "%s", b->forced_by ? b->forced_by : "");
 }
 
 static void io_pending(struct breaker_target *t, bool first_sight)
@@ -63,7 +66,8 @@ static void io_pending(struct breaker_target *t, bool first_sight)
 static void io_answer(struct breaker_target *t, struct breaker_request *q, enum breaker_answer a,
                       const struct breaker_result *r)
 {
-    (void)t, (void)q, (void)a, (void)r;
+    (void)t, (void)a, (void)r;
+    free(q); /* the shell's: its texts go with it */
 }
 
 static void io_wake_at(struct breaker_target *t, int64_t at_ms)
@@ -411,6 +415,47 @@ static void test_away_people(void **unused)
     }
 }
 
+/* ---- texts: who asked may be gone, and the document may be another, before the store answers ---- */
+
+struct person {
+    struct breaker_request q; /* first */
+    char by[8];
+};
+
+static void test_texts(void **unused)
+{
+    (void)unused;
+    struct breaker_target *t = ready();
+    char name[] = "account";
+    struct breaker_scope ill = {.open = 2, .until_ms = W.now_ms + 9000, .first_ms = W.now_ms, .newest_ms = W.now_ms};
+    breaker_target_scope(t, name, true, &ill);
+    memset(name, 'x', sizeof name - 1);
+    settle(t);
+    assert_int_equal(t->doc.reason, BREAKER_BY_SCOPE);
+    assert_string_equal(t->doc.scope, "account");
+    assert_string_equal(W.scope, "account");
+    breaker_target_scope(t, "account", false, &ill);
+    settle(t);
+    assert_int_equal(t->doc.reason, BREAKER_BY_SCOPE_ENDED);
+    assert_string_equal(W.scope, "account");
+    /* A person's order is on its way when all that wait are told that it is over. */
+    struct person *x = calloc(1, sizeof *x);
+    assert_non_null(x);
+    memcpy(x->by, "eve", 4);
+    x->q.ev = (struct breaker_event){.kind = BREAKER_EV_OPEN, .u.person = {.by = x->by, .why = x->by}};
+    breaker_target_request(t, &x->q);
+    while (t->phase != BREAKER_PUTTING)
+        answer(t);
+    breaker_target_refuse_all(t);
+    breaker_target_stored(t, BREAKER_PUT_WON, NULL);
+    assert_int_equal(t->doc.state, BREAKER_FORCED_OPEN);
+    assert_string_equal(t->doc.forced_by, "eve");
+    assert_string_equal(W.by, "eve");
+    W.doc = t->doc;
+    W.doc.forced_by = W.doc.forced_why = NULL;
+    done(t);
+}
+
 static void test_line(void **unused)
 {
     (void)unused;
@@ -448,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_away),
         cmocka_unit_test(test_away_votes),
         cmocka_unit_test(test_away_people),
+        cmocka_unit_test(test_texts),
         cmocka_unit_test(test_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
