@@ -231,6 +231,7 @@ static struct node *node_new(struct shell *sh, const struct set_target *set)
     n->doc_key = join("redoubt:{b:", set->name, "}:doc");
     n->window_key = join("redoubt:{b:", set->name, "}:w");
     breaker_target_init(&n->t, &io, n, &rule);
+    n->t.maker = (uint32_t)breaker_hash(sh->s->instance, strlen(sh->s->instance), 0);
     if (n->name && n->subject && n->doc_key && n->window_key)
         return n;
     node_free(n);

@@ -229,6 +229,7 @@ static void make_first(struct breaker_target *t, bool over)
     static const struct breaker_event initial = {.kind = BREAKER_EV_INITIAL};
     t->next = t->doc;
     t->result = breaker_decide(&t->next, &t->rule, &initial, t->io->now_ms(t));
+    t->next.maker = t->maker;
     t->deciding = &initial;
     t->phase = BREAKER_PUTTING;
     t->io->put(t, &t->next, over, true);
@@ -273,6 +274,7 @@ static bool try_event(struct breaker_target *t, const struct breaker_event *ev)
         t->io->would_open(t, t->result.reason);
     if (!t->result.changed)
         return false;
+    t->next.maker = t->maker;
     t->deciding = ev;
     t->phase = BREAKER_PUTTING;
     t->io->put(t, &t->next, false, true);

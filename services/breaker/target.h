@@ -62,6 +62,7 @@ struct breaker_target {
     const struct breaker_io *io;
     void *ctx;
     struct breaker_rule rule;
+    uint32_t maker;     /* of the changes made here; differs between replicas */
     struct breaker doc; /* the newest that we know */
     char *by, *why;     /* texts of doc */
     struct breaker_delta gathered, flying;
