@@ -334,6 +334,11 @@ static void sweep(struct service *s)
     size_t n = sh->n <= SWEEP_ALL ? sh->n : sh->n / SWEEP_ROUNDS + 1;
     for (n = n > SWEEP_MAX ? SWEEP_MAX : n; n > 0; n--) {
         struct node *x = sh->order[sh->sweep_at++ % sh->n];
+        if (act && x->behind && !breaker_saying(x, x->t.doc.epoch)) {
+            x->behind = false;
+            metric_add(&swept, 1);
+            breaker_say_again(x);
+        }
         if (act && x->t.skipped) {
             x->t.skipped = false;
             breaker_target_wake(&x->t);

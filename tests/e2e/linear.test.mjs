@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { commandOptions } from 'redis';
-import { decode, encode } from './lib/contract.mjs';
+import { ceHeaders, decode, encode } from './lib/contract.mjs';
 import { History, now } from './lib/history.mjs';
 import { check, prepare } from './lib/linear.mjs';
 import { last } from './lib/small.mjs';
@@ -174,6 +174,14 @@ test('changes and permits are linearizable under kill and pause', { timeout: 180
     }, 30000);
     const packed = await redis.hGet(commandOptions({ returnBuffers: true }), `redoubt:{b:${t}}:doc`, 'doc');
     h.take(decode('BreakerChanged', packed));
+  }
+  // A replica that stood still announces too late: what comes last is not the last word.
+  for (const t of TARGETS) {
+    const newest = await last(ncs[0], 'BreakerChanged', `redoubt.v1.breaker.${t}`);
+    const old = h.seen.find((x) => x.target === t && x.epoch === newest.epoch - 1)?.doc;
+    if (!old) continue;
+    await ncs[0].jetstream().publish(`redoubt.v1.breaker.${t}`, encode('BreakerChanged', old), { headers: ceHeaders('BreakerChanged', `late/${t}`, 'test') });
+    await until(`the last word about ${t} to be the newest again`, async () => (await last(ncs[0], 'BreakerChanged', `redoubt.v1.breaker.${t}`))?.epoch >= newest.epoch, 30000);
   }
   await watch.flush();
 
