@@ -86,6 +86,8 @@ struct breaker_permit {
 struct breaker {
     int state, previous, reason;
     uint64_t epoch; /* 0 = there is no document */
+    uint32_t
+        maker; /* who made it: two replicas that decide alike in the same moment make two documents; one is stored */
     int64_t changed_ms, since_ms;
     int64_t until_ms; /* end of OPEN or of a forced state; 0 = none */
     uint32_t ramp_percent;

@@ -120,6 +120,7 @@ void breaker_doc_fill(struct breaker_message *x, const char *target, const struc
     m->ramp_percent = b->ramp_percent;
     m->open_count = b->open_count;
     m->evidence_unix_ms = b->evidence_ms;
+    m->maker = b->maker;
     if (b->forced_by)
         m->forced_by = (char *)b->forced_by;
     if (b->forced_why)
@@ -151,6 +152,7 @@ int breaker_doc_read(struct breaker *b, const PB(BreakerChanged) * m, const char
                         .ramp_percent = m->ramp_percent,
                         .open_count = m->open_count,
                         .evidence_ms = m->evidence_unix_ms,
+                        .maker = m->maker,
                         .forced_by = m->forced_by[0] ? m->forced_by : NULL,
                         .forced_why = m->forced_why[0] ? m->forced_why : NULL,
                         .scope = m->scope[0] ? m->scope : NULL};

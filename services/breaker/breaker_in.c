@@ -193,5 +193,6 @@ void breaker_on_breaker(struct service *s, const void *message, const struct bus
     }
     if (b.epoch > n->streamed)
         n->streamed = b.epoch;
+    n->behind = b.epoch < n->t.doc.epoch;
     breaker_target_seen(&n->t, &b);
 }

@@ -5,6 +5,7 @@
  * finds it unmarked says all of it again under the same ids, so that nothing is lost with a dead replica and nothing counts
  * twice. Events of one target go out one after another: the stream's last word must be the latest. */
 #include "breaker/breaker_shell.h"
+#include "common/clock.h"
 #include "common/metric.h"
 #include "common/settings.h"
 #include <ctype.h>
@@ -23,11 +24,13 @@ struct saying {
     uint64_t epoch;
     bool said, recorded;
     bool unsaid; /* not to be marked */
+    bool again;  /* under an id of its own: the stream would drop a repeat */
     void *data;  /* the event, packed */
     size_t len;
 };
 
 #define RECORD_AFTER_MS 5
+#define AGAIN_EVERY_MS  10000 /* replicas that say something again within this say it once */
 
 #define STORE_ALERT_KEY "store/breaker"
 
@@ -93,8 +96,10 @@ static void on_said(void *ctx, const struct bus_stored *r)
 
 static void publish(struct saying *x, const void *message)
 {
-    char id[TARGET_MAX_LEN + 40];
-    snprintf(id, sizeof id, "breaker/%s/%" PRIu64, x->n->name, x->epoch);
+    char id[TARGET_MAX_LEN + 80];
+    int len = snprintf(id, sizeof id, "breaker/%s/%" PRIu64, x->n->name, x->epoch);
+    if (x->again)
+        snprintf(id + len, sizeof id - (size_t)len, "/again-%" PRId64, clock_shared_ms() / AGAIN_EVERY_MS);
     service_announce(x->n->sh->s, x->n->subject, id, message, on_said, x);
 }
 
@@ -205,7 +210,7 @@ void breaker_record_all(void *ctx)
     }
 }
 
-void breaker_say(struct breaker_target *t, const struct breaker *b)
+static void say(struct breaker_target *t, const struct breaker *b, bool again)
 {
     struct node *n = t->ctx;
     struct shell *sh = n->sh;
@@ -219,6 +224,7 @@ void breaker_say(struct breaker_target *t, const struct breaker *b)
     breaker_doc_fill(&msg, n->name, b);
     x->n = n;
     x->epoch = b->epoch;
+    x->again = again;
     breaker_hold(n);
     bool first = !n->sayings;
     *n->sayings_end = x;
@@ -253,6 +259,18 @@ void breaker_say_scope(struct node *n, const char *scope, int64_t evidence_ms, c
     a.evidence_unix_ms = evidence_ms;
     a.resolved = !detail;
     service_alert(n->sh->s, &a);
+}
+
+void breaker_say(struct breaker_target *t, const struct breaker *b)
+{
+    say(t, b, false);
+}
+
+/* A replica that stood still between storing and announcing announces too late: then the stream's last word is older than the
+ * document, and who comes new to it would believe that. */
+void breaker_say_again(struct node *n)
+{
+    say(&n->t, &n->t.doc, true);
 }
 
 void breaker_say_store(struct shell *sh, bool gone)

@@ -245,6 +245,7 @@ static struct node *node_new(struct shell *sh, const struct set_target *set)
     n->doc_key = join("redoubt:{b:", set->name, "}:doc");
     n->window_key = join("redoubt:{b:", set->name, "}:w");
     breaker_target_init(&n->t, &io, n, &rule);
+    n->t.maker = (uint32_t)breaker_hash(sh->s->instance, strlen(sh->s->instance), 0);
     n->t.hooks = &hooks;
     if (n->name && n->subject && n->advice_subject && n->doc_key && n->window_key)
         return n;
@@ -354,6 +355,11 @@ static void sweep(struct service *s)
     size_t n = sh->n <= SWEEP_ALL ? sh->n : sh->n / SWEEP_ROUNDS + 1;
     for (n = n > SWEEP_MAX ? SWEEP_MAX : n; n > 0; n--) {
         struct node *x = sh->order[sh->sweep_at++ % sh->n];
+        if (act && x->behind && !breaker_saying(x, x->t.doc.epoch)) {
+            x->behind = false;
+            metric_add(&swept, 1);
+            breaker_say_again(x);
+        }
         if (act && x->t.skipped) {
             x->t.skipped = false;
             breaker_target_wake(&x->t);

@@ -31,7 +31,8 @@ struct node {
     int64_t wake_ms; /* 0 = not in the heap */
     size_t heap_at;
 
-    uint64_t streamed;     /* highest epoch known to be on the stream */
+    uint64_t streamed; /* highest epoch known to be on the stream */
+    bool behind;       /* what was heard last is older than what we know: perhaps it is also the stream's last word */
     uint64_t health_epoch; /* of the newest verdict heard */
     uint64_t suspect;      /* an epoch that looked unannounced at the last sweep */
     struct saying *sayings, **sayings_end;
@@ -112,6 +113,7 @@ void breaker_state_peek(struct node *n, store_cb cb); /* HMGET rev pending; ctx 
 
 /* breaker_say.c: events, audit, alerts */
 void breaker_say(struct breaker_target *t, const struct breaker *b);
+void breaker_say_again(struct node *n); /* the newest, although it is on the stream: something older came after it */
 bool breaker_saying(const struct node *n, uint64_t epoch);
 void breaker_record_all(void *shell);
 /* A scope is ill (detail says why), or, without a detail, well again. Of any member; the same on every replica is one. */

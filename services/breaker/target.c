@@ -349,6 +349,7 @@ static void make_first(struct breaker_target *t, bool over)
     t->next = t->doc;
     t->result = breaker_decide(&t->next, &t->rule, &initial, t->io->now_ms(t));
     own_next(t);
+    t->next.maker = t->maker;
     t->deciding = &initial;
     t->phase = BREAKER_PUTTING;
     t->io->put(t, &t->next, over, true);
@@ -402,6 +403,7 @@ static bool try_event(struct breaker_target *t, const struct breaker_event *ev)
     if (!t->result.changed)
         return false;
     own_next(t);
+    t->next.maker = t->maker;
     t->deciding = ev;
     t->phase = BREAKER_PUTTING;
     t->io->put(t, &t->next, false, true);

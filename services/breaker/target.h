@@ -72,6 +72,7 @@ struct breaker_target {
     const struct breaker_hooks *hooks; /* set after the init */
     void *ctx;
     struct breaker_rule rule;
+    uint32_t maker;         /* of the changes made here; differs between replicas */
     struct breaker doc;     /* the newest that we know */
     char *by, *why, *scope; /* texts of doc */
     char *scope_asked;      /* text of `scoped` */

@@ -36,12 +36,13 @@ enum mutation {
     MUTATE_DEADLINE, /* the store keeps the earlier of two deadlines */
     MUTATE_PERMIT,   /* the store forgets the permit that is out */
     MUTATE_FORGET,   /* the store loses what was never announced */
+    MUTATE_TWINS,    /* two replicas that decide alike make one document */
     MUTATIONS
 };
 
 /* Counted references; from a pool. */
 struct parcel {
-    struct parcel *next;
+    struct parcel *next, *also; /* among the spare ones; among all */
     uint32_t refs;
     struct breaker doc;
     struct breaker_delta delta;
@@ -116,7 +117,7 @@ struct world {
     uint32_t troubled[TROUBLED], touched[TARGETS], n_touched, unsaid[TARGETS], n_unsaid;
     uint8_t sweeper;
     /* spare parts */
-    struct parcel *parcels;
+    struct parcel *parcels, *all_parcels;
     struct engine *engines;
     struct target *spare_target[TARGETS];
     struct sums *sums;
@@ -177,10 +178,14 @@ static inline int64_t trip(struct world *w)
 static inline struct parcel *parcel_new(struct world *w)
 {
     struct parcel *p = w->parcels;
-    if (p)
+    if (p) {
         w->parcels = p->next;
-    else if (!(p = malloc(sizeof *p)))
-        abort();
+    } else {
+        if (!(p = malloc(sizeof *p)))
+            abort();
+        p->also = w->all_parcels;
+        w->all_parcels = p;
+    }
     p->refs = 1;
     p->fair = false;
     return p;

@@ -149,7 +149,8 @@ static uint64_t hash_of(const struct breaker *b)
                          (int64_t)b->permit.id,
                          b->permit.expires_ms,
                          b->evidence_ms,
-                         b->forced_by != NULL};
+                         b->forced_by != NULL,
+                         (int64_t)b->maker};
     uint64_t h = breaker_hash(f, sizeof f, 7);
     return breaker_hash(b->permit.holder, strlen(b->permit.holder), h) | 1;
 }
@@ -208,6 +209,7 @@ static struct engine *engine_of(struct world *w, uint8_t i, uint32_t id)
     if (w->mutation == MUTATE_VOTES)
         mine.min_reporters = 1;
     breaker_target_init(&e->t, &fleet_io, e, &mine);
+    e->t.maker = w->mutation == MUTATE_TWINS ? 0 : i + UINT32_C(1);
     const struct target *t = target_of(w, id);
     if (t->last && r->on_bus && r->synced)
         breaker_target_seen(&e->t, &t->last->doc);
@@ -625,7 +627,7 @@ static void on_wake(struct world *w, struct event *e)
 static int64_t io_now(struct breaker_target *bt)
 {
     struct engine *x = bt->ctx;
-    bool hurry = x->w->mutation == MUTATE_PERMIT && bt->requests && bt->doc.state == BREAKER_HALF_OPEN;
+    bool hurry = x->w->mutation == MUTATE_PERMIT && bt->requests && bt->doc.permit.expires_ms > 0;
     return clock_of(x->w, &x->w->r[x->replica]) + (hurry ? rule.permit_ms : 0);
 }
 
@@ -769,7 +771,8 @@ static void ask(struct world *w, struct target *t, uint8_t caller, const struct 
     a->caller = caller;
     a->q.ev = *ev;
     if (ev->kind == BREAKER_EV_ALLOW) {
-        snprintf(a->holder, sizeof a->holder, "caller-%d", caller);
+        snprintf(a->holder, sizeof a->holder,
+                 "agent"); /* one name for all of them, as the processes of one agent have */
         a->q.ev.u.allow.holder = a->holder;
         a->q.ev.u.allow.draw = (uint32_t)rnd(w, 100);
     }
@@ -1260,21 +1263,19 @@ static void check_end(struct world *w)
     }
 }
 
+/* Also in the middle of a story: whatever is on its way is dropped. */
 static void clean_up(struct world *w)
 {
-    struct event e;
     for (uint8_t i = 0; i < REPLICAS; i++)
         halt(w, i);
-    for (; w->q.now_ms < w->q.end_ms - 1;)
-        if (queue_next(&w->q, w->q.end_ms - 1, &e))
-            parcel_drop(w, e.parcel);
     for (uint32_t k = 0; k < w->n_touched; k++) {
-        struct target *t = w->target[w->touched[k]];
-        parcel_drop(w, t->last);
-        for (int c = 0; c < t->n_callers; c++)
-            parcel_drop(w, t->c[c].seen);
-        free(t->written);
+        free(w->target[w->touched[k]]->written);
         w->target[w->touched[k]] = NULL;
+    }
+    w->parcels = NULL;
+    for (struct parcel *p = w->all_parcels; p; p = p->also) {
+        p->next = w->parcels;
+        w->parcels = p;
     }
 }
 
@@ -1309,8 +1310,8 @@ static struct world *world_new(struct sums *sums)
 
 static void world_free(struct world *w)
 {
-    for (struct parcel *p = w->parcels, *next; p; p = next) {
-        next = p->next;
+    for (struct parcel *p = w->all_parcels, *next; p; p = next) {
+        next = p->also;
         free(p);
     }
     for (struct engine *x = w->engines, *next; x; x = next) {
@@ -1371,7 +1372,8 @@ static void test_mutations(void **unused)
         [MUTATE_EDIT] = {"a repeat says something else", "with another content"},
         [MUTATE_DEADLINE] = {"the earlier deadline is kept", "moves earlier"},
         [MUTATE_PERMIT] = {"a permit ends before its time", "two permits at once"},
-        [MUTATE_FORGET] = {"what was not announced is lost", "stands for two documents"}};
+        [MUTATE_FORGET] = {"what was not announced is lost", "stands for two documents"},
+        [MUTATE_TWINS] = {"two that decide alike are one", "permit"}};
     if (getenv("SEED"))
         skip();
     struct sums s = {0};

@@ -130,7 +130,7 @@ function matchResets(epochs, resets, complete, made, say) {
     return false;
   };
   for (const o of resets.filter((x) => x.status === OK))
-    if (!place(o, new Set()) && complete) say(`the reset of ${o.by} was answered OK, but no epoch is its`);
+    if (!place(o, new Set()) && complete) say(`the reset of ${o.by} was answered OK with epoch ${o.epoch} after ${o.known ?? 0}, but no epoch is its`);
   for (const o of resets.filter((x) => x.status === 'UNKNOWN' || x.status === 'COMMAND_STATUS_UNAVAILABLE')) place(o, new Set());
   for (const b of epochs) if (!holder.has(b.epoch)) say(`nobody has asked for the reset of epoch ${b.epoch}`);
   for (const [epoch, o] of holder) made.set(epoch, o);
