@@ -104,9 +104,12 @@ static void take_target(struct health_watcher *w, const struct set_target *set)
         .rise = (uint32_t)set->probe.rise,
         .slow_ms = set->probe.slow_ms,
     };
-    t->pace = (struct health_pace){.interval_ms = set->probe.interval_ms,
-                                   .fast_ms = set->probe.fast_interval_ms,
-                                   .fall = (uint32_t)set->probe.fall};
+    struct health_pace pace = {.interval_ms = set->probe.interval_ms,
+                               .fast_ms = set->probe.fast_interval_ms,
+                               .fall = (uint32_t)set->probe.fall};
+    if (!t->gone && pace.interval_ms < t->pace.interval_ms) /* most are overdue by the new one */
+        health_schedule_spread(&t->schedule, (uint32_t)w->n, pace.interval_ms, clock_mono_ms());
+    t->pace = pace;
 }
 
 static void take_agent(struct health_watcher *w, const struct set_agent *set)
@@ -136,6 +139,7 @@ static void follow_settings(struct health_watcher *w)
     w->n = 0;
     for (struct health_watch *t = w->all; t; t = t->hh.next)
         w->n += t->stays;
+    http_keep(w->s->http, w->n + w->n / 8);
     for (struct health_watch *t = w->all; t; t = t->hh.next) {
         bool starts = t->stays && t->gone;
         if (!t->stays && !t->gone) {
@@ -203,7 +207,9 @@ int health_start(struct service *s, struct err *e)
         return err_set(e, "out of memory");
     s->state = w;
     w->s = s;
-    w->queue_end = &w->queue;
+    w->lanes[0].end = &w->lanes[0].first;
+    w->lanes[1].end = &w->lanes[1].first;
+    w->docs.end = &w->docs.first;
     struct lease_opts lo = {.name = LEASE, .holder = s->instance, .on_held = on_held, .on_lost = on_lost, .ctx = w};
     if (!(w->lease = lease_open(&s->loop, s->store, &lo)))
         return err_set(e, "out of memory");

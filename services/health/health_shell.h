@@ -3,6 +3,7 @@
 #define REDOUBT_HEALTH_SHELL_H
 
 #include "common/lease.h"
+#include "common/metric_hist.h"
 #include "common/service.h"
 #include "common/subjects.h"
 #include "health/health.h"
@@ -27,6 +28,8 @@ struct health_doc {
     bool again;   /* look once more after it */
     bool announcing;
     bool damaged; /* said once */
+    bool waits;   /* for others' exchanges to end */
+    struct health_watch *next_waiting;
 };
 
 struct health_run;
@@ -53,6 +56,7 @@ struct health_watch { /* one target or agent */
     uint64_t breaker_epoch;
     int64_t permit_until_ms; /* somebody holds the permit until then */
     bool asking;             /* for the permit */
+    int told_outcome;        /* the last result beside the data path that was reported; 0 = none */
     /* agents */
     struct health_heartbeat beat;
     int64_t beat_ms;
@@ -69,10 +73,15 @@ struct health_watcher {
     bool was_tilted;
     bool draining, stopped;
     size_t under_way; /* probes */
-    struct health_watch *queue, **queue_end;
-    size_t promises; /* callbacks that will still come: the memory stays until then */
-    size_t swept;    /* how many documents the sweep has passed */
-    int64_t late_ms; /* worst lateness since it was last told */
+    size_t suspects;  /* of these, of targets that may hang */
+    struct health_lane {
+        struct health_watch *first, **end;
+    } lanes[2];              /* who waits for a place: suspects in the second */
+    size_t docs_busy;        /* exchanges with the store under way */
+    struct health_lane docs; /* who waits to begin one */
+    size_t promises;         /* callbacks that will still come: the memory stays until then */
+    size_t swept;            /* how many documents the sweep has passed */
+    struct metric_hist late; /* how late probes began, since it was last told */
 };
 
 static inline struct health_watcher *health_watcher_of(struct service *s)
