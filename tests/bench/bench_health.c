@@ -243,9 +243,9 @@ static void measure_many(struct bench *b)
         start_health(&w, "many", write_settings(&w, "many", MANY, TARGETS, w.ports[OURS], every));
     printf("many: %d targets every %d s...\n", MANY, MANY_EVERY_S);
     fflush(stdout);
-    nap(LATENESS_MS + 1000);
+    nap(LATENESS_MS + 4000);
     double at_start = metric(&w, "redoubt_probe_lateness_p99_ms");
-    nap(MANY_SETTLE_MS - LATENESS_MS - 1000);
+    nap(MANY_SETTLE_MS - LATENESS_MS - 4000);
     double p99[MANY_WINDOWS], rss = 0;
     double cpu = bench_cpu_s(p->pid);
     uint64_t before = atomic_load(&w.counts->requests[OURS]);
