@@ -139,7 +139,7 @@ static void follow_settings(struct health_watcher *w)
     w->n = 0;
     for (struct health_watch *t = w->all; t; t = t->hh.next)
         w->n += t->stays;
-    http_keep(w->s->http, w->n + w->n / 8);
+    http_keep(w->s->http, 3 * w->n); /* probes of one target overlap while it is slow */
     for (struct health_watch *t = w->all; t; t = t->hh.next) {
         bool starts = t->stays && t->gone;
         if (!t->stays && !t->gone) {
