@@ -128,7 +128,7 @@ benches: $(BENCH)
 
 SUB := $(MAKE) --no-print-directory -j$(shell nproc)
 
-deps: ## install the Debian packages that are missing (DEPS="build run test lint")
+deps: ## install the Debian packages that are missing (DEPS="build run test bench lint")
 	@deploy/deps $(or $(DEPS),build run)
 
 demo: ## the LLM-outage story on a private stack, with real kills (KEEP=1 leaves it running)
@@ -150,7 +150,7 @@ test: ## every test: C (plain, sanitised, valgrind) and end to end
 	@tests/all $(BUILD)
 
 bench: ## every figure beside its reference; writes build/bench.json
-	@deploy/deps build run test
+	@deploy/deps build run test bench
 	@$(SUB) all benches
 	@rm -f $(BUILD)/bench.json
 	@for b in $(BENCH); do $$b --bin $(OUT)/bin --json $(BUILD)/bench.json || exit 1; done

@@ -422,8 +422,11 @@ static const char *prepare_http(struct http_call *c, const struct http_request *
     if (!easy)
         return "out of memory";
     options_of_all(c, r);
-    if (c->plain)
+    if (c->plain) {
+        curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE,
+                         0L); /* three system calls per connection, and short calls have their deadline */
         return begin_http(c);
+    }
     for (size_t i = 0; r->headers && r->headers[i]; i++)
         if (!append(&c->headers, r->headers[i]))
             return "out of memory";

@@ -299,6 +299,7 @@ static void reload(struct service *s)
             s->desc->on_reload(s, was);
         settings_free(was);
         metric_add(&reloads, 1);
+        loop_timer_start(&r->trim, TRIM_AFTER_MS, 0); /* reading a big file takes many times the memory that stays */
         log_info("settings reloaded", F_STR("file", r->config_path));
     }
     conf_report_free(&report);

@@ -184,16 +184,48 @@ void health_detail(struct health_result *r, const char *fmt, ...)
     r->detail[out] = 0;
 }
 
-const struct health_result *health_evidence(const struct health *h, size_t i)
+const struct health_mark *health_evidence(const struct health *h, size_t i)
 {
     assert(i < h->n_evidence);
     return &h->evidence[(h->evidence_at + HEALTH_EVIDENCE_MAX - i) % HEALTH_EVIDENCE_MAX];
 }
 
+const char *health_evidence_detail(const struct health *h, size_t i)
+{
+    uint8_t detail = health_evidence(h, i)->detail;
+    return detail ? h->details[detail - 1] : "";
+}
+
+/* The number of a detail, which takes the place of the oldest if it is not among those that are kept. */
+static uint8_t keep_detail(struct health *h, const char *text)
+{
+    if (!*text)
+        return 0;
+    for (uint8_t i = 0; i < HEALTH_DETAILS_MAX; i++)
+        if (strcmp(h->details[i], text) == 0)
+            return (uint8_t)(i + 1);
+    h->detail_at = (uint8_t)(h->detail_at % HEALTH_DETAILS_MAX + 1);
+    for (size_t i = 0; i < HEALTH_EVIDENCE_MAX; i++)
+        if (h->evidence[i].detail == h->detail_at)
+            h->evidence[i].detail = 0;
+    snprintf(h->details[h->detail_at - 1], HEALTH_DETAIL_MAX, "%s", text);
+    return h->detail_at;
+}
+
 static void keep(struct health *h, const struct health_result *r)
 {
+    uint8_t detail = keep_detail(h, r->detail);
     h->evidence_at = (uint8_t)((h->evidence_at + 1) % HEALTH_EVIDENCE_MAX);
-    h->evidence[h->evidence_at] = *r;
+    h->evidence[h->evidence_at] = (struct health_mark){.ended_ms = r->ended_ms,
+                                                       .total_ms = r->total_ms,
+                                                       .first_token_ms = r->first_token_ms,
+                                                       .prompt_tokens = r->prompt_tokens,
+                                                       .completion_tokens = r->completion_tokens,
+                                                       .cost_microusd = r->cost_microusd,
+                                                       .status = r->status,
+                                                       .probe = r->probe,
+                                                       .fault = r->fault,
+                                                       .detail = detail};
     if (h->n_evidence < HEALTH_EVIDENCE_MAX)
         h->n_evidence++;
 }
@@ -324,8 +356,9 @@ enum health_taken health_take(struct health *h, const struct health_rule *rule, 
     enum grade grade = faults[r->fault].grade;
     if (grade == BAD && r->started_ms < h->newest_up_started_ms)
         return HEALTH_STALE;
-    if (grade != BAD && r->started_ms > h->newest_up_started_ms)
-        h->newest_up_started_ms = r->started_ms;
+    int64_t *newest_ms = grade == BAD ? &h->newest_bad_started_ms : &h->newest_up_started_ms;
+    if (r->started_ms > *newest_ms)
+        *newest_ms = r->started_ms;
     bool same = h->n_evidence > 0 && health_evidence(h, 0)->fault == r->fault;
     keep(h, r);
     h->history = h->history << 1 | (grade != BAD);
@@ -383,10 +416,10 @@ bool health_in_transition(const struct health *h, const struct health_rule *rule
 
 const char *health_reason(const struct health *h, char *buf, size_t size)
 {
-    const struct health_result *last = h->n_evidence ? health_evidence(h, 0) : NULL;
-    for (size_t i = 1; last && i < h->n_evidence && last->fault != h->cause; i++)
-        last = health_evidence(h, i);
-    const char *detail = last && last->fault == h->cause ? last->detail : "";
+    size_t i = 0;
+    while (i < h->n_evidence && health_evidence(h, i)->fault != h->cause)
+        i++;
+    const char *detail = i < h->n_evidence ? health_evidence_detail(h, i) : "";
     const char *colon = *detail ? ": " : "", *cause = health_fault_text(h->cause);
     switch (h->state) {
     case HEALTH_HEALTHY:

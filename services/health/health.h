@@ -115,10 +115,21 @@ struct health_rule {
 };
 
 #define HEALTH_EVIDENCE_MAX 20
+#define HEALTH_DETAILS_MAX  3
+/* A result as it is kept for evidence. Small, as there are twenty for each of many thousand targets: few results have a detail, and those
+ * of one cause have the same, so that the last few different ones are kept beside. */
+struct health_mark {
+    int64_t ended_ms;
+    uint32_t total_ms, first_token_ms;
+    uint32_t prompt_tokens, completion_tokens, cost_microusd;
+    uint16_t status;
+    uint8_t probe, fault;
+    uint8_t detail; /* which of the details, from 1; 0 = none, or no longer kept */
+};
 /* Flapping as Icinga has it: the share of changes among the last 20 results, the newer ones weighing more. */
-#define HEALTH_FLAP_WINDOW  20
-#define HEALTH_FLAP_HIGH    30
-#define HEALTH_FLAP_LOW     25
+#define HEALTH_FLAP_WINDOW 20
+#define HEALTH_FLAP_HIGH   30
+#define HEALTH_FLAP_LOW    25
 
 /* Results in a row of one sort, and when the first of them came. */
 struct health_streak {
@@ -135,9 +146,11 @@ struct health {
     uint64_t history;                              /* newest in bit 0; set = not bad */
     uint32_t seen;                                 /* of its bits, up to 64 */
     struct health_streak bad, up, good, off, same; /* up: not bad. off: not good. same: with one and the same fault */
-    int64_t newest_up_started_ms;
+    int64_t newest_up_started_ms, newest_bad_started_ms;
     uint8_t n_evidence, evidence_at; /* a ring; evidence_at is the newest */
-    struct health_result evidence[HEALTH_EVIDENCE_MAX];
+    uint8_t detail_at;               /* the newest of the details, from 1; 0 = there is none */
+    struct health_mark evidence[HEALTH_EVIDENCE_MAX];
+    char details[HEALTH_DETAILS_MAX][HEALTH_DETAIL_MAX];
 };
 extern const struct sm_table health_sm;
 
@@ -161,7 +174,8 @@ bool health_tick(struct health *h, int64_t now_ms);
 /* True while the verdict may be about to change: then probes go fast. */
 bool health_in_transition(const struct health *h, const struct health_rule *rule);
 /* The i-th newest result, i < n_evidence. */
-const struct health_result *health_evidence(const struct health *h, size_t i);
+const struct health_mark *health_evidence(const struct health *h, size_t i);
+const char *health_evidence_detail(const struct health *h, size_t i); /* "" if it has none */
 /* Changes among the last results, in percent, weighted. */
 uint32_t health_flap_percent(const struct health *h);
 /* Why it is so, in one line. */

@@ -23,6 +23,7 @@
 
 #define ANCESTORS_MAX  32
 #define REREAD_AT_ONCE 16 /* documents that each sweep reads again: one that was lost is back before long */
+#define BUSY_MAX       64 /* exchanges with the store at once: thousands of first verdicts must not make probes late */
 #define REASON_MAX     256
 
 METRIC_DEFINE(announced, METRIC_COUNTER, "redoubt_verdicts_total", "Verdicts announced.");
@@ -430,14 +431,48 @@ static bool take_stored(struct health_watch *t, const struct store_doc *doc)
     return older && d->packed;
 }
 
+static void set_busy(struct health_watch *t, bool busy)
+{
+    t->w->docs_busy += (size_t)busy - (size_t)t->doc.busy;
+    t->doc.busy = busy;
+}
+
+/* False: too many are; it is looked at again when its turn comes. */
+static bool may_begin(struct health_watch *t)
+{
+    struct health_watcher *w = t->w;
+    if (w->docs_busy < BUSY_MAX)
+        return true;
+    if (!t->doc.waits) {
+        t->doc.waits = true;
+        t->doc.next_waiting = NULL;
+        *w->docs.end = t;
+        w->docs.end = &t->doc.next_waiting;
+    }
+    return false;
+}
+
+static void let_next_begin(struct health_watcher *w)
+{
+    while (w->docs.first && w->docs_busy < BUSY_MAX) {
+        struct health_watch *t = w->docs.first;
+        w->docs.first = t->doc.next_waiting;
+        if (!w->docs.first)
+            w->docs.end = &w->docs.first;
+        t->doc.waits = false;
+        health_doc_sync(t);
+    }
+}
+
 static void finish(struct health_watch *t)
 {
     struct health_watcher *w = t->w;
-    t->doc.busy = false;
+    set_busy(t, false);
     if (t->doc.again || (t->doc.read && differs(t))) {
         t->doc.again = false;
         health_doc_sync(t);
     }
+    let_next_begin(w);
     health_kept(w);
 }
 
@@ -462,7 +497,7 @@ static void restore(struct health_watch *t, uint64_t fence)
 {
     char key[HEALTH_KEY_MAX];
     key_of(t, key);
-    t->doc.busy = true;
+    set_busy(t, true);
     store_doc_put(t->w->s->store, key, t->doc.rev, fence, false, t->doc.packed, t->doc.len, on_restored,
                   errand(t, NULL, 0));
 }
@@ -567,7 +602,7 @@ static void put(struct health_watch *t, uint64_t fence)
     PB(ProbeResult) * evidence[HEALTH_EVIDENCE_MAX];
     PB(HealthChanged) m = REDOUBT__V1__HEALTH_CHANGED__INIT;
     for (size_t i = 0; i < v->n_evidence; i++) {
-        const struct health_result *r = health_evidence(v, i);
+        const struct health_mark *r = health_evidence(v, i);
         results[i] = (PB(ProbeResult))REDOUBT__V1__PROBE_RESULT__INIT;
         results[i].kind = (Redoubt__V1__ProbeKind)r->probe;
         results[i].fault = (Redoubt__V1__ProbeFault)r->fault;
@@ -576,7 +611,7 @@ static void put(struct health_watch *t, uint64_t fence)
         results[i].total_ms = r->total_ms;
         results[i].first_token_ms = r->first_token_ms;
         results[i].status_code = r->status;
-        results[i].detail = (char *)r->detail;
+        results[i].detail = (char *)health_evidence_detail(v, i);
         results[i].prompt_tokens = r->prompt_tokens;
         results[i].completion_tokens = r->completion_tokens;
         results[i].cost_microusd = r->cost_microusd;
@@ -610,7 +645,7 @@ static void put(struct health_watch *t, uint64_t fence)
     x->ordered = t->order != NULL;
     free(data);
     key_of(t, key);
-    t->doc.busy = true;
+    set_busy(t, true);
     store_doc_put(t->w->s->store, key, t->doc.rev, fence, true, x->packed, x->len, on_put, x);
 }
 
@@ -625,10 +660,12 @@ void health_doc_sync(struct health_watch *t)
     uint64_t fence = health_fence(w);
     if (t->gone || w->draining || fence == 0 || !(health_announces(t) || t->order) || !health_may_act(w))
         return;
+    if ((!d->read || differs(t)) && !may_begin(t))
+        return;
     if (!d->read) {
         char key[HEALTH_KEY_MAX];
         key_of(t, key);
-        d->busy = true;
+        set_busy(t, true);
         store_doc_get(w->s->store, key, on_read, errand(t, NULL, 0));
     } else if (differs(t)) {
         put(t, fence);

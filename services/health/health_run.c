@@ -12,8 +12,8 @@
 #include <string.h>
 #include <utlist.h>
 
-#define AT_ONCE_MAX 256 /* probes under way, of all targets */
-#define ASK_MS      1000
+#define ASK_MS         1000
+#define STOOD_STILL_MS 1000 /* a timer that is as late as that was not held up by other probes */
 
 METRIC_DEFINE(probes, METRIC_COUNTER, "redoubt_probes_total", "Probes begun.");
 METRIC_DEFINE(bad, METRIC_COUNTER, "redoubt_probes_failed_total", "Probes that found a fault.");
@@ -25,6 +25,9 @@ METRIC_DEFINE(delayed, METRIC_COUNTER, "redoubt_probes_delayed_total",
               "Probes that had to wait because too many were under way.");
 METRIC_DEFINE(late, METRIC_GAUGE, "redoubt_probe_lateness_ms",
               "By how much the latest probe of the last 10 s began after it was due.");
+METRIC_DEFINE(late_p50, METRIC_GAUGE, "redoubt_probe_lateness_p50_ms", "Half of those probes began later than this.");
+METRIC_DEFINE(late_p99, METRIC_GAUGE, "redoubt_probe_lateness_p99_ms",
+              "One in a hundred of those probes began later than this.");
 METRIC_DEFINE(reports, METRIC_COUNTER, "redoubt_probe_reports_total", "Results reported to the breaker.");
 METRIC_DEFINE(reports_dropped, METRIC_COUNTER, "redoubt_probe_reports_dropped_total",
               "Results that could not be reported to the breaker: the bus was away.");
@@ -37,6 +40,7 @@ struct health_run {
     uint64_t permit_id;
     int64_t began_ms;        /* monotonic */
     int64_t began_shared_ms; /* shared */
+    bool suspect;            /* began as one that may hang */
     struct health_run *prev, *next;
 };
 
@@ -55,11 +59,16 @@ static bool on_data_path(const struct health_watch *t, const struct health_run *
             (x->permit_id != 0 || t->breaker == REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_PROBATION));
 }
 
+/* What does not speak for calls the breaker leaves out of account: of such results only those that are news are told, for who listens.
+ * It would cost more than the probe to tell each. */
 static void report(struct health_watch *t, const struct health_run *x, const struct health_result *r)
 {
     struct health_watcher *w = t->w;
     int outcome = health_outcome_of(r);
     if (outcome == HEALTH_OUTCOME_NONE || !health_owns(t) || (!x->permit_id && !health_vote_trusts(t, r)))
+        return;
+    bool speaks_for_calls = on_data_path(t, x);
+    if (!speaks_for_calls && outcome == t->told_outcome)
         return;
     char subject[SUBJECT_MAX_LEN];
     PB(OutcomeReport) m = REDOUBT__V1__OUTCOME_REPORT__INIT;
@@ -73,17 +82,19 @@ static void report(struct health_watch *t, const struct health_run *x, const str
     m.ended_unix_ms = clock_wall_ms();
     m.permit_id = x->permit_id;
     m.probe = true;
-    m.data_path = on_data_path(t, x);
+    m.data_path = speaks_for_calls;
     struct err e = {""};
     size_t len;
     void *data = wire_pack(&m, &len, &e);
     snprintf(subject, sizeof subject, SUBJECT_REPORT "%s", t->name);
     struct bus_out o = {.subject = subject, .type = wire_type(&m), .data = data, .len = len};
     /* An old report is worse than none: without a connection it is not kept. */
-    if (data && bus_up(w->s->bus) && bus_publish(w->s->bus, &o, &e) == 0)
+    if (data && bus_up(w->s->bus) && bus_publish(w->s->bus, &o, &e) == 0) {
         metric_add(&reports, 1);
-    else
+        t->told_outcome = speaks_for_calls ? HEALTH_OUTCOME_NONE : outcome;
+    } else {
         metric_add(&reports_dropped, 1);
+    }
     free(data);
 }
 
@@ -111,6 +122,7 @@ static void on_result(void *ctx, const struct health_result *result)
     r.started_ms = x->began_shared_ms;
     r.ended_ms = clock_shared_ms();
     w->under_way--;
+    w->suspects -= x->suspect;
     metric_set(&under_way, (int64_t)w->under_way);
     DL_DELETE(t->runs, x);
     t->flight.n--;
@@ -133,6 +145,12 @@ static void on_result(void *ctx, const struct health_result *result)
     health_kept(w);
 }
 
+/* One that did not answer last time, or has not answered yet. */
+static bool suspect(const struct health_watch *t)
+{
+    return t->flight.n > 0 || t->verdict.bad.n > 0;
+}
+
 static void launch(struct health_watch *t, uint64_t permit_id)
 {
     struct health_watcher *w = t->w;
@@ -140,8 +158,11 @@ static void launch(struct health_watch *t, uint64_t permit_id)
     if (!x)
         return;
     struct health_probe_env env = {.loop = &w->s->loop, .http = w->s->http, .bus = w->s->bus, .store = w->s->store};
-    *x = (struct health_run){
-        .t = t, .permit_id = permit_id, .began_ms = clock_mono_ms(), .began_shared_ms = clock_shared_ms()};
+    *x = (struct health_run){.t = t,
+                             .permit_id = permit_id,
+                             .began_ms = clock_mono_ms(),
+                             .began_shared_ms = clock_shared_ms(),
+                             .suspect = suspect(t)};
     if (!(x->handle = t->probe->start(&env, &t->conf, on_result, x))) {
         free(x);
         return;
@@ -150,6 +171,7 @@ static void launch(struct health_watch *t, uint64_t permit_id)
     t->flight.n++;
     t->flight.oldest_ms = t->runs->began_ms;
     w->under_way++;
+    w->suspects += x->suspect;
     health_promise(w);
     metric_add(&probes, 1);
     metric_set(&under_way, (int64_t)w->under_way);
@@ -239,10 +261,13 @@ void health_on_breaker(struct service *s, const void *message, const struct bus_
     t->breaker_epoch = b->epoch;
     t->breaker = (int)b->state;
     t->permit_until_ms = b->permit ? b->permit->expires_unix_ms : 0;
-    if (wants_permit(t) && !t->asking)
+    if (wants_permit(t) && !t->asking) {
         health_run_now(t);
-    else if (moved)
+    } else if (moved) {
+        /* A scope that fails opens many at once. */
+        health_schedule_spread(&t->schedule, (uint32_t)t->w->n, t->pace.fast_ms, clock_mono_ms());
         health_run_arm(t);
+    }
 }
 
 /* ---- when ---- */
@@ -268,44 +293,72 @@ static void begin(struct health_watch *t, int64_t due_ms)
 {
     struct health_watcher *w = t->w;
     int64_t now_ms = clock_mono_ms();
-    if (now_ms - due_ms > w->late_ms)
-        w->late_ms = now_ms - due_ms;
+    metric_hist_add(&w->late, now_ms - due_ms);
     /* The rhythm goes by when it was due, unless that was missed by far. */
-    health_schedule_probed(&t->schedule, now_ms - due_ms < t->pace.fast_ms ? due_ms : now_ms, health_random());
+    health_schedule_probed(&t->schedule, now_ms - due_ms < t->pace.fast_ms ? due_ms : now_ms,
+                           health_schedule_draw(&t->schedule));
     if (!t->asking && !(wants_permit(t) && ask(t)) && (!t->probe->paid || health_paid_may(t, goes_fast(t))))
         launch(t, 0);
     health_run_arm(t);
+}
+
+static bool has_place(const struct health_watcher *w, bool is_suspect)
+{
+    uint32_t at_once = (uint32_t)w->s->settings->health.at_once;
+    return w->under_way < at_once && (!is_suspect || w->suspects < health_schedule_places(at_once, true));
 }
 
 static void on_due(void *ctx)
 {
     struct health_watch *t = ctx;
     struct health_watcher *w = t->w;
+    int64_t now_ms = clock_mono_ms();
     if (w->draining || t->gone || t->queued)
         return;
     if (!health_probes(t)) {
-        health_schedule_probed(&t->schedule, clock_mono_ms(), health_random());
+        health_schedule_probed(&t->schedule, now_ms, health_schedule_draw(&t->schedule));
         health_run_arm(t);
         return;
     }
-    if (w->under_way >= AT_ONCE_MAX) {
+    /* The process stood still: so many are overdue that they would all go out in one burst, and in all rounds to come. */
+    if (now_ms - t->due_ms > t->pace.fast_ms && now_ms - t->due_ms > STOOD_STILL_MS) {
+        metric_hist_add(&w->late, now_ms - t->due_ms);
+        health_schedule_spread(&t->schedule, (uint32_t)w->n, t->pace.interval_ms, now_ms);
+        health_run_arm(t);
+        return;
+    }
+    bool is_suspect = suspect(t);
+    if (!has_place(w, is_suspect)) {
+        struct health_lane *lane = &w->lanes[is_suspect];
         metric_add(&delayed, 1);
         t->queued = true;
         t->next_queued = NULL;
-        *w->queue_end = t;
-        w->queue_end = &t->next_queued;
+        *lane->end = t;
+        lane->end = &t->next_queued;
         return;
     }
     begin(t, t->due_ms);
 }
 
+/* The lane whose first may begin; of both, the one that has waited longer. NULL = nobody may. */
+static struct health_lane *next_lane(struct health_watcher *w)
+{
+    struct health_lane *best = NULL;
+    for (int i = 0; i < 2; i++) {
+        struct health_lane *lane = &w->lanes[i];
+        if (lane->first && has_place(w, i == 1) && (!best || lane->first->due_ms < best->first->due_ms))
+            best = lane;
+    }
+    return best;
+}
+
 static void let_next_begin(struct health_watcher *w)
 {
-    while (w->queue && w->under_way < AT_ONCE_MAX) {
-        struct health_watch *t = w->queue;
-        w->queue = t->next_queued;
-        if (!w->queue)
-            w->queue_end = &w->queue;
+    for (struct health_lane *lane; (lane = next_lane(w));) {
+        struct health_watch *t = lane->first;
+        lane->first = t->next_queued;
+        if (!lane->first)
+            lane->end = &lane->first;
         t->queued = false;
         if (!w->draining && !t->gone)
             begin(t, t->due_ms);
@@ -317,7 +370,9 @@ void health_run_arm(struct health_watch *t)
     if (t->queued)
         return;
     int64_t now_ms = clock_mono_ms();
-    t->due_ms = health_schedule_due_ms(&t->schedule, &t->pace, goes_fast(t), &t->flight);
+    /* To start beside one that hangs is for finding an outage early: this one is known. */
+    bool alone = t->flight.n > 0 && t->verdict.state == HEALTH_UNHEALTHY && !goes_fast(t);
+    t->due_ms = alone ? INT64_MAX : health_schedule_due_ms(&t->schedule, &t->pace, goes_fast(t), &t->flight);
     if (t->due_ms == INT64_MAX) {
         loop_timer_stop(&t->timer);
         return;
@@ -359,6 +414,8 @@ void health_run_forget(struct health_watch *t)
 void health_on_lateness(struct service *s)
 {
     struct health_watcher *w = health_watcher_of(s);
-    metric_set(&late, w->late_ms);
-    w->late_ms = 0;
+    metric_set(&late, w->late.max);
+    metric_set(&late_p50, metric_hist_percentile(&w->late, 50));
+    metric_set(&late_p99, metric_hist_percentile(&w->late, 99));
+    w->late = (struct metric_hist){.total = 0};
 }

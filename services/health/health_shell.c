@@ -116,9 +116,12 @@ static void take_target(struct health_watcher *w, const struct set_target *set)
         .rise = (uint32_t)set->probe.rise,
         .slow_ms = set->probe.slow_ms,
     };
-    t->pace = (struct health_pace){.interval_ms = set->probe.interval_ms,
-                                   .fast_ms = set->probe.fast_interval_ms,
-                                   .fall = (uint32_t)set->probe.fall};
+    struct health_pace pace = {.interval_ms = set->probe.interval_ms,
+                               .fast_ms = set->probe.fast_interval_ms,
+                               .fall = (uint32_t)set->probe.fall};
+    if (!t->gone && pace.interval_ms < t->pace.interval_ms) /* most are overdue by the new one */
+        health_schedule_spread(&t->schedule, (uint32_t)w->n, pace.interval_ms, clock_mono_ms());
+    t->pace = pace;
     int64_t vantage = set->probe.vantage ? set->probe.vantage : w->s->settings->health.vantage_points;
     t->vantage = vantage > 1 ? (uint32_t)vantage : 1;
     t->suppress.grace_ms = set->probe.fall * set->probe.fast_interval_ms;
@@ -172,6 +175,7 @@ static void follow_settings(struct health_watcher *w)
     w->n = 0;
     for (struct health_watch *t = w->all; t; t = t->hh.next)
         w->n += t->stays && !t->link;
+    http_keep(w->s->http, 3 * w->n); /* probes of one target overlap while it is slow */
     for (struct health_watch *t = w->all; t; t = t->hh.next) {
         bool starts = t->stays && t->gone;
         if (!t->stays && !t->gone) {
@@ -201,7 +205,9 @@ int health_start(struct service *s, struct err *e)
         return err_set(e, "out of memory");
     s->state = w;
     w->s = s;
-    w->queue_end = &w->queue;
+    w->lanes[0].end = &w->lanes[0].first;
+    w->lanes[1].end = &w->lanes[1].first;
+    w->docs.end = &w->docs.first;
     if (health_share_open(w) || health_link_open(w))
         return err_set(e, "out of memory");
     follow_settings(w);

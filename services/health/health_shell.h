@@ -2,6 +2,7 @@
 #ifndef REDOUBT_HEALTH_SHELL_H
 #define REDOUBT_HEALTH_SHELL_H
 
+#include "common/metric_hist.h"
 #include "common/service.h"
 #include "common/subjects.h"
 #include "health/health.h"
@@ -34,6 +35,8 @@ struct health_doc {
     bool announcing;
     bool damaged; /* said once */
     int64_t since_ms, changed_ms, maintenance_until_ms;
+    bool waits; /* for others' exchanges to end */
+    struct health_watch *next_waiting;
 };
 
 /* What a watch is about. An agent is three: its life, its means, its judgement; each with evidence and a verdict of its own. */
@@ -68,6 +71,7 @@ struct health_watch {   /* one target, or one side of an agent */
     uint64_t breaker_epoch;
     int64_t permit_until_ms; /* somebody holds the permit until then */
     bool asking;             /* for the permit */
+    int told_outcome;        /* the last result beside the data path that was reported; 0 = none */
     /* agents */
     struct health_agent *agent; /* shared by its watches; NULL: a target */
     int64_t beat_ms;
@@ -105,10 +109,15 @@ struct health_watcher {
     bool was_tilted;
     bool draining, stopped;
     size_t under_way; /* probes */
-    struct health_watch *queue, **queue_end;
-    size_t promises; /* callbacks that will still come: the memory stays until then */
-    size_t swept;    /* how many documents the sweep has passed */
-    int64_t late_ms; /* worst lateness since it was last told */
+    size_t suspects;  /* of these, of targets that may hang */
+    struct health_lane {
+        struct health_watch *first, **end;
+    } lanes[2];              /* who waits for a place: suspects in the second */
+    size_t docs_busy;        /* exchanges with the store under way */
+    struct health_lane docs; /* who waits to begin one */
+    size_t promises;         /* callbacks that will still come: the memory stays until then */
+    size_t swept;            /* how many documents the sweep has passed */
+    struct metric_hist late; /* how late probes began, since it was last told */
 };
 
 static inline struct health_watcher *health_watcher_of(struct service *s)

@@ -98,7 +98,7 @@ static void observe(const struct health_watch *t, int state, bool asks)
 {
     const struct health *v = &t->verdict;
     bool bad = health_bad(state);
-    const char *detail = v->n_evidence ? health_evidence(v, 0)->detail : "";
+    const char *detail = v->n_evidence ? health_evidence_detail(v, 0) : "";
     health_observe(t->w, t->name, state, bad ? newest_fault(v) : HEALTH_FAULT_NONE, bad ? detail : "", asks);
 }
 
@@ -221,8 +221,7 @@ static bool seen_again(struct health_question *q)
     }
     if (!t->probe)
         return clock_mono_ms() - q->well_ms >= 2 * t->beat_ms;
-    const struct health_result *r = t->verdict.n_evidence ? health_evidence(&t->verdict, 0) : NULL;
-    return r && health_fault_is_bad(r->fault) && r->started_ms > q->well_shared_ms;
+    return t->verdict.bad.n > 0 && t->verdict.newest_bad_started_ms > q->well_shared_ms;
 }
 
 static void conclude(struct health_watch *t)

@@ -2,6 +2,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/metric.h"
+#include "common/metric_hist.h"
 #include "common/sm.h"
 #include "common/subjects.h"
 #include "common/utf8.h"
@@ -170,6 +171,41 @@ static void check_wrongly(void)
     sm_check(&table, ON, &value);
 }
 
+/* Beside the exact answer: sorted values of several sorts. */
+static void percentiles_are_near_and_never_too_low(void **state)
+{
+    (void)state;
+    static int64_t values[4000];
+    struct metric_hist none = {.total = 0};
+    assert_int_equal(metric_hist_percentile(&none, 99), 0);
+    for (int round = 0; round < 40; round++) {
+        struct metric_hist h = {.total = 0};
+        uint64_t x = (uint64_t)round + 1;
+        size_t n = 1 + (size_t)round * 97;
+        for (size_t i = 0; i < n; i++) {
+            x = x * 6364136223846793005u + 1442695040888963407u;
+            int64_t v = (int64_t)(x >> 33) % (INT64_C(1) << (1 + round % 18));
+            size_t k = i;
+            metric_hist_add(&h, v);
+            for (; k > 0 && values[k - 1] > v; k--)
+                values[k] = values[k - 1];
+            values[k] = v;
+        }
+        static const unsigned percents[] = {1, 50, 90, 99, 100};
+        for (size_t i = 0; i < sizeof percents / sizeof *percents; i++) {
+            int64_t exact = values[(n * percents[i] + 99) / 100 - 1];
+            int64_t got = metric_hist_percentile(&h, percents[i]);
+            assert_true(got >= exact && got <= exact + exact / 8 && got <= values[n - 1]);
+        }
+        assert_int_equal(h.max, values[n - 1]);
+    }
+    struct metric_hist odd = {.total = 0};
+    metric_hist_add(&odd, -5);
+    metric_hist_add(&odd, INT64_MAX);
+    assert_int_equal(metric_hist_percentile(&odd, 50), 0);
+    assert_true(metric_hist_percentile(&odd, 100) == INT64_MAX);
+}
+
 static void machines_move_along_their_table_only(void **state)
 {
     (void)state;
@@ -279,6 +315,7 @@ int main(void)
         cmocka_unit_test(clocks_agree),
         cmocka_unit_test(tilt_starts_at_gaps_and_jumps_and_ends),
         cmocka_unit_test(metrics_count_from_many_threads),
+        cmocka_unit_test(percentiles_are_near_and_never_too_low),
         cmocka_unit_test(machines_move_along_their_table_only),
         cmocka_unit_test(names_follow_the_contract),
         cmocka_unit_test(utf8_is_strict),

@@ -187,6 +187,43 @@ static void test_late_failures(void **state)
     assert_int_equal(health_evidence(&h, 0)->fault, HEALTH_FAULT_NONE);
 }
 
+/* Details are kept beside: the last few different ones, and never one under another's result. */
+static void test_evidence_details(void **state)
+{
+    (void)state;
+    struct health h;
+    make(&h, HEALTH_HEALTHY);
+    for (int i = 0; i < 1000; i++) {
+        struct health_result r = {.fault = HEALTH_FAULT_CONNECT, .started_ms = ++now_ms, .ended_ms = now_ms};
+        int kind = i % 7 % 5; /* 0 = no detail */
+        if (kind)
+            health_detail(&r, "detail %d", kind);
+        r.total_ms = (uint32_t)kind;
+        health_take(&h, &plain, &r, now_ms);
+        assert_string_equal(health_evidence_detail(&h, 0), r.detail);
+        for (size_t k = 0; k < h.n_evidence; k++) {
+            char text[32] = "";
+            const char *kept = health_evidence_detail(&h, k);
+            if (health_evidence(&h, k)->total_ms)
+                snprintf(text, sizeof text, "detail %u", health_evidence(&h, k)->total_ms);
+            assert_true(*kept == 0 || strcmp(kept, text) == 0);
+        }
+        char reason[256];
+        if (*r.detail)
+            assert_non_null(
+                strstr(health_reason(&h, reason, sizeof reason), h.state == HEALTH_UNHEALTHY ? r.detail : ""));
+    }
+    /* One cause: all twenty have its text. */
+    for (int i = 0; i < HEALTH_EVIDENCE_MAX; i++) {
+        struct health_result r = {.fault = HEALTH_FAULT_CONNECT, .started_ms = ++now_ms, .ended_ms = now_ms};
+        health_detail(&r, "refused");
+        health_take(&h, &plain, &r, now_ms);
+    }
+    for (size_t k = 0; k < HEALTH_EVIDENCE_MAX; k++)
+        assert_string_equal(health_evidence_detail(&h, k), "refused");
+    assert_true(sizeof h <= 1536); /* times the number of targets */
+}
+
 static void test_flapping(void **state)
 {
     (void)state;
@@ -451,10 +488,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_verdicts), cmocka_unit_test(test_fall_and_rise),
         cmocka_unit_test(test_slow_and_keys),  cmocka_unit_test(test_every_fault),
-        cmocka_unit_test(test_late_failures),  cmocka_unit_test(test_flapping),
-        cmocka_unit_test(test_maintenance),    cmocka_unit_test(test_adopted),
-        cmocka_unit_test(test_outcomes),       cmocka_unit_test(test_notices),
-        cmocka_unit_test(test_detail),         cmocka_unit_test(test_simulation),
+        cmocka_unit_test(test_late_failures),  cmocka_unit_test(test_evidence_details),
+        cmocka_unit_test(test_flapping),       cmocka_unit_test(test_maintenance),
+        cmocka_unit_test(test_adopted),        cmocka_unit_test(test_outcomes),
+        cmocka_unit_test(test_notices),        cmocka_unit_test(test_detail),
+        cmocka_unit_test(test_simulation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

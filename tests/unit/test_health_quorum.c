@@ -287,7 +287,7 @@ static void judge(struct world *x, int i)
         w->well_ms = x->now_ms;
         w->next_ms = x->now_ms + STEP_MS;
     } else if (health_quorum_blames_link(end, w->h.cause) &&
-               (end == HEALTH_POLL_UNHEARD || (health_evidence(&w->h, 0)->started_ms - w->skew_ms > w->well_ms))) {
+               (end == HEALTH_POLL_UNHEARD || (w->h.newest_bad_started_ms - w->skew_ms > w->well_ms))) {
         w->rests = true;
         w->refresh_ms = 0;
         w->polling = false;

@@ -50,6 +50,117 @@ static void test_no_bursts(void **state)
     }
 }
 
+/* ---- ten thousand targets, per 10 ms ---- */
+
+enum { CROWD = 10000, HORIZON_MS = 120000, SLOT_MS = 10 };
+struct crowd {
+    struct health_schedule s[CROWD];
+    uint32_t good[CROWD]; /* results: two make a verdict, until then probes go fast */
+    int slots[HORIZON_MS / SLOT_MS];
+};
+
+/* Everything is probed as it is due, from one moment to another; all answers are good and come at once. */
+static void let_run(struct crowd *c, const struct health_pace *p, int64_t to_ms, bool fast)
+{
+    const struct health_flight none = {0};
+    for (size_t i = 0; i < CROWD; i++) {
+        int64_t due;
+        while ((due = health_schedule_due_ms(&c->s[i], p, fast || c->good[i] < 2, &none)) < to_ms) {
+            c->slots[due / SLOT_MS]++;
+            c->good[i]++;
+            health_schedule_probed(&c->s[i], due, health_schedule_draw(&c->s[i]));
+        }
+    }
+}
+
+/* No slot of that time has more than three times its share (chance alone makes it twice, now and then), none of ten slots 1.5 times. */
+static void assert_even(const struct crowd *c, int64_t from_ms, int64_t to_ms, int per_slot)
+{
+    int of_ten = 0;
+    int64_t all = 0;
+    for (int64_t i = from_ms / SLOT_MS; i < to_ms / SLOT_MS; i++) {
+        assert_in_range(c->slots[i], 0, 3 * per_slot);
+        all += c->slots[i];
+        of_ten += c->slots[i];
+        if (i % 10 == 9) {
+            assert_in_range(of_ten, 0, 15 * per_slot);
+            of_ten = 0;
+        }
+    }
+    assert_true(all > 0);
+}
+
+static void start_all(struct crowd *c, const struct health_pace *p, int64_t now_ms)
+{
+    for (size_t i = 0; i < CROWD; i++) {
+        health_schedule_start(&c->s[i], p, CROWD, draw(), now_ms);
+        c->good[i] = 0;
+    }
+}
+
+static void test_a_crowd(void **state)
+{
+    (void)state;
+    static struct crowd c;
+    const struct health_pace p = {.interval_ms = 10000, .fast_ms = 2000, .fall = 3};
+    rng = 7;
+    start_all(&c, &p, 1); /* a restart is the same: nothing of the schedule is kept */
+    let_run(&c, &p, 60000, false);
+    assert_even(&c, 0, 13000, 20); /* first probes, and second ones 2 s later */
+    assert_even(&c, 13000, 60000, 10);
+    /* The process stands still for 7 s: seven in ten are overdue at the same moment. */
+    for (size_t i = 0; i < CROWD; i++)
+        if (health_schedule_due_ms(&c.s[i], &p, false, &(struct health_flight){0}) < 67000)
+            health_schedule_spread(&c.s[i], CROWD, p.interval_ms, 67000);
+    let_run(&c, &p, HORIZON_MS, false);
+    assert_even(&c, 67000, HORIZON_MS, 17); /* those and the others, who are not moved, for a while */
+
+    /* A reload makes the pace five times as fast: four in five are overdue by the new one. */
+    const struct health_pace slow = {.interval_ms = 50000, .fast_ms = 2000, .fall = 3};
+    c = (struct crowd){0};
+    start_all(&c, &slow, 1);
+    let_run(&c, &slow, 80000, false);
+    for (size_t i = 0; i < CROWD; i++)
+        health_schedule_spread(&c.s[i], CROWD, p.interval_ms, 80000);
+    let_run(&c, &p, HORIZON_MS, false);
+    assert_even(&c, 80000, HORIZON_MS, 12);
+
+    /* All breakers open at once, as when the shared state is back and tells so: everybody goes fast. */
+    c = (struct crowd){0};
+    start_all(&c, &p, 1);
+    let_run(&c, &p, 40000, false);
+    for (size_t i = 0; i < CROWD; i++)
+        health_schedule_spread(&c.s[i], CROWD, p.fast_ms, 40000);
+    let_run(&c, &p, 80000, true);
+    assert_even(&c, 40000, 80000, 60);
+    let_run(&c, &p, HORIZON_MS, false); /* and slow again: nobody is overdue by that */
+    assert_even(&c, 82000, HORIZON_MS, 40);
+}
+
+static void test_places(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n <= 1000; n++) {
+        uint32_t some = health_schedule_places(n, true);
+        assert_int_equal(health_schedule_places(n, false), n);
+        assert_in_range(some, (n + 1) / 2, n);
+        assert_true(n < 4 || some < n);
+    }
+}
+
+static void test_draws(void **state)
+{
+    (void)state;
+    static uint8_t seen[1 << 16];
+    struct health_schedule s = {.draw = 1};
+    size_t different = 0;
+    for (int i = 0; i < 1 << 16; i++) {
+        s.draw = health_schedule_draw(&s);
+        different += seen[s.draw >> 16]++ == 0;
+    }
+    assert_in_range(different, 40000, 43000); /* 1 - 1/e of 65,536: as chance has it */
+}
+
 static void test_retry_after(void **state)
 {
     (void)state;
@@ -169,9 +280,8 @@ static void test_detection_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_bursts),
-        cmocka_unit_test(test_retry_after),
-        cmocka_unit_test(test_detection_bound),
+        cmocka_unit_test(test_no_bursts), cmocka_unit_test(test_a_crowd),     cmocka_unit_test(test_places),
+        cmocka_unit_test(test_draws),     cmocka_unit_test(test_retry_after), cmocka_unit_test(test_detection_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
