@@ -20,7 +20,8 @@ static const struct cli_opt tail_opts[] = {
     {"replay", 'r', CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0,
      "first what the streams still hold, oldest first"},
     {"since-start", 0, CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0, "the same"},
-    {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_tail, all), 0, 0, "heartbeats, reports, observations, traffic and decisions, too"},
+    {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_tail, all), 0, 0,
+     "heartbeats, reports, observations, traffic and decisions, too"},
     {"count", 'n', CLI_INT, "N", offsetof(struct opts_tail, count), 1, INT64_MAX, "end after N events"},
     {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_tail, limit_ms), 1, YEAR_MS, "end after this time"},
 };

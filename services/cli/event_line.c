@@ -336,7 +336,8 @@ static void decision(const void *message, struct event_line *l)
     l->entity = m->agent;
     l->at_unix_ms = m->decided_unix_ms;
     l->colour = m->outcome == PBE(DECISION_OUTCOME__DECISION_OUTCOME_DONE) ? TERM_DIM : TERM_YELLOW;
-    add(l, "%s: %s is %s", EVENT_NAME(decision_outcome, m->outcome), m->event_key, *m->verdict ? m->verdict : "not judged");
+    add(l, "%s: %s is %s", EVENT_NAME(decision_outcome, m->outcome), m->event_key,
+        *m->verdict ? m->verdict : "not judged");
     if (*m->action)
         add(l, ", %s %s", m->action, m->object);
     if (*m->detail)

@@ -72,8 +72,8 @@ void health_on_probe(struct service *s, const void *message, const struct bus_ms
         return;
     }
     health_vote_ask(t);
-    service_reply(s, m->reply, STATUS(OK), t->doc.epoch, "%s is probed now; `redoubt health show %s` tells what came of it",
-                  t->name, t->name);
+    service_reply(s, m->reply, STATUS(OK), t->doc.epoch,
+                  "%s is probed now; `redoubt health show %s` tells what came of it", t->name, t->name);
 }
 
 /* ---- maintenance ---- */
@@ -100,7 +100,9 @@ void health_order_done(struct health_watch *t, bool done)
     t->order = NULL;
     if (!o)
         return;
-    if (!done)
+    if (t->w->stopped)
+        ; /* the bus is gone: the asker's time-out tells */
+    else if (!done)
         service_reply(t->w->s, o->reply, STATUS(UNAVAILABLE), t->doc.epoch,
                       "%s: shared state (Redis) is out of reach, or this replica is not among the watchers yet; try "
                       "again",
@@ -122,9 +124,9 @@ static void on_recorded(void *ctx, int status, const char *error)
     if (w->stopped || status != 0 || t->gone || t->order) {
         if (!w->stopped)
             service_reply(w->s, o->reply, STATUS(UNAVAILABLE), t->doc.epoch, "%s: nothing was done: %s", t->name,
-                          status != 0   ? error && *error ? error : "the audit trail cannot record it"
-                          : t->order    ? "another order is just being carried out"
-                                        : "it is not watched any more");
+                          status != 0 ? error && *error ? error : "the audit trail cannot record it"
+                          : t->order  ? "another order is just being carried out"
+                                      : "it is not watched any more");
         order_free(o);
     } else if (o->until_ms == 0 && t->doc.state != HEALTH_MAINTENANCE) {
         service_reply(w->s, o->reply, STATUS(ALREADY), t->doc.epoch, "%s is not in maintenance", t->name);

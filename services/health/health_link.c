@@ -130,7 +130,8 @@ static void on_pong(void *ctx, const struct bus_msg *m)
     struct health_watcher *w = ctx;
     struct health_link *l = w->own_link;
     json_t *j = json_loadb(m->data, m->len, 0, NULL);
-    const char *name = json_string_value(json_object_get(j, "name")), *id = json_string_value(json_object_get(j, "id"));
+    const char *name = json_string_value(json_object_get(j, "name")),
+               *id = json_string_value(json_object_get(j, "id"));
     /* Anything may answer: what is not of the suite is left alone. */
     if (name && id && strncmp(name, SERVICE_PREFIX, strlen(SERVICE_PREFIX)) == 0 && name_token_ok(id) &&
         strcmp(id, w->s->instance) != 0) {

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEY        "redoubt:{health}:members"
-#define COUNTER    "redoubt:{health}:generation"
-#define RESTS      '!' /* before the name of one who does not count */
-#define RETRY_MS   250
+#define KEY      "redoubt:{health}:members"
+#define COUNTER  "redoubt:{health}:generation"
+#define RESTS    '!' /* before the name of one who does not count */
+#define RETRY_MS 250
 
 /* KEYS: members (ZSET, score = when it ends by Redis' clock), generation. ARGV: member as it is to stand there, the same with its
  * other mark, ttl in ms (0 = leaves), highest generation that this replica has seen. Answer: generation, members...

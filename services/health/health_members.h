@@ -17,8 +17,9 @@ struct health_view {
     size_t n;            /* in order of name, which is the same everywhere */
     char names[HEALTH_MEMBERS_MAX][HEALTH_MEMBER_MAX];
     uint64_t hashes[HEALTH_MEMBERS_MAX];
-    bool rests[HEALTH_MEMBERS_MAX]; /* alive, but its word does not count: its link is at fault, or its clock is not trusted */
-    size_t self;                    /* SIZE_MAX = not among them */
+    bool rests
+        [HEALTH_MEMBERS_MAX]; /* alive, but its word does not count: its link is at fault, or its clock is not trusted */
+    size_t self;              /* SIZE_MAX = not among them */
     /* Those who count; all of them if none does. */
     uint64_t ranked[HEALTH_MEMBERS_MAX];
     uint32_t index[HEALTH_MEMBERS_MAX]; /* of the ranked in names */

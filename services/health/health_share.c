@@ -18,15 +18,14 @@ METRIC_DEFINE(taken, METRIC_COUNTER, "redoubt_health_taken_over_total",
 
 const struct health_view *health_view(const struct health_watcher *w)
 {
-    static const struct health_view none = {
-        .known_ms = INT64_MIN, .self = SIZE_MAX, .self_ranked = SIZE_MAX};
+    static const struct health_view none = {.known_ms = INT64_MIN, .self = SIZE_MAX, .self_ranked = SIZE_MAX};
     return w->members ? health_members_view(w->members) : &none;
 }
 
 static struct health_duty duty_now(const struct health_watcher *w)
 {
-    return health_duty_at(w->store_up, health_view(w)->known_ms, w->opened_ms,
-                          w->s->settings->health.member_ttl_ms, clock_mono_ms());
+    return health_duty_at(w->store_up, health_view(w)->known_ms, w->opened_ms, w->s->settings->health.member_ttl_ms,
+                          clock_mono_ms());
 }
 
 bool health_owns(const struct health_watch *t)

@@ -223,7 +223,8 @@ void health_on_store_up(struct service *s)
 {
     struct health_watcher *w = health_watcher_of(s);
     w->store_up = true;
-    health_members_refresh(w->members);
+    if (!w->draining)
+        health_members_refresh(w->members);
     sync_all(w, true); /* it may have been emptied */
 }
 

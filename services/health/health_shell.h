@@ -37,7 +37,7 @@ struct health_doc {
 struct health_run;
 struct health_question; /* health_vote.c: others are asked about it */
 struct health_order;    /* health_cmd.c: a person's word that is being written */
-struct health_watch { /* one target or agent */
+struct health_watch {   /* one target or agent */
     struct health_watcher *w;
     char name[TARGET_MAX_LEN + 1];
     bool gone;  /* no longer in the settings: not watched, kept because answers may be on their way */
@@ -68,13 +68,14 @@ struct health_watch { /* one target or agent */
     uint64_t hash;  /* of the name */
     uint32_t place; /* ours in its ranking */
     uint32_t vantage;
-    bool on_duty; /* we were to probe it when that was last looked at */
+    bool on_duty;  /* we were to probe it when that was last looked at */
     bool disputed; /* we alone cannot reach it */
     struct health_question *question;
-    int64_t answer_until_ms; /* asked by another: we look at it until then, or until we have answered; 0 = not asked */
-    int64_t answer_since_ms; /* shared; results of probes begun before say nothing */
-    int64_t answered_ms;     /* the last time that we were asked and answered */
-    uint32_t answer_good;    /* so many good results in a row are still to come before we call it well */
+    int64_t
+        answer_until_ms; /* asked by another: we look at it until then, or until we have answered; 0 = not asked */
+    int64_t answer_since_ms;        /* shared; results of probes begun before say nothing */
+    int64_t answered_ms;            /* the last time that we were asked and answered */
+    uint32_t answer_good;           /* so many good results in a row are still to come before we call it well */
     struct health_traffic *traffic; /* paid: what real calls say; NULL = nothing heard */
     struct health_order *order;
     struct health_watch *parent; /* NULL = none that is watched */
@@ -87,7 +88,7 @@ struct health_watcher {
     struct health_watch *all; /* by name */
     size_t n;                 /* that are watched */
     struct health_members *members;
-    int64_t opened_ms; /* when we began to ask who they are */
+    int64_t opened_ms;       /* when we began to ask who they are */
     struct health_duty duty; /* as it was when it was last looked at */
     bool store_up;
     struct health_question *questions;
@@ -118,12 +119,14 @@ uint32_t health_random(void);
 
 /* health_share.c: which replica does what */
 const struct health_view *health_view(const struct health_watcher *w);
-bool health_owns(const struct health_watch *t);      /* ours to speak for, to the breaker, too */
-bool health_probes(const struct health_watch *t);    /* by duty, or because somebody asks, or because our link is in question */
-bool health_announces(const struct health_watch *t); /* ours, and the shared state is at hand */
+bool health_owns(const struct health_watch *t); /* ours to speak for, to the breaker, too */
+bool health_probes(
+    const struct health_watch *t); /* by duty, or because somebody asks, or because our link is in question */
+bool health_announces(const struct health_watch *t);   /* ours, and the shared state is at hand */
 uint64_t health_fence(const struct health_watcher *w); /* 0 = nothing may be written now */
 void health_share_age(struct health_watcher *w);       /* the duty by the present time */
-void health_share_look(struct health_watcher *w);      /* the members, the store or the settings have changed, or time has passed */
+void health_share_look(
+    struct health_watcher *w); /* the members, the store or the settings have changed, or time has passed */
 int health_share_open(struct health_watcher *w);
 void health_share_rest(struct health_watcher *w); /* whether our word counts may have changed */
 const char *health_member_name(const struct health_watcher *w, uint64_t who); /* NULL = not among the members */
@@ -142,7 +145,8 @@ void health_vote_ask(struct health_watch *t); /* a person wants it looked at, wh
 /* A failure that only our own link may be the reason of is not told to the breaker before others have seen it, too. */
 bool health_vote_trusts(const struct health_watch *t, const struct health_result *r);
 bool health_bad(int state);
-void health_observe(struct health_watcher *w, const char *target, int state, int fault, const char *detail, bool asks);
+void health_observe(struct health_watcher *w, const char *target, int state, int fault, const char *detail,
+                    bool asks);
 void health_on_observation(struct service *s, const void *message, const struct bus_msg *m);
 
 /* health_link.c: our own link */
@@ -152,19 +156,21 @@ void health_link_dispute(struct health_watch *t, enum health_poll_end end, int f
 void health_link_tick(struct health_watcher *w);
 bool health_link_faulty(const struct health_watcher *w);
 void health_link_observed(struct health_watcher *w, const PB(Observation) * o);
-struct health_watch *health_link_of(struct health_watcher *w, const char *name); /* begins to know of another's link */
+struct health_watch *health_link_of(struct health_watcher *w,
+                                    const char *name); /* begins to know of another's link */
 void health_link_text(const struct health_watcher *w, char *buf, size_t size);
 void health_on_ping(struct service *s); /* timer */
 
 /* health_paid.c: probes that cost money */
-bool health_paid_may(struct health_watch *t, bool fast); /* now; false: left out, or health_run_launch() follows when it may */
+bool health_paid_may(struct health_watch *t,
+                     bool fast); /* now; false: left out, or health_run_launch() follows when it may */
 void health_on_traffic(struct service *s, const void *message, const struct bus_msg *m);
 
 /* health_run.c: probes, reports, permits */
 void health_run_start(struct health_watch *t); /* begins to probe */
 void health_run_arm(struct health_watch *t);   /* something changed that decides when the next probe is due */
 void health_run_now(struct health_watch *t);
-void health_run_stop(struct health_watch *t); /* cancels what is under way */
+void health_run_stop(struct health_watch *t);   /* cancels what is under way */
 void health_run_launch(struct health_watch *t); /* a probe that had to wait for its leave */
 bool health_run_fast(const struct health_watch *t);
 void health_on_breaker(struct service *s, const void *message, const struct bus_msg *m);
@@ -182,7 +188,8 @@ void health_take_result(struct health_watch *t, struct health_result *r);
 void health_doc_sync(struct health_watch *t);   /* brings the document and the verdict together, if it is our duty */
 void health_doc_forget(struct health_watch *t); /* the store may hold something else now */
 void health_doc_adopt(struct health_watch *t);  /* begins with what is announced */
-struct health_watch *health_suppressor(const struct health_watch *t); /* the nearest ancestor that is down, NULL = none */
+struct health_watch *
+health_suppressor(const struct health_watch *t); /* the nearest ancestor that is down, NULL = none */
 void health_on_verdict(struct service *s, const void *message, const struct bus_msg *m);
 void health_on_sweep(struct service *s);
 void health_doc_tick(struct health_watcher *w); /* alerts that have waited for a parent */

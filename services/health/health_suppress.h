@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 struct health_suppress {
-    bool on;            /* what was announced last is suppressed */
-    int64_t since_ms;   /* since when no ancestor is down any more; 0 = one is, or it was not seen yet */
-    int64_t grace_ms;   /* fall x fast interval */
+    bool on;          /* what was announced last is suppressed */
+    int64_t since_ms; /* since when no ancestor is down any more; 0 = one is, or it was not seen yet */
+    int64_t grace_ms; /* fall x fast interval */
 };
 /* Whether the next announcement of a target that is bad is to be suppressed. Remembers when the ancestors got well. */
 bool health_suppressed(struct health_suppress *s, bool ancestor_down, int64_t now_ms);

@@ -18,12 +18,14 @@
 #define ANSWER_MS    1000 /* for the message to go and come */
 #define SAY_AGAIN_MS 500  /* a question that is not answered is put again: a message may get lost */
 #define FLAP_GOOD    5    /* good results in a row that speak against flapping */
-#define REASK_TIMES  3    /* intervals after which a verdict that stands is asked about again: is it still not only us? */
-#define FRESH_TIMES  3    /* intervals for which a standing observer's word holds */
+#define REASK_TIMES  3 /* intervals after which a verdict that stands is asked about again: is it still not only us? */
+#define FRESH_TIMES  3 /* intervals for which a standing observer's word holds */
 #define DETAIL_MAX   256
 
-METRIC_DEFINE(votes, METRIC_COUNTER, "redoubt_health_votes_total", "Observations of other watchers that were counted.");
-METRIC_DEFINE(asked, METRIC_COUNTER, "redoubt_health_questions_total", "Times that other watchers were asked to look.");
+METRIC_DEFINE(votes, METRIC_COUNTER, "redoubt_health_votes_total",
+              "Observations of other watchers that were counted.");
+METRIC_DEFINE(asked, METRIC_COUNTER, "redoubt_health_questions_total",
+              "Times that other watchers were asked to look.");
 METRIC_DEFINE(answered, METRIC_COUNTER, "redoubt_health_confirmations_total",
               "Times that this replica has looked for another, and said what it saw.");
 METRIC_DEFINE(dropped, METRIC_COUNTER, "redoubt_health_observations_dropped_total",
@@ -359,8 +361,8 @@ static void be_asked(struct health_watch *t, int about)
         return;
     }
     bool mine = health_owns(t);
-    if (t->probe->paid && !mine && (!health_bad(about) || (t->answered_ms > 0 && now_ms - t->answered_ms <
-                                                                                     t->pace.interval_ms * 9 / 10)))
+    if (t->probe->paid && !mine &&
+        (!health_bad(about) || (t->answered_ms > 0 && now_ms - t->answered_ms < t->pace.interval_ms * 9 / 10)))
         return; /* once per interval, and only when a verdict hangs on it */
     t->answer_since_ms = clock_shared_ms();
     t->answer_good = about == HEALTH_FLAPPING ? FLAP_GOOD : 1;
@@ -440,7 +442,8 @@ void health_vote_tick(struct health_watcher *w)
             health_vote_drop(t);
             continue;
         }
-        if (q->poll.asked_ms > 0 && end_of(t) == HEALTH_POLL_OPEN && now_ms - q->said_ms >= SAY_AGAIN_MS && may_ask(t))
+        if (q->poll.asked_ms > 0 && end_of(t) == HEALTH_POLL_OPEN && now_ms - q->said_ms >= SAY_AGAIN_MS &&
+            may_ask(t))
             put_question(q);
         consider(t);
     }

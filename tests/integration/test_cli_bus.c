@@ -249,8 +249,7 @@ static void on_command(void *ctx, const struct bus_msg *m)
         h.n_votes = 1;
         h.suppressed_by = (char *)"other.router";
         r.message = (char *)"as heard\033[31m";
-        r.status = known ? (Redoubt__V1__CommandStatus)T.command_status
-                         : PBE(COMMAND_STATUS__COMMAND_STATUS_INVALID);
+        r.status = known ? (Redoubt__V1__CommandStatus)T.command_status : PBE(COMMAND_STATUS__COMMAND_STATUS_INVALID);
         if (known && strcmp(m->subject, SUBJECT_CMD "health.show") == 0)
             r.payload.data = state = wire_pack(&h, &r.payload.len, NULL);
     } else {

@@ -104,7 +104,8 @@ static void test_what_is_said(void **state)
         bool agreed = end == HEALTH_POLL_BAD || end == HEALTH_POLL_ALONE;
         for (int standing = 0; standing < 2; standing++) {
             assert_int_equal(health_quorum_say(true, true, standing, end), HEALTH_SAY_OWN);
-            assert_int_equal(health_quorum_say(true, false, standing, end), agreed ? HEALTH_SAY_OWN : HEALTH_SAY_HOLD);
+            assert_int_equal(health_quorum_say(true, false, standing, end),
+                             agreed ? HEALTH_SAY_OWN : HEALTH_SAY_HOLD);
             assert_int_equal(health_quorum_say(false, true, standing, end),
                              standing && end == HEALTH_POLL_BAD ? HEALTH_SAY_OVERRULED : HEALTH_SAY_OWN);
         }
@@ -131,8 +132,8 @@ static void test_what_is_said(void **state)
 #define FALL       3
 /* For each owner in turn: the first probe that meets it, the rest of the run, the question, the silence of those who died, and the
  * hand-over. With so many ill watchers, the one after them is well. */
-#define ILL_MAX  4
-#define BOUND_MS ((ILL_MAX + 1) * (SLOW_MS + FALL * (FAST_MS + PROBE_MS) + ANSWER_MS + 2 * TTL_MS))
+#define ILL_MAX    4
+#define BOUND_MS   ((ILL_MAX + 1) * (SLOW_MS + FALL * (FAST_MS + PROBE_MS) + ANSWER_MS + 2 * TTL_MS))
 
 static uint64_t rng;
 static uint32_t draw(uint32_t n)
@@ -317,7 +318,8 @@ static void probe(struct world *x, int i)
         w->refresh_ms = 0;
     }
     judge(x, i);
-    w->next_ms = x->now_ms + (health_in_transition(&w->h, &rule) ? FAST_MS : SLOW_MS - draw(50)) + (fails ? PROBE_MS : 0);
+    w->next_ms =
+        x->now_ms + (health_in_transition(&w->h, &rule) ? FAST_MS : SLOW_MS - draw(50)) + (fails ? PROBE_MS : 0);
 }
 
 static void deliver(struct world *x)
