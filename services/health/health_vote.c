@@ -15,12 +15,12 @@
 #include <string.h>
 #include <utlist.h>
 
-#define ANSWER_MS    1000 /* for the message to go and come */
-#define SAY_AGAIN_MS 500  /* a question that is not answered is put again: a message may get lost */
-#define FLAP_GOOD    5    /* good results in a row that speak against flapping */
+#define ANSWER_MS    1000  /* for the message to go and come */
+#define SAY_AGAIN_MS 500   /* a question that is not answered is put again: a message may get lost */
+#define FLAP_GOOD    5     /* good results in a row that speak against flapping */
 #define REASK_MS     30000 /* at least; a verdict that stands is asked about again: is it still not only us? */
 #define REASK_TIMES  3     /* and at least so many intervals */
-#define FRESH_TIMES  3 /* intervals for which a standing observer's word holds */
+#define FRESH_TIMES  3     /* intervals for which a standing observer's word holds */
 #define DETAIL_MAX   256
 
 METRIC_DEFINE(votes, METRIC_COUNTER, "redoubt_health_votes_total",
@@ -127,7 +127,7 @@ static int64_t answer_ms(const struct health_watch *t, bool flapping)
 /* True if others see the same thing as we: not a process or file of one host, nor what the owner alone asks an agent. */
 static bool shared_view(const struct health_watch *t)
 {
-    int kind = t->probe                  ? t->probe->kind
+    int kind = t->probe                ? t->probe->kind
                : t->verdict.n_evidence ? health_evidence(&t->verdict, 0)->probe
                                        : HEALTH_PROBE_HEARTBEAT;
     switch (kind) {
