@@ -102,7 +102,9 @@ void health_order_done(struct health_watch *t, bool done)
     t->order = NULL;
     if (!o)
         return;
-    if (!done)
+    if (t->w->stopped)
+        ; /* the bus is gone: the asker's time-out tells */
+    else if (!done)
         service_reply(t->w->s, o->reply, STATUS(UNAVAILABLE), t->doc.epoch,
                       "%s: shared state (Redis) is out of reach, or this replica is not among the watchers yet; try "
                       "again",

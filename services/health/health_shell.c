@@ -100,6 +100,12 @@ static void take_target(struct health_watcher *w, const struct set_target *set)
     const struct health_probe *probe = health_probe_of(set->probe.type);
     if (!probe)
         return;
+    if (subject_tail(set->name, HEALTH_LINK_PREFIX)) {
+        log_error("names that begin with `link.` are those of the watchers' own links; it is not watched. Rename the "
+                  "target",
+                  F_STR("name", set->name));
+        return;
+    }
     struct health_watch *t = health_take_in(w, set->name);
     bool other = t->probe != probe;
     if (!t->gone && t->probe && (other || !settings_probe_same(t->conf.set, &set->probe)))
@@ -246,7 +252,8 @@ void health_on_store_up(struct service *s)
 {
     struct health_watcher *w = health_watcher_of(s);
     w->store_up = true;
-    health_members_refresh(w->members);
+    if (!w->draining)
+        health_members_refresh(w->members);
     sync_all(w, true); /* it may have been emptied */
 }
 

@@ -15,11 +15,12 @@
 #include <string.h>
 #include <utlist.h>
 
-#define ANSWER_MS    1000 /* for the message to go and come */
-#define SAY_AGAIN_MS 500  /* a question that is not answered is put again: a message may get lost */
-#define FLAP_GOOD    5    /* good results in a row that speak against flapping */
-#define REASK_TIMES  3 /* intervals after which a verdict that stands is asked about again: is it still not only us? */
-#define FRESH_TIMES  3 /* intervals for which a standing observer's word holds */
+#define ANSWER_MS    1000  /* for the message to go and come */
+#define SAY_AGAIN_MS 500   /* a question that is not answered is put again: a message may get lost */
+#define FLAP_GOOD    5     /* good results in a row that speak against flapping */
+#define REASK_MS     30000 /* at least; a verdict that stands is asked about again: is it still not only us? */
+#define REASK_TIMES  3     /* and at least so many intervals */
+#define FRESH_TIMES  3     /* intervals for which a standing observer's word holds */
 #define DETAIL_MAX   256
 
 METRIC_DEFINE(votes, METRIC_COUNTER, "redoubt_health_votes_total",
@@ -123,6 +124,25 @@ static int64_t answer_ms(const struct health_watch *t, bool flapping)
     return probe_ms + ANSWER_MS + (flapping ? FLAP_GOOD * t->pace.fast_ms : 0);
 }
 
+/* True if others see the same thing as we: not a process or file of one host, nor what the owner alone asks an agent. */
+static bool shared_view(const struct health_watch *t)
+{
+    int kind = t->probe                ? t->probe->kind
+               : t->verdict.n_evidence ? health_evidence(&t->verdict, 0)->probe
+                                       : HEALTH_PROBE_HEARTBEAT;
+    switch (kind) {
+    case HEALTH_PROBE_HTTP:
+    case HEALTH_PROBE_TCP:
+    case HEALTH_PROBE_TLS:
+    case HEALTH_PROBE_DNS:
+    case HEALTH_PROBE_LLM:
+    case HEALTH_PROBE_HEARTBEAT:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Whom we ask: the first of the ranking, without us. */
 static size_t others(const struct health_watch *t, uint64_t ret[HEALTH_VOTERS_MAX])
 {
@@ -132,9 +152,7 @@ static size_t others(const struct health_watch *t, uint64_t ret[HEALTH_VOTERS_MA
     uint32_t first[HEALTH_VOTERS_MAX + 1];
     if (want > HEALTH_VOTERS_MAX)
         want = HEALTH_VOTERS_MAX;
-    /* What an agent says of its means and shows of its judgement is no matter of from where it is seen. */
-    if (t->link || t->what == HEALTH_WATCH_MEANS || t->what == HEALTH_WATCH_LOGIC || want <= 0 ||
-        v->known_ms == INT64_MIN)
+    if (t->link || want <= 0 || v->known_ms == INT64_MIN || !shared_view(t))
         return 0;
     size_t found = health_rank_first(v->ranked, v->n_ranked, t->hash, (size_t)want + 1, first);
     for (size_t i = 0; i < found && n < (size_t)want; i++)
@@ -239,6 +257,15 @@ static void conclude(struct health_watch *t)
     health_doc_sync(t);
 }
 
+/* After which time it is asked about once more: soon while it is held back, for an outage may have spread since. */
+static int64_t again_ms(const struct health_watch *t)
+{
+    bool paid = t->probe && t->probe->paid;
+    if (health_bad(t->doc.state))
+        return REASK_TIMES * interval_ms(t) > REASK_MS ? REASK_TIMES * interval_ms(t) : REASK_MS;
+    return paid || !t->probe ? interval_ms(t) + answer_ms(t, false) : t->rule.fall * t->pace.fast_ms + ANSWER_MS;
+}
+
 /* Something has changed: our own verdict, the votes, the members, or the time. */
 static void consider(struct health_watch *t)
 {
@@ -259,11 +286,8 @@ static void consider(struct health_watch *t)
     }
     struct health_question *q = t->question;
     bool begin = !q || q->poll.asked_ms == 0 || (bad && !q->of_verdict);
-    if (!begin && bad && end_of(t) != HEALTH_POLL_OPEN) {
-        /* Announced or not: is it still so? What costs money is asked about less often. */
-        int64_t times = t->probe && t->probe->paid ? REASK_TIMES * REASK_TIMES : REASK_TIMES;
-        begin = clock_mono_ms() - q->poll.asked_ms >= times * interval_ms(t) + answer_ms(t, true);
-    }
+    if (!begin && bad && end_of(t) != HEALTH_POLL_OPEN)
+        begin = clock_mono_ms() - q->poll.asked_ms >= again_ms(t);
     if (begin && may_ask(t))
         begin_round(t, who, n);
     if (t->question)
