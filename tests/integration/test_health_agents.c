@@ -406,6 +406,13 @@ static int set_up_questions(void **state)
     return set_up_with(state, QUESTIONS);
 }
 
+static int set_up_simulated(void **state)
+{
+    return set_up_with(state, "    selftest: { interval: 200ms, timeout: 1s, questions: [ { name: logins, event: "
+                              "'{\"source\":\"10.1.1.1\",\"failed_logins\":40}', expect: "
+                              "'{\"verdict\":\"malicious\",\"object\":\"10.1.1.1\"}' } ] }\n");
+}
+
 static int tear_down(void **state)
 {
     struct env *e = *state;
@@ -606,6 +613,36 @@ static void test_selftests(void **state)
     assert_int_equal(last_of(e, LOGIC)->epoch, epoch);
 }
 
+/* The simulated agent, which misbehaves in each way that it knows, and then behaves. */
+static void test_simulated(void **state)
+{
+    struct env *e = *state;
+    char program[600];
+    snprintf(program, sizeof program, "%.*s/redoubt", (int)(strrchr(e->health->argv[0], '/') - e->health->argv[0]),
+             e->health->argv[0]);
+    static const struct {
+        const char *ways, *target;
+        int state, fault;
+    } rows[] = {{"stuck,memory", SELF, IS(DEGRADED), FAULT(STUCK)},
+                {"malformed", LOGIC, IS(UNHEALTHY), FAULT(MALFORMED)},
+                {"contradictory", LOGIC, IS(UNHEALTHY), FAULT(CONTRADICTION)},
+                {"denied", LOGIC, IS(UNHEALTHY), FAULT(DENIED)},
+                {"exceptions", LOGIC, IS(UNHEALTHY), FAULT(EXCEPTIONS)},
+                {"selftest", LOGIC, IS(UNHEALTHY), FAULT(WRONG_ANSWER)}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "sim-%d", (int)i);
+        struct harness_proc *sim =
+            harness_run(e->h, name, 0,
+                        (const char *const[]){program, "-c", e->conf, "sim", "agent", AGENT, "--rate", "20",
+                                              "--misbehave", rows[i].ways, NULL});
+        UNTIL(e, is_for(e, rows[i].target, rows[i].state, rows[i].fault));
+        kill(sim->pid, SIGUSR1);
+        UNTIL(e, is(e, rows[i].target, IS(HEALTHY)));
+        assert_int_equal(harness_stop(sim), 0);
+    }
+}
+
 /* ---- this host ---- */
 
 static pid_t start_child(struct env *e, size_t bytes)
@@ -763,6 +800,7 @@ int main(void)
         T(test_decisions),
         T(test_bad_decisions_change_nothing),
         cmocka_unit_test_setup_teardown(test_selftests, set_up_questions, tear_down),
+        cmocka_unit_test_setup_teardown(test_simulated, set_up_simulated, tear_down),
         T(test_process),
         T(test_log),
         T(test_log_flood),
