@@ -159,13 +159,13 @@ static enum redoubt_outcome outcome_of(CURLcode code, long status, const struct 
                                           : REDOUBT_ERROR; /* a 200 that is no answer is a failure */
 }
 
-/* What the model's one word means; "" = it is none of those that were asked for. */
+/* What the model's answer means; "" = it is none of the two that were asked for. */
 static const char *verdict_in(const char *body)
 {
     const char *content = strstr(body, "\"content\"");
     if (content && strstr(content, "block"))
         return "malicious";
-    return content && strstr(content, "allow") ? "benign" : "";
+    return content && strstr(content, "well") ? "benign" : "";
 }
 
 /* Asks the LLM for its verdict: "malicious", "benign", "" for an answer that makes no sense; NULL = no usable answer. */
@@ -180,8 +180,8 @@ static const char *ask_llm(struct agent *a, CURL *curl, const char *target, cons
     struct answer x = {.len = 0};
     snprintf(url, sizeof url, "%s/chat/completions", url_of(a, target));
     snprintf(body, sizeof body,
-             "{\"model\":\"%s\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"Answer with one "
-             "word, block or allow: %s\"}]}",
+             "{\"model\":\"%s\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"Answer "
+             "with block, or with all is well: %s\"}]}",
              model, event);
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
     curl_easy_reset(curl);
@@ -263,15 +263,15 @@ static void work(struct agent *a, CURL *curl, unsigned long number)
     fflush(stdout);
     /* Every decision is told, with what became of it. An action that is refused somewhere would be REDOUBT_DECIDED_DENIED. */
     bool nonsense = verdict && !*verdict;
-    redoubt_decision(a->redoubt,
-                     &(redoubt_decision_t){.event_key = key,
-                                           .verdict = nonsense ? NULL
-                                                      : threat ? "malicious"
-                                                               : "benign",
-                                           .action = by_llm && threat && automation ? "close_session" : NULL,
-                                           .object = key,
-                                           .detail = nonsense ? "the model answered neither block nor allow" : NULL,
-                                           .outcome = nonsense ? REDOUBT_DECIDED_MALFORMED : REDOUBT_DECIDED_DONE});
+    redoubt_decision(a->redoubt, &(redoubt_decision_t){
+                                     .event_key = key,
+                                     .verdict = nonsense ? NULL
+                                                : threat ? "malicious"
+                                                         : "benign",
+                                     .action = by_llm && threat && automation ? "close_session" : NULL,
+                                     .object = key,
+                                     .detail = nonsense ? "the model answered neither block nor all is well" : NULL,
+                                     .outcome = nonsense ? REDOUBT_DECIDED_MALFORMED : REDOUBT_DECIDED_DONE});
     answer_selftest(a, curl, target, model);
     atomic_fetch_add(&a->progress, 1);
 }
