@@ -44,7 +44,7 @@ struct sim_agent {
     struct loop_timer pace, limit;
     uv_signal_t signals[3];
     uv_async_t wake;
-    pthread_mutex_t lock; /* guards `now` and the list of happenings */
+    pthread_mutex_t lock; /* guards `now`, the list of happenings and, until it is open, `client` */
     struct position now;
     struct happening *first, **last;
     unsigned under_way;
@@ -165,7 +165,10 @@ static void on_heartbeat(void *ctx, uint64_t *progress, uint64_t *exceptions, ui
 static void on_selftest(void *ctx, const redoubt_selftest *q)
 {
     struct sim_agent *a = ctx;
-    sim_mind_answer(&a->mind, a->client, q);
+    pthread_mutex_lock(&a->lock); /* a question may come before redoubt_open() has returned */
+    redoubt *client = a->client;
+    pthread_mutex_unlock(&a->lock);
+    sim_mind_answer(&a->mind, client, q);
 }
 
 /* ---- calls ---- */
@@ -363,7 +366,10 @@ static int start(struct sim_agent *a)
                          .on_connection = on_connection,
                          .on_selftest = on_selftest,
                          .ctx = a};
-    if (!(a->client = redoubt_open(&o, why)))
+    pthread_mutex_lock(&a->lock);
+    a->client = redoubt_open(&o, why);
+    pthread_mutex_unlock(&a->lock);
+    if (!a->client)
         return cli_fail(a->c, CLI_USAGE, "%s", why);
     int64_t every = 1000 / a->o->rate;
     loop_timer_start(&a->pace, every, every);

@@ -96,11 +96,12 @@ static void on_selftest(void *ctx, const redoubt_selftest *q)
     struct agent *a = ctx;
     pthread_mutex_lock(&a->lock);
     a->asked++;
+    redoubt *r = a->r;
     snprintf(a->selftest, sizeof a->selftest, "%s", q->id);
     snprintf(a->event, sizeof a->event, "%s", q->event_json);
     pthread_mutex_unlock(&a->lock);
     if (strcmp(q->name, "later") != 0)
-        assert_int_equal(redoubt_selftest_answer(a->r, q->id, "{\"verdict\":\"malicious\"}", NULL), 0);
+        assert_int_equal(redoubt_selftest_answer(r, q->id, "{\"verdict\":\"malicious\"}", NULL), 0);
 }
 
 /* ---- the suite's side ---- */
@@ -329,6 +330,7 @@ static int tear_down(void **state)
 static void open_agent(struct env *v, unsigned lease_ms)
 {
     char error[256] = "";
+    pthread_mutex_lock(&v->agent.lock); /* its callbacks look, too */
     v->agent.r = redoubt_open(&(redoubt_options){.url = v->nats->url,
                                                  .user = v->users ? "agent" : NULL,
                                                  .password = v->users ? "a" : NULL,
@@ -342,6 +344,7 @@ static void open_agent(struct env *v, unsigned lease_ms)
                                                  .on_selftest = on_selftest,
                                                  .ctx = &v->agent},
                               error);
+    pthread_mutex_unlock(&v->agent.lock);
     assert_string_equal(error, "");
     assert_non_null(v->agent.r);
 }

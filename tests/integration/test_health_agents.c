@@ -55,7 +55,7 @@ struct env {
     size_t n_alerts;
     char shown[600];
     /* the agent */
-    redoubt *agent;
+    redoubt *_Atomic agent; /* its callbacks look, too */
     _Atomic uint64_t progress, exceptions;
     _Atomic uint32_t waiting;
     _Atomic bool moves;
