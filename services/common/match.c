@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Steps: a few milliseconds at most for a short subject, and a few for each byte of a long one. */
-#define STEPS_BASE     100000
-#define STEPS_PER_BYTE 4
-#define STEPS_MAX      2000000
-#define DEPTH_MAX      50000
-#define HEAP_MAX_KIB   8192
+/* Steps: a millisecond or two for a short subject, and two for each byte of a long one. Depth is one for each turn of a repeated group. */
+#define STEPS_BASE     50000
+#define STEPS_PER_BYTE 2
+#define STEPS_MAX      1000000
+#define DEPTH_MAX      10000
+#define HEAP_MAX_KIB   2048
 
 struct match {
     pcre2_code *code;
