@@ -89,6 +89,9 @@ static const struct cli_opt sim_agent_opts[] = {
      "a call without an answer after this has failed (default: 5000)"},
     {"count", 'n', CLI_INT, "N", offsetof(struct opts_sim_agent, count), 1, INT32_MAX,
      "end after so many calls' time"},
+    {"misbehave", 0, CLI_TEXT, "LIST", offsetof(struct opts_sim_agent, misbehave), 0, 0,
+     "in which ways: stuck, malformed, contradictory, repeat, denied, exceptions, selftest, memory; SIGUSR1 ends it, "
+     "and begins it again"},
     {"verbose", 'v', CLI_FLAG, NULL, offsetof(struct opts_sim_agent, verbose), 0, 0,
      "a line for every good call, too"},
 };

@@ -54,7 +54,7 @@ struct opts_alert {
 int cmd_alert_test(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_sim_agent {
-    const char *instance;
+    const char *instance, *misbehave;
     int64_t rate, heartbeat_ms, call_ms, count;
     bool verbose;
 };

@@ -4,6 +4,7 @@
  * printing and everything else happen on the loop. One JSON line per event on stdout. */
 #include "cli/cli_bus.h"
 #include "cli/cmd.h"
+#include "cli/sim_mind.h"
 #include "client/redoubt.h"
 #include "common/http.h"
 #include <inttypes.h>
@@ -41,14 +42,14 @@ struct sim_agent {
     struct http *http;
     redoubt *client;
     struct loop_timer pace, limit;
-    uv_signal_t signals[2];
+    uv_signal_t signals[3];
     uv_async_t wake;
-    pthread_mutex_t lock; /* guards `now` and the list of happenings */
+    pthread_mutex_t lock; /* guards `now`, the list of happenings and, until it is open, `client` */
     struct position now;
     struct happening *first, **last;
     unsigned under_way;
     uint64_t calls, failures, held_back;
-    _Atomic uint64_t progress;
+    struct sim_mind mind;
     bool failing, admitted, stopping;
     unsigned spoken_generation; /* the session whose first answer has been told */
 };
@@ -158,9 +159,16 @@ static void on_connection(void *ctx, bool up)
 static void on_heartbeat(void *ctx, uint64_t *progress, uint64_t *exceptions, uint32_t *queue_depth)
 {
     struct sim_agent *a = ctx;
-    *progress = atomic_load(&a->progress);
-    *exceptions = 0;
-    *queue_depth = 0;
+    sim_mind_heartbeat(&a->mind, progress, exceptions, queue_depth);
+}
+
+static void on_selftest(void *ctx, const redoubt_selftest *q)
+{
+    struct sim_agent *a = ctx;
+    pthread_mutex_lock(&a->lock); /* a question may come before redoubt_open() has returned */
+    redoubt *client = a->client;
+    pthread_mutex_unlock(&a->lock);
+    sim_mind_answer(&a->mind, client, q);
 }
 
 /* ---- calls ---- */
@@ -215,7 +223,6 @@ static void on_answer(void *ctx, const struct http_result *r)
                        .permit_id = call->permit_id};
     bool good = rc.outcome == REDOUBT_SUCCESS;
     a->under_way--;
-    atomic_fetch_add(&a->progress, 1);
     if (!a->stopping) {
         if (redoubt_report(a->client, call->target, &rc))
             tell(a, json_pack("{s:s, s:s}", "event", "report_refused", "llm", call->target));
@@ -261,7 +268,7 @@ static void on_pace(void *ctx)
 {
     struct sim_agent *a = ctx;
     if (a->stopping || a->under_way >= CALLS_MAX)
-        return;
+        return; /* it waits for its LLM, as an agent would */
     pthread_mutex_lock(&a->lock);
     struct position p = a->now;
     p.session = p.session ? strdup(p.session) : NULL;
@@ -278,6 +285,8 @@ static void on_pace(void *ctx)
         a->admitted = may.admitted;
     }
     free(p.session);
+    /* By the LLM or, without one, by fixed rules: it looks at what comes in any case. */
+    sim_mind_decide(&a->mind, a->client, p.posture != 0 && p.posture < REDOUBT_SECURITY_FALLBACK);
 }
 
 /* ---- start and end ---- */
@@ -304,6 +313,13 @@ static void on_signal(uv_signal_t *h, int signum)
     stop(h->data);
 }
 
+static void on_turn(uv_signal_t *h, int signum)
+{
+    struct sim_agent *a = h->data;
+    (void)signum;
+    tell(a, json_pack("{s:s}", "event", sim_mind_turn(&a->mind) ? "misbehaves" : "behaves"));
+}
+
 static const struct set_agent *pick_agent(struct cli *c, const struct settings *s, const char *name)
 {
     if (!name && s->agents.n == 1)
@@ -324,11 +340,11 @@ static int start(struct sim_agent *a)
         return cli_fail(a->c, CLI_FAILED, "no event loop");
     uv_async_init(&a->loop.uv, &a->wake, on_wake);
     a->wake.data = a;
-    static const int caught[2] = {SIGINT, SIGTERM};
-    for (int i = 0; i < 2; i++) {
+    static const int caught[3] = {SIGINT, SIGTERM, SIGUSR1};
+    for (int i = 0; i < 3; i++) {
         uv_signal_init(&a->loop.uv, &a->signals[i]);
         a->signals[i].data = a;
-        uv_signal_start(&a->signals[i], on_signal, caught[i]);
+        uv_signal_start(&a->signals[i], caught[i] == SIGUSR1 ? on_turn : on_signal, caught[i]);
     }
     loop_timer_init(&a->loop, &a->pace, on_pace, a);
     loop_timer_init(&a->loop, &a->limit, on_limit, a);
@@ -349,8 +365,12 @@ static int start(struct sim_agent *a)
                          .on_directive = on_directive,
                          .on_heartbeat = on_heartbeat,
                          .on_connection = on_connection,
+                         .on_selftest = on_selftest,
                          .ctx = a};
-    if (!(a->client = redoubt_open(&o, why)))
+    pthread_mutex_lock(&a->lock);
+    a->client = redoubt_open(&o, why);
+    pthread_mutex_unlock(&a->lock);
+    if (!a->client)
         return cli_fail(a->c, CLI_USAGE, "%s", why);
     int64_t every = 1000 / a->o->rate;
     loop_timer_start(&a->pace, every, every);
@@ -385,7 +405,13 @@ int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv)
     a->admitted = true;
     pthread_mutex_init(&a->lock, NULL);
     int code = CLI_USAGE;
-    if ((a->settings = cli_settings(c)) && (a->agent = pick_agent(c, a->settings, argc ? argv[0] : NULL))) {
+    char which[32];
+    if (!sim_mind_init(&a->mind, a->o->misbehave, which))
+        cli_fail(c, 0,
+                 "--misbehave: `%s` is none of stuck, malformed, contradictory, repeat, denied, exceptions, "
+                 "selftest, memory",
+                 which);
+    else if ((a->settings = cli_settings(c)) && (a->agent = pick_agent(c, a->settings, argc ? argv[0] : NULL))) {
         code = start(a);
         if (code == CLI_OK)
             loop_run(&a->loop);
@@ -395,6 +421,7 @@ int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv)
                               (json_int_t)a->failures, "held_back", (json_int_t)a->held_back));
     }
     settings_free(a->settings);
+    sim_mind_done(&a->mind);
     free(a->now.session);
     pthread_mutex_destroy(&a->lock);
     free(a);

@@ -30,6 +30,8 @@ static void on_wake(uv_async_t *a)
         return;
     if (r->gate.up) {
         client_report_flush(r);
+        client_decision_flush(r);
+        client_selftest_flush(r);
         client_bus_ask_permits(r);
     }
     if (closing) {
@@ -109,6 +111,8 @@ static void client_free(redoubt *r)
             sodium_memzero(r->text[i], strlen(r->text[i]));
         free(r->text[i]);
     }
+    client_decision_done(r);
+    client_selftest_done(r);
     free(r->waiting.at);
     free(r->last);
     free(r);
@@ -120,6 +124,7 @@ static redoubt *client_new(const redoubt_options *o)
     if (!r)
         return NULL;
     pthread_mutex_init(&r->lock, NULL);
+    r->decisions_end = &r->decisions;
     r->o = *o;
     r->o.heartbeat_ms = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS;
     r->o.lease_ms = o->lease_ms ? o->lease_ms : LEASE_MS;
@@ -190,6 +195,11 @@ void redoubt_close(redoubt *r)
 int redoubt_report(redoubt *r, const char *target, const redoubt_call *c)
 {
     return client_report_queue(r, target, c);
+}
+
+int redoubt_decision(redoubt *r, const redoubt_decision_t *d)
+{
+    return client_decision_queue(r, d);
 }
 
 redoubt_admission redoubt_admit(redoubt *r, const char *target)

@@ -321,6 +321,8 @@ static void on_up(void *ctx)
     loop_timer_stop(&r->lease_timer);
     client_bus_heartbeat(r);
     client_report_flush(r);
+    client_decision_flush(r);
+    client_selftest_flush(r);
     if (r->o.on_connection)
         r->o.on_connection(r->o.ctx, true);
 }
@@ -363,5 +365,10 @@ int client_bus_open(redoubt *r, struct err *e)
         !bus_watch(r->bus, directive, 0, on_directive, on_synced, r) ||
         !bus_watch(r->bus, SUBJECT_BREAKER ">", 0, on_breaker, NULL, r))
         return err_set(e, "cannot watch directives and breakers: out of memory");
+    /* One of the agent's processes is asked: a question costs a call to its LLM. */
+    char selftest[SUBJECT_MAX_LEN];
+    snprintf(selftest, sizeof selftest, SUBJECT_SELFTEST "%s", r->agent);
+    if (r->o.on_selftest && !bus_subscribe(r->bus, selftest, "selftest", client_selftest_on_question, r))
+        return err_set(e, "cannot serve self-tests: out of memory");
     return 0;
 }

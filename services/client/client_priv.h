@@ -11,8 +11,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define CLIENT_REPORTS_MAX 65536
-#define CLIENT_CLOSE_MS    1000
+#define CLIENT_REPORTS_MAX   65536
+#define CLIENT_DECISIONS_MAX 16384
+#define CLIENT_SELFTESTS_MAX 16 /* questions that wait for an answer */
+#define CLIENT_CLOSE_MS      1000
 
 /* A report that waits for the loop. */
 struct client_report {
@@ -24,6 +26,22 @@ struct client_report {
 struct client_reports {
     struct client_report *at;
     size_t n, cap;
+};
+
+/* A decision that waits for the loop. */
+struct client_decision {
+    struct client_decision *next;
+    int64_t decided_unix_ms, queued_ms;
+    int outcome;
+    const char *event_key, *verdict, *action, *object, *detail; /* in `text` */
+    char text[];
+};
+/* A question that waits for its answer. */
+struct client_selftest {
+    char id[65]; /* "" = free */
+    char *reply;
+    int64_t by_ms;        /* monotonic: nobody waits after it */
+    char *answer, *error; /* both NULL: not answered yet */
 };
 
 enum client_touch { CLIENT_NEVER, CLIENT_UP, CLIENT_DOWN, CLIENT_OUT };
@@ -41,8 +59,11 @@ struct redoubt {
     _Atomic int touch; /* enum client_touch */
     _Atomic int posture;
     _Atomic uint64_t epoch;
-    pthread_mutex_t lock; /* of the next three, and of entering targets */
+    pthread_mutex_t lock; /* of the next six, and of entering targets */
     struct client_reports waiting;
+    struct client_decision *decisions, **decisions_end;
+    size_t n_decisions;
+    struct client_selftest selftests[CLIENT_SELFTESTS_MAX];
     bool closing;
     bool wake_pending;
     pthread_t thread;
@@ -65,6 +86,16 @@ struct redoubt {
 /* client_report.c */
 int client_report_queue(redoubt *r, const char *target, const redoubt_call *c);
 void client_report_flush(redoubt *r); /* while the bus is up */
+
+/* client_decision.c */
+int client_decision_queue(redoubt *r, const redoubt_decision_t *d);
+void client_decision_flush(redoubt *r); /* while the bus is up */
+void client_decision_done(redoubt *r);
+
+/* client_selftest.c */
+void client_selftest_on_question(void *ctx, const struct bus_msg *m);
+void client_selftest_flush(redoubt *r); /* while the bus is up */
+void client_selftest_done(redoubt *r);
 
 /* client_bus.c: what is heard and said */
 int client_bus_open(redoubt *r, struct err *e);

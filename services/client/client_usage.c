@@ -1,4 +1,4 @@
-/* client_usage.c - what this process uses and may use, from /proc/self, rlimits and its cgroup (version 2). */
+/* client_usage.c - what this process uses and may use, from /proc/self, rlimits and its cgroup. */
 #include "client/client_usage.h"
 #include "common/clock.h"
 #include <dirent.h>
@@ -67,6 +67,45 @@ static uint32_t count_fds(void)
     return n ? n - 1 : 0; /* without the one that this took */
 }
 
+/* "oom_kill N" in a file of our cgroup: version 2, or 1 below its tree for memory; as the host or as a container sees it. */
+static bool kills_in(const char *path, uint64_t *ret)
+{
+    char line[128];
+    unsigned long long n;
+    bool found = false;
+    FILE *f = fopen(path, "re");
+    while (f && !found && fgets(line, sizeof line, f))
+        if ((found = sscanf(line, "oom_kill %llu", &n) == 1))
+            *ret = n;
+    if (f)
+        fclose(f);
+    return found;
+}
+
+static uint64_t count_kills(void)
+{
+    char line[512], path[640];
+    uint64_t n = 0;
+    bool found = false;
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    while (f && !found && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = '\0';
+        const char *v1 = strstr(line, ":memory:/");
+        if (strncmp(line, "0::/", 4) == 0)
+            snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.events", line + 3);
+        else if (v1)
+            snprintf(path, sizeof path, "/sys/fs/cgroup/memory%s/memory.oom_control", v1 + 8);
+        else
+            continue;
+        found = kills_in(path, &n);
+    }
+    if (f)
+        fclose(f);
+    if (!found && !kills_in("/sys/fs/cgroup/memory.events", &n))
+        (void)kills_in("/sys/fs/cgroup/memory/memory.oom_control", &n);
+    return n;
+}
+
 void client_usage_read(struct client_usage *u, PB(ResourceUsage) * r)
 {
     char text[128];
@@ -82,6 +121,7 @@ void client_usage_read(struct client_usage *u, PB(ResourceUsage) * r)
     u->cpu_us = cpu;
     u->at_ms = now;
     r->open_fds = count_fds();
+    r->oom_kills = count_kills();
     if (getrlimit(RLIMIT_NOFILE, &fds) == 0 && fds.rlim_cur != RLIM_INFINITY)
         r->fds_limit = (uint32_t)fds.rlim_cur;
 }

@@ -53,6 +53,14 @@ typedef struct {
 /* How the agent took it; sent back as the acknowledgement. */
 enum redoubt_ack { REDOUBT_APPLIED = 1, REDOUBT_ALREADY = 2, REDOUBT_FAILED = 3 };
 
+/* A question with one right answer, which tests the agent's judgement. Valid only inside the callback. */
+typedef struct {
+    const char *id;         /* pass on in the answer */
+    const char *name;       /* of the question, in the suite's settings */
+    const char *event_json; /* decide upon it as upon any other event, but take no action */
+    int64_t answer_by_unix_ms;
+} redoubt_selftest;
+
 typedef struct {
     const char *url;      /* NATS; required */
     const char *user;     /* may be NULL */
@@ -72,6 +80,9 @@ typedef struct {
     /* Fills in what the agent knows of itself before each heartbeat; may be NULL. */
     void (*on_heartbeat)(void *ctx, uint64_t *progress, uint64_t *exceptions, uint32_t *queue_depth);
     void (*on_connection)(void *ctx, bool up); /* may be NULL */
+    /* A self-test: hand it to whoever decides, and answer with redoubt_selftest_answer(), from here or later from any thread. Of
+     * several processes of an agent one is asked. NULL = this agent takes no self-tests. */
+    void (*on_selftest)(void *ctx, const redoubt_selftest *q);
     void *ctx;
 } redoubt_options;
 
@@ -90,6 +101,29 @@ typedef struct {
 /* Says how a call to a target ended. Never blocks: 0, or -1 (malformed name or outcome, or 65,536 reports wait already; counted).
  * Reports wait while the bus is away; those older than a minute by then are dropped, they prove nothing any more. */
 int redoubt_report(redoubt *r, const char *target, const redoubt_call *c);
+
+/* What became of a decision. */
+enum redoubt_decided {
+    REDOUBT_DECIDED_DONE = 1,      /* usable; its action, if any, was taken or handed on */
+    REDOUBT_DECIDED_DENIED = 2,    /* its action was refused by a policy, the guard or the backend */
+    REDOUBT_DECIDED_MALFORMED = 3, /* what the model said could not be used */
+    REDOUBT_DECIDED_EXCEPTION = 4, /* deciding ended in an exception of the agent's own code */
+};
+typedef struct {
+    const char *event_key; /* equal events have equal keys, e.g. a hash of the content; 1 to 128 bytes; required */
+    const char *verdict;   /* the judgement, up to 64 bytes; may be NULL, as the next three */
+    const char *action;    /* what it wants done, up to 64 of [a-z0-9_.-]; NULL = nothing */
+    const char *object;    /* what it is done to, up to 256 bytes */
+    const char *detail;    /* one line for people, cut to 256 bytes; never a secret */
+    enum redoubt_decided outcome;
+} redoubt_decision_t;
+/* Says what was decided: the evidence by which the suite finds out that the agent's judgement is gone. Never blocks: 0, or -1 (a
+ * text that the contract does not take, or 16,384 wait already; counted). Several that wait go in one message. They wait while the bus
+ * is away; those older than a minute by then are dropped. */
+int redoubt_decision(redoubt *r, const redoubt_decision_t *d);
+/* Answers a self-test: the decision as a JSON object, up to 16,384 bytes; or NULL, and in error (may be NULL) why there is none. 0, or -1:
+ * nobody waits for that answer (any more), or it is too long or not UTF-8. */
+int redoubt_selftest_answer(redoubt *r, const char *id, const char *answer_json, const char *error);
 
 typedef struct {
     bool admitted;

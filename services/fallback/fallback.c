@@ -173,15 +173,14 @@ __attribute__((format(printf, 3, 4))) static void answer(struct turn *t, enum fa
 
 /* ---- automation ---- */
 
-static bool verdict_is(const struct fallback_view *v, int failure)
+static bool verdict_is(const struct fallback_verdict *v, int failure)
 {
-    return v->verdict && v->verdict->epoch > 0 && v->verdict->health == FALLBACK_HEALTH_UNHEALTHY &&
-           v->verdict->failure == failure;
+    return v && v->epoch > 0 && v->health == FALLBACK_HEALTH_UNHEALTHY && v->failure == failure;
 }
 
 bool fallback_agent_is_down(const struct fallback_view *v)
 {
-    return verdict_is(v, FALLBACK_FAILURE_AGENT_DOWN);
+    return verdict_is(v->verdict, FALLBACK_FAILURE_AGENT_DOWN);
 }
 
 static void freeze(struct turn *t, const char *by, const char *why, int failure, int64_t evidence_ms)
@@ -226,6 +225,8 @@ void fallback_on_unfreeze(struct turn *t)
     d->frozen_by[0] = d->frozen_why[0] = '\0';
     if (t->view->verdict && t->view->verdict->epoch > d->verdict_epoch)
         d->verdict_epoch = t->view->verdict->epoch; /* the person knows of it */
+    if (t->view->judgement && t->view->judgement->epoch > d->judgement_epoch)
+        d->judgement_epoch = t->view->judgement->epoch;
     fallback_change(t, FALLBACK_STEP_UNFREEZE, FALLBACK_FAILURE_NONE, "", 0, "unfrozen by %s: %s", t->ev->by,
                     t->ev->detail);
     fallback_record(t, "agent.unfreeze", true, t->ev->by, "%.400s", t->ev->detail);
@@ -234,20 +235,27 @@ void fallback_on_unfreeze(struct turn *t)
     answer(t, FALLBACK_DONE, "%s is unfrozen", t->rule->agent);
 }
 
+/* A judgement that is gone freezes the agent, once for each verdict; only a person ends it. */
+static void settle_judgement(struct turn *t, const struct fallback_verdict *v, uint64_t *acted_epoch)
+{
+    if (!verdict_is(v, FALLBACK_FAILURE_LOGIC) || v->epoch <= *acted_epoch)
+        return;
+    *acted_epoch = v->epoch;
+    t->store = true;
+    if (t->d->automation != FALLBACK_AUTOMATION_ENABLED)
+        return;
+    freeze(t, "health", *v->reason ? v->reason : "logic error", FALLBACK_FAILURE_LOGIC, v->since_ms);
+    fallback_record(t, "agent.freeze", true, NULL, "logic error: %.400s", v->reason);
+}
+
 void fallback_settle_automation(struct turn *t)
 {
     struct fallback_doc *d = t->d;
     const struct fallback_verdict *v = t->view->verdict;
+    settle_judgement(t, t->view->judgement, &d->judgement_epoch);
     if (!v || v->epoch == 0)
         return;
-    if (verdict_is(t->view, FALLBACK_FAILURE_LOGIC) && v->epoch > d->verdict_epoch) {
-        d->verdict_epoch = v->epoch;
-        t->store = true;
-        if (d->automation == FALLBACK_AUTOMATION_ENABLED) {
-            freeze(t, "health", *v->reason ? v->reason : "logic error", FALLBACK_FAILURE_LOGIC, v->since_ms);
-            fallback_record(t, "agent.freeze", true, NULL, "logic error: %.400s", v->reason);
-        }
-    }
+    settle_judgement(t, v, &d->verdict_epoch);
     if (fallback_agent_is_down(t->view)) {
         if (!fallback_told(t, FALLBACK_NOTICE_DOWN))
             fallback_raise(t, FALLBACK_NOTICE_DOWN,

@@ -116,7 +116,7 @@ struct fallback_doc {
     char reason[FALLBACK_REASON_TEXT];
     char cause[FALLBACK_TARGET_TEXT];
     uint32_t open_alerts; /* bits of enum fallback_notice */
-    uint64_t verdict_epoch;
+    uint64_t verdict_epoch, judgement_epoch;
 };
 
 /* ---- what is seen (not stored) ---- */
@@ -149,9 +149,10 @@ struct fallback_view {
     const struct fallback_target *llm[FALLBACK_CHAIN_MAX];
     const struct fallback_target *backend; /* NULL = the agent has none */
     const struct fallback_verdict *verdict;
-    bool ready;                     /* the present was replayed: a target never heard of is really new */
-    bool bus_up;                    /* an acknowledgement could come */
-    bool may_loosen;                /* store, bus and clock are trusted */
+    const struct fallback_verdict *judgement; /* on what it decides; NULL = never heard of */
+    bool ready;                               /* the present was replayed: a target never heard of is really new */
+    bool bus_up;                              /* an acknowledgement could come */
+    bool may_loosen;                          /* store, bus and clock are trusted */
     bool override_needed_elsewhere; /* another agent on the same override API has no LLM: it must not be released */
 };
 

@@ -291,6 +291,7 @@ static void look_around(const struct agent *a, struct fallback_view *v)
     static const struct fallback_target never_heard_of;
     struct shell *sh = a->sh;
     *v = (struct fallback_view){.verdict = &a->verdict,
+                                .judgement = &a->judgement,
                                 .ready = shell_ready(sh),
                                 .bus_up = sh->bus_up_mono_ms != 0,
                                 .may_loosen = shell_may_loosen(sh),

@@ -97,6 +97,7 @@ void fallback_doc_fill(PB(AgentState) * m, const char *agent, const struct fallb
     m->cause = (char *)d->cause;
     m->open_alerts = d->open_alerts;
     m->verdict_epoch = d->verdict_epoch;
+    m->judgement_epoch = d->judgement_epoch;
 }
 
 int fallback_doc_take(struct fallback_doc *d, const char *agent, const PB(AgentState) * m, struct err *e)
@@ -120,6 +121,7 @@ int fallback_doc_take(struct fallback_doc *d, const char *agent, const PB(AgentS
         .failure = (int)m->failure_kind,
         .open_alerts = m->open_alerts,
         .verdict_epoch = m->verdict_epoch,
+        .judgement_epoch = m->judgement_epoch,
     };
     fallback_text(x.llm_target, sizeof x.llm_target, m->llm_target);
     fallback_text(x.llm_model, sizeof x.llm_model, m->llm_model);

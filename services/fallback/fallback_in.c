@@ -59,12 +59,19 @@ void in_health(struct service *s, const void *message, const struct bus_msg *m)
             look_at_users(sh, h->target);
         return;
     }
-    struct agent *a = shell_agent(sh, agent);
-    if (!a || h->epoch <= a->verdict.epoch)
+    char name[NAME_MAX_LEN + 1];
+    size_t n = strcspn(agent, ".");
+    bool judgement = strcmp(agent + n, ".logic") == 0;
+    if (n > NAME_MAX_LEN || (agent[n] && !judgement))
+        return; /* what it uses moves nothing here */
+    snprintf(name, sizeof name, "%.*s", (int)n, agent);
+    struct agent *a = shell_agent(sh, name);
+    struct fallback_verdict *v = !a ? NULL : judgement ? &a->judgement : &a->verdict;
+    if (!v || h->epoch <= v->epoch)
         return;
-    a->verdict = (struct fallback_verdict){
+    *v = (struct fallback_verdict){
         .epoch = h->epoch, .health = (int)h->state, .failure = (int)h->failure_kind, .since_ms = h->since_unix_ms};
-    snprintf(a->verdict.reason, sizeof a->verdict.reason, "%.*s", (int)sizeof a->verdict.reason - 1, h->reason);
+    snprintf(v->reason, sizeof v->reason, "%.*s", (int)sizeof v->reason - 1, h->reason);
     agent_look(a);
 }
 

@@ -54,7 +54,7 @@ struct agent {
     struct shell *sh;
     const struct set_agent *set; /* in the service's settings */
     struct fallback_rule rule;   /* strings in the settings */
-    struct fallback_verdict verdict;
+    struct fallback_verdict verdict, judgement;
 
     int place;
     uint64_t op;  /* of the store command in flight; older answers are ignored */

@@ -116,7 +116,7 @@ static uint32_t repeats(struct health_logic *l, const struct health_decision *d)
 {
     uint64_t key = stir(hash(hash(HASH_START, d->action), d->object));
     size_t first = (size_t)(key % (HEALTH_LOGIC_ACTS / HEALTH_LOGIC_WAYS)) * HEALTH_LOGIC_WAYS;
-    struct health_logic_act *place = NULL;
+    struct health_logic_act *place = &l->acts[first];
     uint32_t least = UINT32_MAX;
     for (size_t i = first; i < first + HEALTH_LOGIC_WAYS; i++) {
         struct health_logic_act *a = &l->acts[i];
@@ -125,7 +125,7 @@ static uint32_t repeats(struct health_logic *l, const struct health_decision *d)
             place = a;
             break;
         }
-        if (!place || n < least) {
+        if (n < least) {
             place = a;
             least = n;
         }

@@ -31,6 +31,7 @@ struct health_probe_conf {
 struct health_probe {
     int kind; /* enum health_probe_kind */
     bool paid;
+    bool local; /* of this replica's own host or connections: another one would look at something else */
     /* The probe goes the way that real calls go. Without: a check beside it, whose word closes no breaker... */
     bool data_path;
     /* ...unless it is made under a permit or in probation: a backend's configured request stands for its calls then. */

@@ -42,4 +42,5 @@ static void *start(const struct health_probe_env *env, struct health_probe_conf 
     return probe_trip_start(HEALTH_PROBE_BUS, go, env, conf, done, ctx);
 }
 
-const struct health_probe health_probe_bus = {.kind = HEALTH_PROBE_BUS, .start = start, .cancel = probe_trip_cancel};
+const struct health_probe health_probe_bus = {
+    .kind = HEALTH_PROBE_BUS, .local = true, .start = start, .cancel = probe_trip_cancel};

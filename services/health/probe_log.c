@@ -309,4 +309,4 @@ static void cancel(void *run)
 }
 
 const struct health_probe health_probe_log = {
-    .kind = HEALTH_PROBE_LOG, .start = start, .cancel = cancel, .forget = forget};
+    .kind = HEALTH_PROBE_LOG, .local = true, .start = start, .cancel = cancel, .forget = forget};

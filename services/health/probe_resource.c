@@ -103,4 +103,4 @@ static void cancel(void *run)
 }
 
 const struct health_probe health_probe_resource = {
-    .kind = HEALTH_PROBE_RESOURCE, .start = start, .cancel = cancel, .forget = forget};
+    .kind = HEALTH_PROBE_RESOURCE, .local = true, .start = start, .cancel = cancel, .forget = forget};

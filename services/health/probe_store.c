@@ -50,4 +50,4 @@ static void *start(const struct health_probe_env *env, struct health_probe_conf 
 }
 
 const struct health_probe health_probe_store = {
-    .kind = HEALTH_PROBE_STORE, .start = start, .cancel = probe_trip_cancel};
+    .kind = HEALTH_PROBE_STORE, .local = true, .start = start, .cancel = probe_trip_cancel};

@@ -30,6 +30,8 @@ struct agent {
     char model[64], reason[64];
     enum redoubt_posture posture;
     enum redoubt_ack answer;
+    int asked;
+    char selftest[65], event[128]; /* the last question */
 };
 
 /* What the suite heard; filled by the test's loop. */
@@ -39,7 +41,7 @@ struct env {
     struct loop loop;
     struct bus *bus;
     struct agent agent;
-    bool up, stored, closed, users;
+    bool up, stored, closed, users, any_order;
     int acks, heartbeats, reports, messages, allows;
     uint64_t ack_epochs[64];
     int ack_status[64];
@@ -49,6 +51,9 @@ struct env {
     bool beat_resources;
     char beat_llm[64];
     uint64_t grant; /* permit to give out; 0 = refuse */
+    int decisions, decision_messages, answers;
+    char decision[300], answer[300], answer_error[300];
+    int answer_status;
 };
 
 static enum redoubt_ack on_directive(void *ctx, const redoubt_directive *d, char detail[256])
@@ -85,7 +90,61 @@ static void on_connection(void *ctx, bool up)
     pthread_mutex_unlock(&a->lock);
 }
 
+/* Decides at once, by itself; the test answers instead if the question says so. */
+static void on_selftest(void *ctx, const redoubt_selftest *q)
+{
+    struct agent *a = ctx;
+    pthread_mutex_lock(&a->lock);
+    a->asked++;
+    redoubt *r = a->r;
+    snprintf(a->selftest, sizeof a->selftest, "%s", q->id);
+    snprintf(a->event, sizeof a->event, "%s", q->event_json);
+    pthread_mutex_unlock(&a->lock);
+    if (strcmp(q->name, "later") != 0)
+        assert_int_equal(redoubt_selftest_answer(r, q->id, "{\"verdict\":\"malicious\"}", NULL), 0);
+}
+
 /* ---- the suite's side ---- */
+
+static void on_decision(void *ctx, const struct bus_msg *m)
+{
+    struct env *v = ctx;
+    struct err e = {""};
+    bool batch = m->type && strcmp(m->type, "redoubt.v1.DecisionBatch") == 0;
+    void *x = wire_unpack(batch ? PB_DESC(decision_batch) : PB_DESC(decision), m->data, m->len, &e);
+    if (!x)
+        fail_msg("%s", e.text);
+    PB(Decision) *one = x, **list = batch ? ((PB(DecisionBatch) *)x)->decisions : &one;
+    size_t n = batch ? ((PB(DecisionBatch) *)x)->n_decisions : 1;
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(list[i]->agent, AGENT);
+        assert_string_equal(list[i]->instance, "box-1");
+        assert_true(list[i]->decided_unix_ms > 0);
+        char key[32];
+        snprintf(key, sizeof key, "event-%d", v->decisions++);
+        if (!v->any_order)
+            assert_string_equal(list[i]->event_key, key); /* in order, none twice, none missing */
+        snprintf(v->decision, sizeof v->decision, "%s %s %s %s %d", list[i]->verdict, list[i]->action,
+                 list[i]->object, list[i]->detail, (int)list[i]->outcome);
+    }
+    v->decision_messages++;
+    wire_free(x);
+}
+
+static void on_selftest_answer(void *ctx, enum bus_status st, const struct bus_msg *m)
+{
+    struct env *v = ctx;
+    v->answers++;
+    v->answer_status = (int)st;
+    v->answer[0] = v->answer_error[0] = 0;
+    if (st != BUS_OK)
+        return;
+    PB(SelftestAnswer) *a = wire_unpack(PB_DESC(selftest_answer), m->data, m->len, NULL);
+    assert_non_null(a);
+    snprintf(v->answer, sizeof v->answer, "%s %s", a->id, a->answer_json);
+    snprintf(v->answer_error, sizeof v->answer_error, "%s", a->error);
+    wire_free(a);
+}
 
 static void on_ack(void *ctx, const struct bus_msg *m)
 {
@@ -199,10 +258,13 @@ static const char *const least_privilege =
     "  {user: suite, password: s}\n"
     "  {user: agent, password: a, permissions: {\n"
     "    publish: [\"redoubt.v1.report.>\", \"redoubt.v1.heartbeat." AGENT "\", \"redoubt.v1.ack." AGENT "\",\n"
-    "              \"redoubt.v1.cmd.breaker.allow\", \"$JS.API.CONSUMER.CREATE.REDOUBT_STATE\",\n"
+    "              \"redoubt.v1.decision." AGENT
+    "\", \"redoubt.v1.cmd.breaker.allow\", \"$JS.API.CONSUMER.CREATE.REDOUBT_STATE\",\n"
     "              \"$JS.API.CONSUMER.INFO.REDOUBT_STATE.*\"]\n"
     "    subscribe: [\"redoubt.v1.directive." AGENT
-    "\", \"redoubt.v1.breaker.>\", \"redoubt.v1.advice.>\", \"_INBOX_agent_" AGENT ".>\"]}}\n"
+    "\", \"redoubt.v1.breaker.>\", \"redoubt.v1.advice.>\", \"redoubt.v1.selftest." AGENT "\",\n"
+    "                \"_INBOX_agent_" AGENT ".>\"]\n"
+    "    allow_responses: true}}\n"
     "] }\n";
 
 static int set_up_with(void **state, const char *conf)
@@ -231,6 +293,7 @@ static int set_up_with(void **state, const char *conf)
     assert_non_null(bus_subscribe(v->bus, SUBJECT_HEARTBEAT ">", NULL, on_beat, v));
     assert_non_null(bus_subscribe(v->bus, SUBJECT_REPORT ">", NULL, on_report, v));
     assert_non_null(bus_subscribe(v->bus, SUBJECT_CMD "breaker.allow", "breaker", on_allow, v));
+    assert_non_null(bus_subscribe(v->bus, SUBJECT_DECISION ">", NULL, on_decision, v));
     assert_true(loop_run_until(&v->loop, &v->up, HARNESS_WAIT_MS));
     *state = v;
     return 0;
@@ -268,6 +331,7 @@ static int tear_down(void **state)
 static void open_agent(struct env *v, unsigned lease_ms)
 {
     char error[256] = "";
+    pthread_mutex_lock(&v->agent.lock); /* its callbacks look, too */
     v->agent.r = redoubt_open(&(redoubt_options){.url = v->nats->url,
                                                  .user = v->users ? "agent" : NULL,
                                                  .password = v->users ? "a" : NULL,
@@ -278,8 +342,10 @@ static void open_agent(struct env *v, unsigned lease_ms)
                                                  .on_directive = on_directive,
                                                  .on_heartbeat = on_heartbeat,
                                                  .on_connection = on_connection,
+                                                 .on_selftest = on_selftest,
                                                  .ctx = &v->agent},
                               error);
+    pthread_mutex_unlock(&v->agent.lock);
     assert_string_equal(error, "");
     assert_non_null(v->agent.r);
 }
@@ -572,6 +638,24 @@ static void wrong_options(void **state)
     }
 }
 
+static void ask(struct env *v, const char *id, const char *name, int64_t within_ms)
+{
+    char event[64];
+    size_t len;
+    snprintf(event, sizeof event, "{\"source\":\"%s\"}", id);
+    PB(SelftestQuestion) q = REDOUBT__V1__SELFTEST_QUESTION__INIT;
+    q.agent = AGENT;
+    q.id = (char *)(uintptr_t)id;
+    q.name = (char *)(uintptr_t)name;
+    q.event_json = event;
+    q.answer_by_unix_ms = clock_wall_ms() + within_ms;
+    void *data = wire_pack(&q, &len, NULL);
+    assert_non_null(data);
+    const struct bus_out o = {.subject = SUBJECT_SELFTEST AGENT, .type = wire_type(&q), .data = data, .len = len};
+    bus_request(v->bus, &o, within_ms, on_selftest_answer, v);
+    free(data);
+}
+
 static void least_privilege_is_enough(void **state)
 {
     struct env *v = *state;
@@ -585,6 +669,98 @@ static void least_privilege_is_enough(void **state)
     UNTIL(v, v->reports == 1);
     direct(v, 2, REDOUBT__V1__POSTURE__POSTURE_FROZEN, "", false);
     UNTIL(v, v->agent.given == 2 && v->acks == 2); /* live */
+    assert_int_equal(redoubt_decision(v->agent.r, &(redoubt_decision_t){.event_key = "event-0", .outcome = 1}), 0);
+    ask(v, "q-1", "now", 5000);
+    UNTIL(v, v->decisions == 1 && v->answers == 1);
+    assert_int_equal(v->answer_status, BUS_OK);
+}
+
+static void decisions_go_out(void **state)
+{
+    struct env *v = *state;
+    open_agent(v, 0);
+    UNTIL(v, v->heartbeats > 0);
+    char text[600];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    const redoubt_decision_t wrong[] = {
+        {.outcome = REDOUBT_DECIDED_DONE},
+        {.event_key = "", .outcome = REDOUBT_DECIDED_DONE},
+        {.event_key = text, .outcome = REDOUBT_DECIDED_DONE},
+        {.event_key = "e", .verdict = text, .outcome = REDOUBT_DECIDED_DONE},
+        {.event_key = "e", .action = "Block IP", .outcome = REDOUBT_DECIDED_DONE},
+        {.event_key = "e", .object = text, .outcome = REDOUBT_DECIDED_DONE},
+        {.event_key = "e", .object = "\xff", .outcome = REDOUBT_DECIDED_DONE},
+        {.event_key = "e"},
+        {.event_key = "e", .outcome = (enum redoubt_decided)9},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(redoubt_decision(v->agent.r, &wrong[i]), -1);
+    text[254] = (char)0xc3; /* the cut comes in the middle of a character */
+    text[255] = (char)0xa4;
+    text[256] = (char)0xc3;
+    const redoubt_decision_t good = {"event-0", "malicious", "block_ip", "203.0.113.7", text, REDOUBT_DECIDED_DENIED};
+    assert_int_equal(redoubt_decision(v->agent.r, &good), 0);
+    UNTIL(v, v->decisions == 1);
+    assert_int_equal(strncmp(v->decision, "malicious block_ip 203.0.113.7 xxx", 34), 0);
+    assert_string_equal(v->decision + strlen(v->decision) - 5, "x\xc3\xa4 2");
+    /* Many at once: all come, in order, in few messages. */
+    char key[32];
+    for (int i = 1; i <= 10000; i++) {
+        snprintf(key, sizeof key, "event-%d", i);
+        const redoubt_decision_t d = {.event_key = key, .outcome = REDOUBT_DECIDED_DONE};
+        assert_int_equal(redoubt_decision(v->agent.r, &d), 0);
+    }
+    UNTIL(v, v->decisions == 10001);
+    assert_in_range(v->decision_messages, 20, 5000);
+    /* Away: they wait, up to a limit; beyond it they are refused. */
+    harness_stop(v->nats);
+    UNTIL(v, v->agent.downs == 1);
+    int taken = 0;
+    while (redoubt_decision(v->agent.r, &(redoubt_decision_t){.event_key = "e", .outcome = REDOUBT_DECIDED_DONE}) ==
+           0)
+        taken++;
+    assert_int_equal(taken, 16384);
+    v->any_order = true;
+    harness_start(v->nats);
+    UNTIL(v, v->up && v->agent.ups == 2);
+}
+
+static void selftests_are_answered(void **state)
+{
+    struct env *v = *state;
+    open_agent(v, 0);
+    UNTIL(v, v->heartbeats > 0);
+    ask(v, "q-1", "now", 5000);
+    UNTIL(v, v->answers == 1);
+    assert_string_equal(v->answer, "q-1 {\"verdict\":\"malicious\"}");
+    assert_string_equal(v->answer_error, "");
+    assert_string_equal(v->agent.event, "{\"source\":\"q-1\"}");
+    /* Later, from another thread than the library's. */
+    ask(v, "q-2", "later", 5000);
+    UNTIL(v, v->agent.asked == 2);
+    char text[20000];
+    memset(text, ' ', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    assert_int_equal(redoubt_selftest_answer(v->agent.r, "q-9", "{}", NULL), -1); /* nobody asked */
+    assert_int_equal(redoubt_selftest_answer(v->agent.r, "q-1", "{}", NULL), -1); /* answered */
+    assert_int_equal(redoubt_selftest_answer(v->agent.r, "q-2", text, NULL), -1); /* too long */
+    assert_int_equal(redoubt_selftest_answer(v->agent.r, "", "{}", NULL), -1);
+    assert_int_equal(redoubt_selftest_answer(v->agent.r, NULL, "{}", NULL), -1);
+    assert_int_equal(redoubt_selftest_answer(v->agent.r, "q-2", NULL, "no LLM is usable"), 0);
+    UNTIL(v, v->answers == 2);
+    assert_string_equal(v->answer_error, "no LLM is usable");
+    /* More at once than can wait: the others get no answer in time, and nothing breaks. */
+    for (int i = 0; i < 40; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "many-%d", i);
+        ask(v, id, "later", 1500);
+    }
+    UNTIL(v, v->answers == 42);
+    assert_int_equal(v->answer_status, BUS_TIMEOUT);
+    ask(v, "q-3", "now", 5000); /* there is room again */
+    UNTIL(v, v->answers == 43);
+    assert_int_equal(v->answer_status, BUS_OK);
 }
 
 /* Several threads report and ask while breakers change and directives come: for the sanitizers. */
@@ -600,6 +776,8 @@ static void *caller_main(void *arg)
         redoubt_admission a = redoubt_admit(c->v->agent.r, TARGET);
         const redoubt_call call = {.outcome = a.admitted ? REDOUBT_SUCCESS : REDOUBT_ERROR, .permit_id = a.permit_id};
         (void)redoubt_report(c->v->agent.r, TARGET, &call);
+        const redoubt_decision_t d = {.event_key = "not-in-order", .outcome = 9};
+        (void)redoubt_decision(c->v->agent.r, &d);
         (void)redoubt_posture_now(c->v->agent.r);
         (void)redoubt_epoch_now(c->v->agent.r);
         usleep(50);
@@ -635,6 +813,8 @@ int main(void)
         T(bad_messages_change_nothing),
         T(reports_go_out),
         T(closing_sends_what_waits),
+        T(decisions_go_out),
+        T(selftests_are_answered),
         T(admission),
         T(out_of_touch_and_back),
         T(suite_comes_late),

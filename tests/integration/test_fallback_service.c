@@ -300,7 +300,9 @@ static void breaker(const char *agent, char which, int state, uint32_t ramp)
 static void verdict(const char *agent, int state, int failure)
 {
     char target[128], subject[256];
-    snprintf(target, sizeof target, "agent.%s", agent);
+    /* Its judgement has a verdict of its own. */
+    bool logic = failure == E(FAILURE_KIND__FAILURE_KIND_LOGIC_ERROR);
+    snprintf(target, sizeof target, "agent.%s%s", agent, logic ? ".logic" : "");
     snprintf(subject, sizeof subject, SUBJECT_HEALTH "%s", target);
     PB(HealthChanged) h = PB_INIT(HEALTH_CHANGED);
     h.target = target;

@@ -636,7 +636,7 @@ static void test_agent_gone(void **state)
     UNTIL(e, agent_unhealthy);
     const struct seen *s = last_of(e, SELF);
     assert_int_equal(s->failure, E_(FAILURE_KIND__FAILURE_KIND_AGENT_DOWN));
-    assert_true(s->changed_ms - s->since_ms >= 300); /* since the first one missed */
+    assert_true(s->changed_ms > s->since_ms); /* since the first one missed */
     UNTIL(e, one_alert);
     assert_int_equal(e->alert_severity, E_(SEVERITY__SEVERITY_CRITICAL));
     assert_non_null(strstr(e->alert_summary, "agent gone"));

@@ -17,7 +17,7 @@ struct world {
     struct fallback f;
     struct fallback_rule rule;
     struct fallback_target llm[N], backend;
-    struct fallback_verdict verdict;
+    struct fallback_verdict verdict, judgement;
     struct fallback_view view;
     int64_t now;
     uint64_t epochs; /* of the targets */
@@ -116,6 +116,7 @@ static void raw(struct world *w)
         w->view.llm[i] = &w->llm[i];
     w->view.backend = &w->backend;
     w->view.verdict = &w->verdict;
+    w->view.judgement = &w->judgement;
     w->view.ready = w->view.bus_up = w->view.may_loosen = true;
 }
 
@@ -581,6 +582,34 @@ static void verdicts(void **state)
         }
 }
 
+/* Life and judgement have verdicts of their own, each with its own epochs: neither hides the other. */
+static void judgement_beside_life(void **state)
+{
+    (void)state;
+    struct world w;
+    fresh(&w);
+    w.verdict = (struct fallback_verdict){.epoch = 90, .health = FALLBACK_HEALTH_HEALTHY};
+    look(&w);
+    w.judgement = (struct fallback_verdict){.epoch = 2,
+                                            .health = FALLBACK_HEALTH_UNHEALTHY,
+                                            .failure = FALLBACK_FAILURE_LOGIC,
+                                            .since_ms = 99,
+                                            .reason = "wrong answers"};
+    look(&w);
+    assert_int_equal(w.f.doc.posture, FALLBACK_FROZEN);
+    assert_int_equal(w.f.doc.failure, FALLBACK_FAILURE_LOGIC);
+    w.verdict.epoch = 91;
+    look(&w);
+    assert_int_equal(w.f.doc.posture, FALLBACK_FROZEN);
+    give(&w, (struct fallback_event){.kind = FALLBACK_UNFREEZE, .by = "eve", .detail = "fixed"});
+    assert_int_equal(w.f.doc.posture, FALLBACK_NORMAL);
+    give(&w, (struct fallback_event){.kind = FALLBACK_LOADED});
+    assert_int_equal(w.f.doc.posture, FALLBACK_NORMAL);
+    w.judgement.epoch = 3;
+    look(&w);
+    assert_int_equal(w.f.doc.posture, FALLBACK_FROZEN);
+}
+
 static void agent_gone_and_back(void **state)
 {
     (void)state;
@@ -964,6 +993,7 @@ int main(void)
         cmocka_unit_test(recovery_of_one_leaves_the_other),
         cmocka_unit_test(freeze_cells),
         cmocka_unit_test(verdicts),
+        cmocka_unit_test(judgement_beside_life),
         cmocka_unit_test(agent_gone_and_back),
         cmocka_unit_test(confirmation),
         cmocka_unit_test(agent_that_cannot_follow),

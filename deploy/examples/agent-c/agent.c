@@ -6,6 +6,8 @@
  *   on_directive()  be what the suite says: which LLM, whether automated actions are allowed, how strict
  *   redoubt_admit() before each call: the whole fleet's verdict on this target, pushed, without a round trip
  *   redoubt_report() after each call: the evidence that the verdict is made from
+ *   redoubt_decision() after each decision: what the suite judges the agent's judgement by
+ *   on_selftest()   a question with one right answer, asked by the suite, answered by the same code that decides
  *   on_heartbeat()  a progress counter: alive is not enough
  *
  *   ./agent nats://127.0.0.1:4222 mcp llm.primary=http://127.0.0.1:9001/v1 llm.backup=http://127.0.0.1:9002/v1
@@ -23,6 +25,11 @@
 
 #define CALL_LIMIT_MS 10000
 
+/* A question that waits for the working thread. */
+struct question {
+    char id[65], event[512];
+};
+
 /* The position that the last directive asks for. Written by the library's thread, read by ours: hence the lock. */
 struct position {
     pthread_mutex_t lock;
@@ -36,6 +43,8 @@ struct agent {
     int n_llms;
     char **llms; /* "target=base url" */
     _Atomic uint64_t progress, exceptions;
+    pthread_mutex_t asked_lock;
+    struct question asked; /* id "" = none */
 };
 
 static volatile sig_atomic_t stop;
@@ -85,6 +94,16 @@ static void on_heartbeat(void *ctx, uint64_t *progress, uint64_t *exceptions, ui
     *progress = atomic_load(&a->progress); /* stands still while work waits: the suite calls that stuck */
     *exceptions = atomic_load(&a->exceptions);
     *queue_depth = 0;
+}
+
+/* On the library's thread, which must not wait for an LLM: the question is only taken over. */
+static void on_selftest(void *ctx, const redoubt_selftest *q)
+{
+    struct agent *a = ctx;
+    pthread_mutex_lock(&a->asked_lock);
+    snprintf(a->asked.id, sizeof a->asked.id, "%s", q->id);
+    snprintf(a->asked.event, sizeof a->asked.event, "%s", q->event_json);
+    pthread_mutex_unlock(&a->asked_lock);
 }
 
 static void on_connection(void *ctx, bool up)
@@ -140,21 +159,30 @@ static enum redoubt_outcome outcome_of(CURLcode code, long status, const struct 
                                           : REDOUBT_ERROR; /* a 200 that is no answer is a failure */
 }
 
-/* Asks the LLM; false = no usable answer. */
-static bool ask_llm(struct agent *a, CURL *curl, const char *target, const char *model, const char *event)
+/* What the model's answer means; "" = it is none of the two that were asked for. */
+static const char *verdict_in(const char *body)
+{
+    const char *content = strstr(body, "\"content\"");
+    if (content && strstr(content, "block"))
+        return "malicious";
+    return content && strstr(content, "well") ? "benign" : "";
+}
+
+/* Asks the LLM for its verdict: "malicious", "benign", "" for an answer that makes no sense; NULL = no usable answer. */
+static const char *ask_llm(struct agent *a, CURL *curl, const char *target, const char *model, const char *event)
 {
     redoubt_admission go = redoubt_admit(a->redoubt, target);
     if (!go.admitted) {
         printf("%s is not to be called now, ask again in %u ms\n", target, go.retry_after_ms);
-        return false;
+        return NULL;
     }
     char url[512], body[1024];
     struct answer x = {.len = 0};
     snprintf(url, sizeof url, "%s/chat/completions", url_of(a, target));
-    snprintf(
-        body, sizeof body,
-        "{\"model\":\"%s\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"Threat or not? %s\"}]}",
-        model, event);
+    snprintf(body, sizeof body,
+             "{\"model\":\"%s\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"Answer "
+             "with block, or with all is well: %s\"}]}",
+             model, event);
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
     curl_easy_reset(curl);
     curl_easy_setopt(curl, CURLOPT_URL, url);
@@ -185,13 +213,39 @@ static bool ask_llm(struct agent *a, CURL *curl, const char *target, const char 
     if (outcome != REDOUBT_SUCCESS)
         printf("%s: %s, status %ld\n", target, code == CURLE_OK ? "no usable answer" : curl_easy_strerror(code),
                status);
-    return outcome == REDOUBT_SUCCESS;
+    return outcome == REDOUBT_SUCCESS ? verdict_in(x.text) : NULL;
+}
+
+/* For the body of a request: what would end the text there. */
+static void without_quotes(char *text)
+{
+    for (; *text; text++)
+        if (*text == '"' || *text == '\\' || (unsigned char)*text < 0x20)
+            *text = ' ';
+}
+
+/* Answers by the very code that decides, and acts on nothing. */
+static void answer_selftest(struct agent *a, CURL *curl, const char *target, const char *model)
+{
+    pthread_mutex_lock(&a->asked_lock);
+    struct question q = a->asked;
+    a->asked.id[0] = '\0';
+    pthread_mutex_unlock(&a->asked_lock);
+    if (!q.id[0])
+        return;
+    without_quotes(q.event);
+    const char *verdict = target[0] ? ask_llm(a, curl, target, model, q.event) : NULL;
+    char answer[64];
+    snprintf(answer, sizeof answer, "{\"verdict\": \"%s\"}", verdict ? verdict : "");
+    if (redoubt_selftest_answer(a->redoubt, q.id, verdict ? answer : NULL, "no LLM gives a usable answer") < 0)
+        printf("a self-test was answered too late\n");
 }
 
 static void work(struct agent *a, CURL *curl, unsigned long number)
 {
-    char target[129], model[257], event[64];
+    char target[129], model[257], event[64], key[32];
     snprintf(event, sizeof event, "failed login %lu from 192.0.2.7", number);
+    snprintf(key, sizeof key, "login-%lu", number);
 
     pthread_mutex_lock(&a->now.lock);
     snprintf(target, sizeof target, "%s", a->now.llm_target);
@@ -200,10 +254,25 @@ static void work(struct agent *a, CURL *curl, unsigned long number)
     pthread_mutex_unlock(&a->now.lock);
 
     /* Without an LLM the strict default holds: what is not known to be harmless is treated as a threat, and people decide. */
-    bool by_llm = target[0] && ask_llm(a, curl, target, model, event);
+    const char *verdict = target[0] ? ask_llm(a, curl, target, model, event) : NULL;
+    bool by_llm = verdict && *verdict, threat = !by_llm || strcmp(verdict, "malicious") == 0;
     printf("%s: judged by %s; %s\n", event, by_llm ? target : "strict rules",
-           automation && by_llm ? "acting" : "watching only, no automated action");
+           !threat                ? "harmless"
+           : automation && by_llm ? "acting"
+                                  : "watching only, no automated action");
     fflush(stdout);
+    /* Every decision is told, with what became of it. An action that is refused somewhere would be REDOUBT_DECIDED_DENIED. */
+    bool nonsense = verdict && !*verdict;
+    redoubt_decision(a->redoubt, &(redoubt_decision_t){
+                                     .event_key = key,
+                                     .verdict = nonsense ? NULL
+                                                : threat ? "malicious"
+                                                         : "benign",
+                                     .action = by_llm && threat && automation ? "close_session" : NULL,
+                                     .object = key,
+                                     .detail = nonsense ? "the model answered neither block nor all is well" : NULL,
+                                     .outcome = nonsense ? REDOUBT_DECIDED_MALFORMED : REDOUBT_DECIDED_DONE});
+    answer_selftest(a, curl, target, model);
     atomic_fetch_add(&a->progress, 1);
 }
 
@@ -216,6 +285,7 @@ int main(int argc, char **argv)
     char error[256];
     struct agent a = {.n_llms = argc - 3, .llms = argv + 3};
     pthread_mutex_init(&a.now.lock, NULL);
+    pthread_mutex_init(&a.asked_lock, NULL);
     curl_global_init(CURL_GLOBAL_DEFAULT);
     CURL *curl = curl_easy_init();
     signal(SIGINT, on_signal);
@@ -229,6 +299,7 @@ int main(int argc, char **argv)
                                                 .on_directive = on_directive,
                                                 .on_heartbeat = on_heartbeat,
                                                 .on_connection = on_connection,
+                                                .on_selftest = on_selftest,
                                                 .ctx = &a},
                              error);
     if (!a.redoubt || !curl) {
@@ -242,6 +313,7 @@ int main(int argc, char **argv)
     redoubt_close(a.redoubt); /* what was reported leaves first */
     curl_easy_cleanup(curl);
     curl_global_cleanup();
+    pthread_mutex_destroy(&a.asked_lock);
     pthread_mutex_destroy(&a.now.lock);
     return 0;
 }
