@@ -160,12 +160,22 @@ static void clean_when_idle(struct http *h)
     loop_defer(h->loop, clean, h); /* a caller further up may be reading from the multi handle */
 }
 
+/* curl begins a call anew when its kept connection turns out to be dead, and counts that in the handle until it is reset: the fifth
+ * time it would give up. So a handle keeps its options only if nothing of the kind can have happened. */
+static bool keeps_options(const struct http_call *c)
+{
+    long connects = 1;
+    return c->plain && !c->moved && curl_easy_getinfo(c->easy, CURLINFO_NUM_CONNECTS, &connects) == CURLE_OK &&
+           connects == 0;
+}
+
 static void call_free(struct http_call *c)
 {
     struct http *h = c->http;
-    struct http_idle *idle = c->plain ? &h->plain : &h->bare;
+    bool keeps = c->easy && keeps_options(c);
+    struct http_idle *idle = keeps ? &h->plain : &h->bare;
     if (c->easy && idle->n < HTTP_IDLE_MAX) {
-        if (c->plain)
+        if (keeps)
             curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, NULL); /* it is in the call, which goes */
         else
             curl_easy_reset(c->easy);

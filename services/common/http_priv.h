@@ -34,6 +34,7 @@ struct http_call {
     struct http_call *prev, *next;
     CURL *easy;       /* HTTP only; mails' belong to their threads */
     curl_socket_t fd; /* the last that curl asked to watch for it; CURL_SOCKET_BAD = none */
+    bool moved;       /* it was another before */
     bool in_multi;
     struct curl_slist *headers, *rcpt, *connect_to;
     char *mail_text; /* mail only: curl copies the bodies of HTTP */

@@ -53,7 +53,7 @@ static void on_poll(uv_poll_t *p, int status, int events)
         return;
     }
     /* An error is for curl to find by reading and writing: told of it, it would end the call where it can still begin anew, when a kept
-      * connection was ended by the other side at the moment of its use. */
+     * connection was ended by the other side at the moment of its use. */
     int flags = status < 0 ? CURL_CSELECT_IN | CURL_CSELECT_OUT : 0;
     if (events & UV_READABLE)
         flags |= CURL_CSELECT_IN;
@@ -146,8 +146,11 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *so
     if (!x && !(x = add_poll(h, fd)))
         return -1;
     x->wanted = true;
-    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &call) == CURLE_OK && call)
-        ((struct http_call *)(void *)call)->fd = fd;
+    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &call) == CURLE_OK && call) {
+        struct http_call *c = (struct http_call *)(void *)call;
+        c->moved = c->moved || (c->fd != CURL_SOCKET_BAD && c->fd != fd);
+        c->fd = fd;
+    }
     int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
     if (events == x->events) /* libuv would take it out and put it in again */
         return 0;
