@@ -179,6 +179,10 @@ static const struct conf_field probe_fields[] = {
         "resource: directory of the cgroup (v1 or v2) that is looked at, as in "
         "/sys/fs/cgroup/system.slice/agent.service."),
     ROW("limits", OBJECT, limits, "", 0, 0, "resource: from when on it is used up.", .schema = &limits_schema),
+    ROW("host", TOKEN, host, "", 0, 0,
+        "resource, log: the host (as in the names of replicas, up to 23 bytes) that they are of: only its watchers "
+        "look. Empty = "
+        "whoever looks after the target, which is right where all run on one host."),
     ROW("path", STRING, path, "", 0, 0, "log: the file; it is followed when it is rotated."),
     ROW("patterns", LIST, patterns, "", 0, 32, "log: what must not come, or not often.",
         .schema = &log_pattern_schema),

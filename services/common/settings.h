@@ -87,6 +87,7 @@ struct set_probe {
     char *pid_file;        /* resource */
     char *cgroup;          /* resource */
     struct set_limits limits;
+    char *host;                /* resource, log: whose watchers look; empty = any */
     char *path;                /* log */
     struct conf_list patterns; /* log: struct set_log_pattern */
     int64_t window_ms;         /* log */

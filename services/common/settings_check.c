@@ -39,6 +39,8 @@ void settings_check_probe(void *object, struct conf_ctx *ctx)
         conf_problem(ctx, "expect_status_min", "is greater than expect_status_max");
     if (p->type == SET_PROBE_TLS && p->tls_expiry_ms == 0)
         p->tls_expiry_ms = INT64_C(14) * 24 * 3600 * 1000;
+    if (*p->host && p->type != SET_PROBE_RESOURCE && p->type != SET_PROBE_LOG)
+        conf_problem(ctx, "host", "found `%s`; allowed only for probes of type resource and log", p->host);
     if (p->type == SET_PROBE_DNS && !*p->query)
         conf_problem(ctx, "query", "required for a probe of type dns: the name that is asked for");
     if (p->type == SET_PROBE_LOG && *p->path != '/')

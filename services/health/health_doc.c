@@ -16,7 +16,6 @@
 #include "health/health_shell.h"
 #include <assert.h>
 #include <inttypes.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,11 +99,6 @@ SAME(HEALTH_FAILURE_RESOURCE, REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_RESOURCE_E
 SAME(HEALTH_FAILURE_NETWORK, REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_NETWORK);
 SAME(HEALTH_FAILURE_AGENT_DOWN, REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_AGENT_DOWN);
 
-static const char *state_name(int state)
-{
-    return sm_name(&health_sm, state);
-}
-
 static void key_of(const struct health_watch *t, char buf[static HEALTH_KEY_MAX])
 {
     snprintf(buf, HEALTH_KEY_MAX, "redoubt:{h:%s}:doc", t->name);
@@ -112,17 +106,18 @@ static void key_of(const struct health_watch *t, char buf[static HEALTH_KEY_MAX]
 
 /* ---- what is known ---- */
 
-static int cause_in(const PB(HealthChanged) * m)
-{
-    for (size_t i = 0; i < m->n_evidence; i++)
-        if (m->evidence[i]->fault > REDOUBT__V1__PROBE_FAULT__PROBE_FAULT_NONE)
-            return (int)m->evidence[i]->fault;
-    return HEALTH_FAULT_NONE;
-}
-
 static bool off(int state)
 {
     return state == HEALTH_DEGRADED || state == HEALTH_UNHEALTHY || state == HEALTH_FLAPPING;
+}
+
+/* The fault behind it; NONE while it is well. */
+static int cause_in(const PB(HealthChanged) * m)
+{
+    for (size_t i = 0; off((int)m->state) && i < m->n_evidence; i++)
+        if (m->evidence[i]->fault > REDOUBT__V1__PROBE_FAULT__PROBE_FAULT_NONE)
+            return (int)m->evidence[i]->fault;
+    return HEALTH_FAULT_NONE;
 }
 
 /* Takes over a document or event that is newer than what is known. */
@@ -139,7 +134,7 @@ static bool learn(struct health_watch *t, const PB(HealthChanged) * m, const voi
     d->epoch = m->epoch;
     d->state = (int)m->state;
     d->failure = (int)m->failure_kind;
-    d->cause = off(d->state) ? cause_in(m) : HEALTH_FAULT_NONE;
+    d->cause = cause_in(m);
     d->since_ms = m->since_unix_ms;
     d->changed_ms = m->changed_unix_ms;
     d->maintenance_until_ms = d->state == HEALTH_MAINTENANCE ? m->maintenance_until_unix_ms : 0;
@@ -241,86 +236,6 @@ static bool differs(const struct health_watch *t)
 
 /* ---- announcing ---- */
 
-/* Alerts and records of one verdict have the same ids whoever sends them: who goes on after a crash repeats, not doubles. */
-static void id_of(const struct health_watch *t, uint64_t epoch, char buf[static 64])
-{
-    unsigned char h[12];
-    char hex[2 * sizeof h + 1];
-    crypto_generichash(h, sizeof h, (const unsigned char *)t->name, strlen(t->name), NULL, 0);
-    sodium_bin2hex(hex, sizeof hex, h, sizeof h);
-    snprintf(buf, 64, "health-%s-%" PRIu64, hex, epoch);
-}
-
-/* The agent that the watch is about; "" if it is a target. */
-static const char *agent_of(const struct health_watch *t)
-{
-    return t->agent ? t->agent->life->name + strlen(HEALTH_AGENT_PREFIX) : "";
-}
-
-static void summary_of(const struct health_watch *t, const PB(HealthChanged) * m, bool raise, char *buf, size_t size)
-{
-    if (!raise)
-        snprintf(buf, size, "%s is %s", t->name,
-                 (int)m->state == HEALTH_HEALTHY ? "well again" : state_name((int)m->state));
-    else if (t->what == HEALTH_WATCH_LIFE && (int)m->state == HEALTH_UNHEALTHY)
-        snprintf(buf, size, "agent gone: %s, %s", agent_of(t), m->reason);
-    else if (t->what == HEALTH_WATCH_LOGIC && (int)m->state == HEALTH_UNHEALTHY)
-        snprintf(buf, size, "agent decides wrongly: %s, %s", agent_of(t), m->reason);
-    else
-        snprintf(buf, size, "%s is %s: %s", t->name, state_name((int)m->state), m->reason);
-}
-
-static void tell(struct health_watch *t, const PB(HealthChanged) * m, int previous_cause)
-{
-    char id[64], key[255], summary[512];
-    struct health_notice n =
-        health_notice_of(t->rule.kind, (int)m->state, off((int)m->state) ? cause_in(m) : HEALTH_FAULT_NONE,
-                         (int)m->previous, previous_cause);
-    id_of(t, m->epoch, id);
-    bool raise = n.news == HEALTH_RAISE;
-    if (raise && *m->suppressed_by)
-        log_info("nobody is alerted: what it depends on is down", F_STR("target", t->name),
-                 F_STR("parent", m->suppressed_by));
-    else if (n.news != HEALTH_NO_NEWS) {
-        snprintf(key, sizeof key, "health/%s", t->name);
-        summary_of(t, m, raise, summary, sizeof summary);
-        PB(Alert) a = REDOUBT__V1__ALERT__INIT;
-        a.id = id;
-        a.dedup_key = key;
-        a.severity = (Redoubt__V1__Severity)n.severity;
-        a.agent = (char *)agent_of(t);
-        a.target = t->name;
-        a.failure_kind = m->failure_kind;
-        a.summary = summary;
-        a.detail = m->reason;
-        a.manual_intervention_required = n.manual;
-        a.evidence_unix_ms = m->since_unix_ms;
-        a.resolved = !raise;
-        service_alert(t->w->s, &a);
-    }
-    char action[64];
-    snprintf(action, sizeof action, "health.%s", state_name((int)m->state));
-    for (char *c = action; *c; c++)
-        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
-    PB(Label) labels[] = {REDOUBT__V1__LABEL__INIT, REDOUBT__V1__LABEL__INIT};
-    PB(Label) * fields[] = {&labels[0], &labels[1]};
-    labels[0].key = (char *)"previous";
-    labels[0].value = (char *)state_name((int)m->previous);
-    labels[1].key = (char *)"failure";
-    labels[1].value = (char *)wire_enum_name(&redoubt__v1__failure_kind__descriptor, (int)m->failure_kind);
-    PB(AuditRecord) r = REDOUBT__V1__AUDIT_RECORD__INIT;
-    r.id = id;
-    r.audit_class = REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY;
-    r.action = action;
-    r.subject = t->name;
-    r.outcome = REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE;
-    r.epoch = m->epoch;
-    r.detail = m->reason;
-    r.fields = fields;
-    r.n_fields = sizeof fields / sizeof *fields;
-    service_audit(t->w->s, &r, NULL, NULL);
-}
-
 /* Something asked of the bus or the store for one watch. */
 struct errand {
     struct health_watch *t;
@@ -386,7 +301,7 @@ static void announce(struct health_watch *t, int previous_cause)
     t->doc.announcing = true;
     metric_add(&announced, 1);
     service_announce(t->w->s, subject, id, m, on_announced, errand(t, NULL, 0));
-    tell(t, m, previous_cause);
+    health_say(t, m, cause_in(m), previous_cause);
     wire_free(m);
 }
 

@@ -1,6 +1,9 @@
 /* health_rank.c - who of the members looks after a target: rendezvous hashing. */
 #include "health/health_rank.h"
 #include <stdbool.h>
+#include <string.h>
+
+#define HOST_MAX 23 /* of a host's name, in the name of a replica */
 
 /* The finaliser of splitmix64: every bit of the input moves every bit of the output. */
 static uint64_t mix(uint64_t x)
@@ -10,6 +13,12 @@ static uint64_t mix(uint64_t x)
     x ^= x >> 27;
     x *= UINT64_C(0x94d049bb133111eb);
     return x ^ x >> 31;
+}
+
+bool health_rank_on_host(const char *instance, const char *host)
+{
+    size_t n = strnlen(host, HOST_MAX);
+    return strncmp(instance, host, n) == 0 && strncmp(instance + n, "-health-", 8) == 0;
 }
 
 uint64_t health_rank_hash(const char *name)

@@ -5,12 +5,15 @@
 #ifndef REDOUBT_HEALTH_RANK_H
 #define REDOUBT_HEALTH_RANK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define HEALTH_MEMBERS_MAX 64
 #define HEALTH_UNPLACED    UINT32_MAX /* not among the ranked */
 
+/* Does this replica, by its name `<host>-health-<n>`, run on that host? A file or a process is seen by the watchers of its host alone. */
+bool health_rank_on_host(const char *instance, const char *host);
 uint64_t health_rank_hash(const char *name);
 /* How much a member wants a target; both are given as their names' hashes. */
 uint64_t health_rank_weight(uint64_t member, uint64_t target);

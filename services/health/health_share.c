@@ -13,6 +13,8 @@ METRIC_DEFINE(counting, METRIC_GAUGE, "redoubt_health_members_counting",
               "Replicas whose word counts: neither is their link at fault nor their clock.");
 METRIC_DEFINE(owned, METRIC_GAUGE, "redoubt_health_owned",
               "Targets and agents that this replica looks after and speaks for.");
+METRIC_DEFINE(unwatched, METRIC_GAUGE, "redoubt_health_unwatched",
+              "Targets of a host on which no watcher runs: nobody looks at them.");
 METRIC_DEFINE(taken, METRIC_COUNTER, "redoubt_health_taken_over_total",
               "Targets that this replica has begun to probe because the replicas changed.");
 
@@ -74,8 +76,48 @@ bool health_member_counts(const struct health_watcher *w, uint64_t who)
     return false;
 }
 
-static uint32_t place_of(const struct health_watch *t, const struct health_view *v)
+static const char *host_of(const struct health_watch *t)
 {
+    return t->probe && t->probe->local && t->conf.set ? t->conf.set->host : "";
+}
+
+/* Who of those that count is there; *ret_self is our own index among them, SIZE_MAX if we are none of them. */
+static size_t those_on_host(const struct health_watcher *w, const struct health_view *v, const char *host,
+                            uint64_t ret[static HEALTH_MEMBERS_MAX], size_t *ret_self)
+{
+    size_t n = 0;
+    *ret_self = SIZE_MAX;
+    if (v->known_ms == INT64_MIN && health_rank_on_host(w->s->instance, host)) { /* nobody else is known */
+        ret[0] = health_rank_hash(w->s->instance);
+        *ret_self = 0;
+        return 1;
+    }
+    for (size_t i = 0; i < v->n_ranked; i++) {
+        if (!health_rank_on_host(v->names[v->index[i]], host))
+            continue;
+        if (i == v->self_ranked)
+            *ret_self = n;
+        ret[n++] = v->ranked[i];
+    }
+    return n;
+}
+
+static uint32_t place_on_host(struct health_watch *t, const struct health_view *v)
+{
+    uint64_t there[HEALTH_MEMBERS_MAX];
+    size_t self, n = those_on_host(t->w, v, host_of(t), there, &self);
+    if (n == 0 && !t->nowhere)
+        log_warn("nobody watches it: there is no watcher on its host", F_STR("target", t->name),
+                 F_STR("host", host_of(t)), F_STR("next", "run redoubt-health there, or correct `probe.host`"));
+    t->nowhere = n == 0;
+    return self == SIZE_MAX ? HEALTH_UNPLACED : health_rank_place(there, n, t->hash, self);
+}
+
+static uint32_t place_of(struct health_watch *t, const struct health_view *v)
+{
+    if (*host_of(t))
+        return place_on_host(t, v);
+    t->nowhere = false;
     if (t->link) { /* everybody speaks for its own link; for the dead one of the living does, once, to end it */
         const char *who = t->name + strlen(HEALTH_LINK_PREFIX);
         if (strcmp(who, t->w->s->instance) == 0)
@@ -111,7 +153,7 @@ void health_share_look(struct health_watcher *w)
 {
     const struct health_view *v = health_view(w);
     struct health_duty d = w->duty = duty_now(w);
-    size_t n = 0;
+    size_t n = 0, nowhere = 0;
     for (struct health_watch *t = w->all; t; t = t->hh.next) {
         if (t->gone)
             continue;
@@ -122,12 +164,14 @@ void health_share_look(struct health_watcher *w)
             take_over(t);
         t->on_duty = duty;
         n += t->place == 0;
+        nowhere += t->nowhere;
         if (t->place == 0 && !owned_before) {
             health_doc_forget(t); /* another has written meanwhile */
             health_doc_sync(t);
         }
     }
     metric_set(&owned, (int64_t)n);
+    metric_set(&unwatched, (int64_t)nowhere);
     metric_set(&members, (int64_t)v->n);
     metric_set(&counting, (int64_t)v->n_ranked);
 }

@@ -82,6 +82,7 @@ struct health_watch {   /* one target, or one side of an agent */
     uint32_t vantage;
     bool on_duty;  /* we were to probe it when that was last looked at */
     bool disputed; /* we alone cannot reach it */
+    bool nowhere;  /* nobody can look at it: no watcher runs on its host */
     struct health_question *question;
     int64_t
         answer_until_ms; /* asked by another: we look at it until then, or until we have answered; 0 = not asked */
@@ -231,7 +232,10 @@ struct health_agent *health_agent_find(struct health_watcher *w, const char *nam
 /* A result of a watch: into its verdict, and on. */
 void health_take_result(struct health_watch *t, struct health_result *r);
 
-/* health_doc.c: documents, events, alerts, audit records */
+/* health_say.c: alerts and audit records of an announced verdict; the same ids whoever sends them */
+void health_say(struct health_watch *t, const PB(HealthChanged) * m, int cause, int previous_cause);
+
+/* health_doc.c: documents and events */
 void health_doc_sync(struct health_watch *t);   /* brings the document and the verdict together, if it is our duty */
 void health_doc_forget(struct health_watch *t); /* the store may hold something else now */
 void health_doc_adopt(struct health_watch *t);  /* begins with what is announced */

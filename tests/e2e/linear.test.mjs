@@ -172,8 +172,11 @@ test('changes and permits are linearizable under kill and pause', { timeout: 180
       const shown = await Promise.all(REPLICAS.map(() => h.show(ncs[0], 'last', t)));
       return rev > 0 && stream?.epoch === rev && shown.every((o) => o.epoch === rev);
     }, 30000);
-    const packed = await redis.hGet(commandOptions({ returnBuffers: true }), `redoubt:{b:${t}}:doc`, 'doc');
-    h.take(decode('BreakerChanged', packed));
+    // The document is kept in parts: doc, doc1, ...
+    const fields = await redis.hGetAll(commandOptions({ returnBuffers: true }), `redoubt:{b:${t}}:doc`);
+    const parts = [fields.doc];
+    while (fields[`doc${parts.length}`]) parts.push(fields[`doc${parts.length}`]);
+    h.take(decode('BreakerChanged', Buffer.concat(parts)));
   }
   // A replica that stood still announces too late: what comes last is not the last word.
   for (const t of TARGETS) {

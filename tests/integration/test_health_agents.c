@@ -21,17 +21,18 @@
 
 #include <cmocka.h>
 
-#define AGENT    "tester"
-#define SELF     "agent." AGENT
-#define LOGIC    SELF ".logic"
-#define RAW      "agent.raw"
-#define MEANS    RAW ".resources"
-#define PROCESS  "host.process"
-#define LOG      "host.log"
-#define KEPT     512
-#define E_(x)    REDOUBT__V1__##x
-#define IS(x)    E_(HEALTH_STATE__HEALTH_STATE_##x)
-#define FAULT(x) E_(PROBE_FAULT__PROBE_FAULT_##x)
+#define AGENT     "tester"
+#define SELF      "agent." AGENT
+#define LOGIC     SELF ".logic"
+#define RAW       "agent.raw"
+#define MEANS     RAW ".resources"
+#define PROCESS   "host.process"
+#define ELSEWHERE "elsewhere.process" /* of a host on which no watcher runs */
+#define LOG       "host.log"
+#define KEPT      512
+#define E_(x)     REDOUBT__V1__##x
+#define IS(x)     E_(HEALTH_STATE__HEALTH_STATE_##x)
+#define FAULT(x)  E_(PROBE_FAULT__PROBE_FAULT_##x)
 
 struct seen {
     char target[TARGET_MAX_LEN + 1], detail[300], observer[129];
@@ -326,6 +327,8 @@ static void write_conf(struct env *e, const char *more)
             "timeout: 1s } }\n"
             "  - { name: " PROCESS ", kind: other, probe: { type: resource, pid_file: \"%s\", interval: 300ms, "
             "fast_interval: 100ms, limits: { memory_bytes: 64MiB } } }\n"
+            "  - { name: " ELSEWHERE ", kind: other, probe: { type: resource, pid_file: \"/run/none.pid\", host: "
+            "elsewhere, interval: 300ms, fast_interval: 100ms } }\n"
             "  - { name: " LOG ", kind: other, probe: { type: log, path: \"%s\", interval: 200ms, fast_interval: "
             "100ms, window: 2s, quiet: 20s, patterns: [ { match: \"^FATAL\" }, { match: \"(?i)error\", most: 2 } ] } "
             "}\n"
@@ -686,6 +689,7 @@ static void test_process(void **state)
     assert_non_null(strstr(last_of(e, PROCESS)->detail, "is gone"));
     child = start_child(e, 80 << 20);
     UNTIL(e, is_for(e, PROCESS, IS(DEGRADED), FAULT(EXHAUSTED)));
+    assert_null(last_of(e, ELSEWHERE)); /* whoever is not there says nothing of it */
     assert_non_null(strstr(last_of(e, PROCESS)->detail, "of 64 MiB"));
     end_child(child);
 }

@@ -184,9 +184,24 @@ static void test_parents_suppress(void **state)
     assert_false(health_suppressed(&s, false, 913000));
 }
 
+static void test_hosts(void **state)
+{
+    (void)state;
+    assert_true(health_rank_on_host("web-health-0", "web"));
+    assert_true(health_rank_on_host("web-1-health-12", "web-1"));
+    assert_false(health_rank_on_host("web-1-health-12", "web"));
+    assert_false(health_rank_on_host("web-breaker-0", "web"));
+    assert_false(health_rank_on_host("web", "web"));
+    assert_false(health_rank_on_host("", "web"));
+    /* A replica's name holds the first 23 bytes of its host's. */
+    assert_true(health_rank_on_host("abcdefghijklmnopqrstuvw-health-0", "abcdefghijklmnopqrstuvwxyz"));
+    assert_false(health_rank_on_host("abcdefghijklmnopqrstuv-health-0", "abcdefghijklmnopqrstuvwxyz"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hosts),
         cmocka_unit_test(test_even),
         cmocka_unit_test(test_least_movement),
         cmocka_unit_test(test_places),
