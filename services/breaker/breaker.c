@@ -247,8 +247,9 @@ static void on_totals_probation(struct breaker *b, const struct breaker_rule *ru
 {
     int why = tripped(b, rule, t, now_ms);
     bool over = now_ms >= step_ends_ms(b, rule);
-    /* At the end of a step few calls must do: what fails by share is not let further. */
-    bool failing = over && share(t->failures, t->calls, rule->failure_percent) && votes(rule, t);
+    /* At the end of a step few calls must do: what fails or is slow by share is not let further. */
+    bool bad = share(t->failures, t->calls, rule->failure_percent) || share(t->slow, t->calls, rule->slow_percent);
+    bool failing = over && bad && votes(rule, t);
     if (why != BREAKER_BY_NOTHING || failing)
         open_it(b, rule, BREAKER_BY_TRIAL_FAILED, evidence_of(t, why), t->retry_until_ms, now_ms);
     else if (over && t->passed > 0)
@@ -318,7 +319,10 @@ static void on_outcome(struct breaker *b, const struct breaker_rule *rule, const
 {
     if (b->state != BREAKER_HALF_OPEN || b->permit.expires_ms == 0 || ev->u.outcome.permit_id != b->permit.id)
         return;
-    if (!ev->u.outcome.good) {
+    /* What is slow was opened for that, or would be: let in, it would open again, and so on. Where nothing opens for being slow, a slow
+     * call is as good as any. */
+    bool slow = ev->u.outcome.slow && ev->u.outcome.data_path && rule->slow_percent > 0;
+    if (!ev->u.outcome.good || slow) {
         open_it(b, rule, BREAKER_BY_TRIAL_FAILED, now_ms, ev->u.outcome.retry_until_ms, now_ms);
     } else if (ev->u.outcome.data_path) {
         move(b, BREAKER_PROBATION, BREAKER_BY_TRIAL_PASSED, now_ms);

@@ -122,7 +122,7 @@ struct breaker_event {
         } verdict;
         struct {
             uint64_t permit_id;
-            bool good, data_path;
+            bool good, slow, data_path;
             int64_t retry_until_ms;
         } outcome;
         struct {

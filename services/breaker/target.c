@@ -131,11 +131,16 @@ static void bring_back(struct breaker_target *t)
     free(a);
 }
 
+static int how_bad(const struct breaker_event *outcome)
+{
+    return !outcome->u.outcome.good ? 2 : outcome->u.outcome.slow;
+}
+
 /* Keeps the outcome of the newest permit; told twice and differently, the stricter holds. */
 static void hear(bool *has, struct breaker_event *kept, const struct breaker_event *ev)
 {
     uint64_t had = *has ? kept->u.outcome.permit_id : 0, id = ev->u.outcome.permit_id;
-    if (id > had || (id == had && !ev->u.outcome.good))
+    if (id > had || (id == had && how_bad(ev) >= how_bad(kept)))
         *kept = *ev;
     *has = true;
 }
@@ -150,6 +155,7 @@ void breaker_target_report(struct breaker_target *t, const struct breaker_report
     struct breaker_event ev = {.kind = BREAKER_EV_OUTCOME,
                                .u.outcome = {.permit_id = permit_id,
                                              .good = c.class == BREAKER_CALL_GOOD,
+                                             .slow = c.slow,
                                              .data_path = !r->probe || r->data_path,
                                              .retry_until_ms = c.retry_until_ms}};
     hear(&t->has_heard, &t->heard, &ev);

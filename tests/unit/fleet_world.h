@@ -36,6 +36,7 @@ enum mutation {
     MUTATE_DEADLINE, /* the store keeps the earlier of two deadlines */
     MUTATE_PERMIT,   /* the store forgets the permit that is out */
     MUTATE_FORGET,   /* the store loses what was never announced */
+    MUTATE_SLOW,     /* a slow trial is a good one */
     MUTATE_TWINS,    /* two replicas that decide alike make one document */
     MUTATIONS
 };

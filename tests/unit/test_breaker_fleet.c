@@ -9,7 +9,8 @@
  *  - within one state a deadline only moves later, and no state ends before its deadline;
  *  - those who know better were heard and are not fewer: then a healthy target is not opened;
  * and at the end of its time:
- *  - every outage is found within its bound (found_bound_ms), counted from its beginning or from when all else was well again;
+ *  - every outage is found within its bound (found_bound_ms), counted from its beginning or from when all else was well again, and stays
+ *    found until it is over: but for trials nobody is let in, also where it is slow and does not fail;
  *  - every target finds its way back to CLOSED, every change is announced, and every replica and reporter knows the last one.
  *
  * What is not promised, and not tried: announcements that a connected replica does not get (a connection that loses one is closed, and what was
@@ -337,6 +338,9 @@ static void check_step(struct world *w, const struct target *t, const struct bre
     if (b->permit.id != was->permit.id)
         REQUIRE(w, was->permit.expires_ms <= true_ms + SKEW_MS, "target %u: two permits at once", t->id);
     REQUIRE(w, !(by_evidence(b) && healthy && fair), "target %u: a minority has opened it", t->id);
+    REQUIRE(w, !t->outage_found || (t->up && !t->slow) || b->state == BREAKER_OPEN || b->state == BREAKER_HALF_OPEN,
+            "target %u: let in although it still %s: %s", t->id, t->slow ? "is slow" : "fails",
+            sm_name(&breaker_sm, b->state));
     REQUIRE(w, t->trouble != QUIET || b->state == BREAKER_CLOSED, "target %u: all is well, but %s", t->id,
             sm_name(&breaker_sm, b->state));
 }
@@ -727,11 +731,11 @@ static void on_report(struct world *w, struct event *e)
         return;
     struct engine *x = engine_of(w, e->who, e->target);
     const struct target *t = w->target[e->target];
-    bool quiet = t->trouble == QUIET;
+    bool quiet = t->trouble == QUIET, slow = e->n == CALL_SLOW && !(e->number && w->mutation == MUTATE_SLOW);
     struct breaker_report report = {.outcome = e->n == CALL_RETRY    ? 4
                                                : e->n == CALL_FAILED ? 2
                                                                      : 1,
-                                    .total_ms = e->n == CALL_SLOW ? rule.slow_ms + 100 : 10,
+                                    .total_ms = slow ? rule.slow_ms + 100 : 10,
                                     .retry_after_ms = e->n == CALL_RETRY ? 1500 : 0,
                                     .ended_ms = START + w->q.now_ms,
                                     .probe = !quiet && t->c[e->flags].watcher,
@@ -1105,7 +1109,7 @@ static void on_verdict(struct world *w, struct event *e)
 static void on_check_found(struct world *w, struct event *e)
 {
     struct target *t = w->target[e->target];
-    bool found = t->doc.state == BREAKER_OPEN || t->doc.state == BREAKER_HALF_OPEN || t->outage_found;
+    bool found = t->doc.state == BREAKER_OPEN || t->doc.state == BREAKER_HALF_OPEN;
     REQUIRE(w, found, "target %u: its outage is not found: %s, epoch %llu", t->id, sm_name(&breaker_sm, t->doc.state),
             (unsigned long long)t->doc.epoch);
     w->sums->outages++;
@@ -1373,6 +1377,7 @@ static void test_mutations(void **unused)
         [MUTATE_DEADLINE] = {"the earlier deadline is kept", "moves earlier"},
         [MUTATE_PERMIT] = {"a permit ends before its time", "two permits at once"},
         [MUTATE_FORGET] = {"what was not announced is lost", "stands for two documents"},
+        [MUTATE_SLOW] = {"a slow trial is a good one", "let in although it still is slow"},
         [MUTATE_TWINS] = {"two that decide alike are one", "permit"}};
     if (getenv("SEED"))
         skip();
