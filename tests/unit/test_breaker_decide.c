@@ -233,7 +233,7 @@ static void test_votes(void **unused)
     /* Right after a change those who report first are not all that there are. */
     struct breaker b = in_state(BREAKER_CLOSED);
     assert_false(decide(&b, totals(9, 9, 9), T0 + 2999).changed);
-    assert_int_equal(breaker_wake_ms(&b, &rule, T0 + 2999), T0 + 3000);
+    assert_int_equal(breaker_wake_ms(&b, &rule, 0, T0 + 2999), T0 + 3000);
     assert_true(decide(&b, totals(9, 9, 9), T0 + 3000).changed);
     /* Votes switched off. */
     struct breaker_rule one = rule;
@@ -243,6 +243,45 @@ static void test_votes(void **unused)
         .kind = BREAKER_EV_TOTALS,
         .u.totals = {.calls = 9, .failures = 5, .consecutive = 5, .reporters = 9, .failing = 1}};
     assert_true(breaker_decide(&b, &one, &ev, T0 + 10).changed);
+}
+
+/* A document that was put back into an emptied Redis is old, but its window is young. */
+static void test_window_that_began_later(void **unused)
+{
+    (void)unused;
+    struct breaker_rule one = rule, quick = rule;
+    one.min_reporters = 1;
+    quick.ramp_step_ms = 1000;
+    struct breaker_event bad = totals(9, 9, 9), few = totals(4, 4, 4), good = totals(4, 0, 0);
+    const int64_t began = T0 + 100000;
+    bad.u.totals.began_ms = few.u.totals.began_ms = good.u.totals.began_ms = began;
+    struct breaker b = in_state(BREAKER_CLOSED);
+    assert_false(decide(&b, bad, began + 2999).changed);
+    assert_int_equal(breaker_wake_ms(&b, &rule, began, began + 2999), began + 3000);
+    struct breaker c = b;
+    assert_true(breaker_decide(&c, &one, &bad, began).changed); /* without votes nobody is waited for */
+    assert_true(decide(&b, bad, began + 3000).changed);
+    assert_int_equal(b.totals.began_ms, 0); /* no part of the document */
+    b = in_state(BREAKER_CLOSED);
+    bad.u.totals.began_ms = T0 - 5; /* older than the document: its own time counts */
+    assert_false(decide(&b, bad, T0 + 2999).changed);
+    assert_true(decide(&b, bad, T0 + 3000).changed);
+    /* A step of the ramp begins anew, up or down. */
+    b = in_state(BREAKER_PROBATION);
+    assert_false(decide(&b, good, began + 29999).changed);
+    assert_false(decide(&b, few, began + 2999).changed);
+    assert_int_equal(breaker_wake_ms(&b, &rule, began, began + 3000), began + 30000);
+    c = b;
+    assert_true(decide(&c, good, began + 30000).changed);
+    assert_int_equal(c.ramp_percent, 25);
+    assert_true(decide(&b, few, began + 30000).changed);
+    assert_int_equal(b.state, BREAKER_OPEN);
+    /* One that is shorter than that takes no vote before either. */
+    b = in_state(BREAKER_PROBATION);
+    assert_false(breaker_decide(&b, &quick, &few, began + 2999).changed);
+    assert_int_equal(breaker_wake_ms(&b, &quick, began, began + 2999), began + 3000);
+    assert_true(breaker_decide(&b, &quick, &few, began + 3000).changed);
+    assert_int_equal(b.state, BREAKER_OPEN);
 }
 
 /* Of n reporters the first `ill` have seen only failures for a while; somebody floods with as many successes as it can. */
@@ -458,7 +497,7 @@ static void test_ramp(void **unused)
         /* Not before its time, and not without a success. */
         assert_false(decide(&b, totals(5, 0, 0), now + 29999).changed);
         assert_false(decide(&b, totals(0, 0, 0), now + 30000).changed);
-        assert_true(breaker_wake_ms(&b, &rule, now + 30000) > now + 30000);
+        assert_true(breaker_wake_ms(&b, &rule, 0, now + 30000) > now + 30000);
         now += 30000;
         assert_true(decide(&b, totals(1, 0, 0), now).changed);
         assert_int_equal(b.reason, i < 3 ? BREAKER_BY_RAMP : BREAKER_BY_TRIAL_PASSED);
@@ -682,15 +721,25 @@ static void test_needs_permit(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_cell),    cmocka_unit_test(test_thresholds),
-        cmocka_unit_test(test_votes),         cmocka_unit_test(test_runs_of_each),
-        cmocka_unit_test(test_rules_off),     cmocka_unit_test(test_open_time),
-        cmocka_unit_test(test_jitter),        cmocka_unit_test(test_retry_after),
-        cmocka_unit_test(test_first_verdict), cmocka_unit_test(test_permit),
-        cmocka_unit_test(test_ramp),          cmocka_unit_test(test_slow_trial),
-        cmocka_unit_test(test_people),        cmocka_unit_test(test_metrics_only),
-        cmocka_unit_test(test_news),          cmocka_unit_test(test_time_goes_forward),
-        cmocka_unit_test(test_classify),      cmocka_unit_test(test_needs_permit),
+        cmocka_unit_test(test_every_cell),
+        cmocka_unit_test(test_thresholds),
+        cmocka_unit_test(test_votes),
+        cmocka_unit_test(test_window_that_began_later),
+        cmocka_unit_test(test_runs_of_each),
+        cmocka_unit_test(test_rules_off),
+        cmocka_unit_test(test_open_time),
+        cmocka_unit_test(test_jitter),
+        cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_first_verdict),
+        cmocka_unit_test(test_permit),
+        cmocka_unit_test(test_ramp),
+        cmocka_unit_test(test_slow_trial),
+        cmocka_unit_test(test_people),
+        cmocka_unit_test(test_metrics_only),
+        cmocka_unit_test(test_news),
+        cmocka_unit_test(test_time_goes_forward),
+        cmocka_unit_test(test_classify),
+        cmocka_unit_test(test_needs_permit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,8 @@
  *  - no epoch stands for two documents, and what is announced is what was stored;
  *  - never two permits at once, their ids only grow, and none is given out that is over already;
  *  - within one state a deadline only moves later, and no state ends before its deadline;
- *  - those who know better were heard and are not fewer: then a healthy target is not opened;
+ *  - no opening by evidence before the window is a tenth of its time old, also that of a document put back into an emptied store;
+ *  - a healthy target is not opened, unless in the storm those who know better were not heard, or fewer;
  * and at the end of its time:
  *  - every outage is found within its bound (found_bound_ms), counted from its beginning or from when all else was well again, and stays
  *    found until it is over: but for trials nobody is let in, also where it is slow and does not fail;
@@ -17,7 +18,7 @@
  * missed is read again), and the same epochs after the store has lost a document that nobody had announced yet.
  *
  * That the checks can fail is shown each time: enum mutation lists what is broken on purpose, and each must be found.
- * SEED=n runs one seed and tells the story, with TARGET=k of one target; SEEDS=n runs so many. */
+ * SEED=n runs one seed and tells the story; SEEDS=n runs so many. */
 #include "fleet_world.h"
 #include <stddef.h>
 
@@ -286,6 +287,7 @@ static void on_do_flush(struct world *w, struct event *e)
             merge_window(t, START + w->q.now_ms, p->delta.calls && !deaf ? &p->delta : NULL);
         note_votes(w, t, &p->delta);
         p->fair = is_fair(w, t);
+        p->age_ms = t->restored && w->mutation != MUTATE_GRACE ? w->q.now_ms - t->changed_ms : -1;
         if (answered(w, r, e)) {
             p->flushed =
                 (struct breaker_flushed){.ok = true, .totals = totals, .pending = t->pending, .doc = &p->doc};
@@ -305,6 +307,8 @@ static void on_flushed(struct world *w, struct event *e)
     struct engine *x = alive_engine(w, e);
     if (x) {
         x->fair = e->parcel->fair;
+        if (e->parcel->flushed.ok && e->parcel->age_ms >= 0)
+            e->parcel->flushed.totals.began_ms = clock_of(w, &w->r[e->who]) - e->parcel->age_ms;
         breaker_target_flushed(&x->t, &e->parcel->flushed);
     }
     parcel_drop(w, e->parcel);
@@ -337,7 +341,14 @@ static void check_step(struct world *w, const struct target *t, const struct bre
             (unsigned long long)was->permit.id);
     if (b->permit.id != was->permit.id)
         REQUIRE(w, was->permit.expires_ms <= true_ms + SKEW_MS, "target %u: two permits at once", t->id);
-    REQUIRE(w, !(by_evidence(b) && healthy && fair), "target %u: a minority has opened it", t->id);
+    /* Also where the document is old, but was put back into an emptied store: its window is not older than that. */
+    REQUIRE(w,
+            !by_evidence(b) || w->mutation == MUTATE_VOTES ||
+                w->q.now_ms - t->changed_ms >= rule.window_ms / BREAKER_BUCKETS - 2 * SKEW_MS,
+            "target %u: opened before its window counts", t->id);
+    /* Who was put off by the storm could not be heard. When nothing is lost any more there is no such excuse, whatever the store has lost. */
+    bool excused = !fair && w->q.now_ms < CALM_MS + LATE_MS;
+    REQUIRE(w, !(by_evidence(b) && healthy) || excused, "target %u: a minority has opened it", t->id);
     REQUIRE(w, !t->outage_found || (t->up && !t->slow) || b->state == BREAKER_OPEN || b->state == BREAKER_HALF_OPEN,
             "target %u: let in although it still %s: %s", t->id, t->slow ? "is slow" : "fails",
             sm_name(&breaker_sm, b->state));
@@ -366,6 +377,7 @@ static void take_document(struct world *w, struct target *t, const struct event 
         t->quiet_since_ms = w->q.now_ms;
     t->doc = *b;
     t->found = true;
+    t->restored = over;
     t->changed_ms = w->q.now_ms;
     if (pending && !t->listed) {
         t->listed = true;
@@ -1378,6 +1390,7 @@ static void test_mutations(void **unused)
         [MUTATE_PERMIT] = {"a permit ends before its time", "two permits at once"},
         [MUTATE_FORGET] = {"what was not announced is lost", "stands for two documents"},
         [MUTATE_SLOW] = {"a slow trial is a good one", "let in although it still is slow"},
+        [MUTATE_GRACE] = {"a window put back counts at once", "before its window counts"},
         [MUTATE_TWINS] = {"two that decide alike are one", "permit"}};
     if (getenv("SEED"))
         skip();
