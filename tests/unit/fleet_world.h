@@ -38,7 +38,7 @@ enum mutation {
     MUTATE_FORGET,   /* the store loses what was never announced */
     MUTATE_SLOW,     /* a slow trial is a good one */
     MUTATE_GRACE,    /* the window of a document that was put back counts at once */
-    MUTATE_TWINS,    /* two replicas that decide alike make one document */
+    MUTATE_TWINS,    /* two that decide alike make one document, and both have won */
     MUTATIONS
 };
 
