@@ -184,11 +184,16 @@ static bool majority_runs(const struct breaker_rule *rule, const struct breaker_
     return n > 0 && n >= rule->min_reporters && n * UINT64_C(2) > t->reporters;
 }
 
-/* The window was emptied when the document changed. For one bucket's time those who happen to report first are not taken for
+/* The window was emptied when the document changed, or is younger still: Redis had lost it. For one bucket's time those who happen to report first are not taken for
  * all that there are. */
 static int64_t grown_ms(int64_t since_ms, const struct breaker_rule *rule)
 {
     return since_ms + rule->window_ms / BREAKER_BUCKETS;
+}
+
+static bool grown(const struct breaker_rule *rule, int64_t since_ms, int64_t now_ms)
+{
+    return rule->min_reporters <= 1 || now_ms >= grown_ms(since_ms, rule);
 }
 
 static bool share(uint64_t part, uint64_t whole, uint32_t percent)
@@ -198,8 +203,7 @@ static bool share(uint64_t part, uint64_t whole, uint32_t percent)
 
 int breaker_tripped(const struct breaker_rule *rule, const struct breaker_totals *t, int64_t since_ms, int64_t now_ms)
 {
-    bool grown = rule->min_reporters <= 1 || now_ms >= grown_ms(since_ms, rule);
-    if ((t->failures == 0 && t->slow == 0) || !grown || !votes(rule, t))
+    if ((t->failures == 0 && t->slow == 0) || !grown(rule, since_ms, now_ms) || !votes(rule, t))
         return BREAKER_BY_NOTHING;
     if (rule->consecutive > 0 && t->failures > 0 && (t->consecutive >= rule->consecutive || majority_runs(rule, t)))
         return BREAKER_BY_CONSECUTIVE;
@@ -213,10 +217,15 @@ int breaker_tripped(const struct breaker_rule *rule, const struct breaker_totals
     return BREAKER_BY_NOTHING;
 }
 
+static int64_t window_since_ms(const struct breaker *b, int64_t began_ms)
+{
+    return max64(b->changed_ms, began_ms);
+}
+
 static int tripped(const struct breaker *b, const struct breaker_rule *rule, const struct breaker_totals *t,
                    int64_t now_ms)
 {
-    return breaker_tripped(rule, t, b->changed_ms, now_ms);
+    return breaker_tripped(rule, t, window_since_ms(b, t->began_ms), now_ms);
 }
 
 static int64_t evidence_of(const struct breaker_totals *t, int reason)
@@ -237,18 +246,22 @@ static void ramp_up(struct breaker *b, int64_t now_ms)
     move(b, BREAKER_CLOSED, BREAKER_BY_TRIAL_PASSED, now_ms);
 }
 
-static int64_t step_ends_ms(const struct breaker *b, const struct breaker_rule *rule)
+/* A step whose window was lost begins anew. */
+static int64_t step_ends_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t began_ms)
 {
-    return b->changed_ms + rule->ramp_step_ms;
+    return window_since_ms(b, began_ms) + rule->ramp_step_ms;
 }
 
 static void on_totals_probation(struct breaker *b, const struct breaker_rule *rule, const struct breaker_totals *t,
                                 int64_t now_ms)
 {
     int why = tripped(b, rule, t, now_ms);
-    bool over = now_ms >= step_ends_ms(b, rule);
-    /* At the end of a step few calls must do: what fails by share is not let further. */
-    bool failing = over && share(t->failures, t->calls, rule->failure_percent) && votes(rule, t);
+    bool over = now_ms >= step_ends_ms(b, rule, t->began_ms);
+    /* At the end of a step few calls must do: what fails or is slow by share is not let further. */
+    bool bad = share(t->failures, t->calls, rule->failure_percent) || share(t->slow, t->calls, rule->slow_percent);
+    bool failing = over && bad && votes(rule, t);
+    if (failing && !grown(rule, window_since_ms(b, t->began_ms), now_ms))
+        return; /* a step shorter than that waits */
     if (why != BREAKER_BY_NOTHING || failing)
         open_it(b, rule, BREAKER_BY_TRIAL_FAILED, evidence_of(t, why), t->retry_until_ms, now_ms);
     else if (over && t->passed > 0)
@@ -318,7 +331,10 @@ static void on_outcome(struct breaker *b, const struct breaker_rule *rule, const
 {
     if (b->state != BREAKER_HALF_OPEN || b->permit.expires_ms == 0 || ev->u.outcome.permit_id != b->permit.id)
         return;
-    if (!ev->u.outcome.good) {
+    /* What is slow was opened for that, or would be: let in, it would open again, and so on. Where nothing opens for being slow, a slow
+     * call is as good as any. */
+    bool slow = ev->u.outcome.slow && ev->u.outcome.data_path && rule->slow_percent > 0;
+    if (!ev->u.outcome.good || slow) {
         open_it(b, rule, BREAKER_BY_TRIAL_FAILED, now_ms, ev->u.outcome.retry_until_ms, now_ms);
     } else if (ev->u.outcome.data_path) {
         move(b, BREAKER_PROBATION, BREAKER_BY_TRIAL_PASSED, now_ms);
@@ -478,7 +494,8 @@ struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rul
     if (r.changed) {
         assert(b->epoch == before + 1);
         b->totals = ev->kind == BREAKER_EV_TOTALS ? ev->u.totals : (struct breaker_totals){0};
-        memset(b->totals.runs, 0, sizeof b->totals.runs); /* no part of the document */
+        memset(b->totals.runs, 0, sizeof b->totals.runs); /* no part of the document; nor is the other */
+        b->totals.began_ms = 0;
         if (b->reason == BREAKER_BY_CONSECUTIVE && b->totals.consecutive < rule->consecutive)
             b->totals.consecutive = rule->consecutive; /* so many at least, of each of a majority */
         sm_check(&breaker_sm, b->state, b);
@@ -488,12 +505,12 @@ struct breaker_result breaker_decide(struct breaker *b, const struct breaker_rul
 
 /* ---- questions ---- */
 
-int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t now_ms)
+int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t began_ms, int64_t now_ms)
 {
     int64_t at_ms = b->until_ms;
-    int64_t counts_ms = grown_ms(b->changed_ms, rule);
+    int64_t counts_ms = grown_ms(window_since_ms(b, began_ms), rule);
     if (b->state == BREAKER_PROBATION)
-        at_ms = step_ends_ms(b, rule);
+        at_ms = step_ends_ms(b, rule, began_ms);
     if ((b->state == BREAKER_CLOSED || b->state == BREAKER_PROBATION) && counts_ms > now_ms)
         at_ms = at_ms > now_ms ? min64(at_ms, counts_ms) : counts_ms;
     if (at_ms == 0)

@@ -71,6 +71,7 @@ struct breaker_totals {
     int64_t first_failure_ms;        /* first failure since the window held none; 0 = holds none */
     int64_t run_since_ms;            /* first of the consecutive failures; 0 = none */
     int64_t retry_until_ms;          /* latest end of a Retry-After reported since the document changed last */
+    int64_t began_ms; /* the window began later than the document: was lost, or emptied; 0 = it did not */
 };
 
 /* Counts one reporter's vote in. */
@@ -122,7 +123,7 @@ struct breaker_event {
         } verdict;
         struct {
             uint64_t permit_id;
-            bool good, data_path;
+            bool good, slow, data_path;
             int64_t retry_until_ms;
         } outcome;
         struct {
@@ -160,8 +161,8 @@ int breaker_tripped(const struct breaker_rule *rule, const struct breaker_totals
                     int64_t now_ms);
 int64_t breaker_open_time_ms(const struct breaker_rule *rule, uint32_t n, uint64_t number);
 
-/* When to look again although nothing happens; 0 = never. */
-int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t now_ms);
+/* When to look again although nothing happens; 0 = never. began_ms as in the totals. */
+int64_t breaker_wake_ms(const struct breaker *b, const struct breaker_rule *rule, int64_t began_ms, int64_t now_ms);
 /* Who admits what by this document without asking: a request for leave needs a decision only if this is true. */
 bool breaker_needs_permit(const struct breaker *b, int64_t now_ms);
 

@@ -53,16 +53,19 @@ METRIC_DEFINE(restored, METRIC_COUNTER, "redoubt_breaker_restored_total",
  * bucket, TTL in ms, calls per bucket (0 = by time); then, if there is anything to merge: calls, failures, slow, passed, lead,
  * tail, lead_since, tail_since, first_failure, retry_until, 1 if its successes end the run before, votes (of each reporter 5 bytes of hash, its run, flags).
  * Answer: rev, doc (if its epoch is not the caller's), pending, what is damaged (1 document, 2 window), calls, failures, slow, run,
- * passed, first failure, since, retry, voters.
+ * passed, first failure, since, retry, voters, age of the window in ms if it began later than the document (-1 otherwise).
  *
  * The window is a header of 61 bytes, 10 buckets of 3 numbers of 3 bytes, and up to 32 voters in order of when they were heard last: 5
  * bytes of hash, 1 byte run, 1 byte bucket (mod 32) and whether the last call was bad (128). Sums are kept running: a merge touches one
- * bucket and those that fall out. A window of any other layout is of an earlier version, and begins anew. */
+ * bucket and those that fall out. A window of any other layout is of an earlier version, and begins anew.
+ *
+ * The document's `began` says when its window began, if that was not with the document: the document was put back into a Redis that had lost
+ * it, or the window was damaged, of another layout or of other settings. The next document is written without. */
 static struct store_script flush_script = {
     .name = "breaker flush",
     .body = LUA_READ
     "local bad, doc, pending, rev = 0, '', '0', '0'\n"
-    "local h = redis.pcall('HMGET', KEYS[1], 'rev', 'pending')\n"
+    "local h = redis.pcall('HMGET', KEYS[1], 'rev', 'pending', 'began')\n"
     "if h.err then bad = 1\n"
     "else\n"
     "  rev = h[1] or '0'\n"
@@ -77,10 +80,12 @@ static struct store_script flush_script = {
     "end\n"
     "local per, size = tonumber(ARGV[3]), tonumber(ARGV[5])\n"
     "local at = math.floor(now / per)\n"
+    "local began = tonumber(h[3])\n"
     "local HEAD, CELLS = '<c2dI3I3I6BI4I4I4I4I4I6I6I6', '<' .. string.rep('I3', 30)\n"
     "local _, wepoch, wper, wsize, newest, pos, calls, failures, slow, run, passed, first, since, retry\n"
     "local cell, seen\n"
     "local w = redis.pcall('GET', KEYS[2])\n"
+    "local had = w\n"
     "if w then\n"
     "  if type(w) == 'table' then bad, w = bad + 2, false\n"
     "  elseif string.sub(w, 1, 2) == 'W2' and #w >= 151 and (#w - 151) % 7 == 0 then\n"
@@ -93,6 +98,10 @@ static struct store_script flush_script = {
     "if w and wepoch == epoch and wper == per and wsize == size then\n"
     "  cell, seen = {struct.unpack(CELLS, w, 62)}, string.sub(w, 152)\n"
     "else\n"
+    "  if had and (not w or wepoch == epoch) and bad % 2 == 0 and rev ~= '0' and ARGV[6] then\n"
+    "    began = now\n"
+    "    redis.call('HSET', KEYS[1], 'began', now)\n"
+    "  end\n"
     "  newest, pos, calls, failures, slow, run, passed, first, since, retry = at, 0, 0, 0, 0, 0, 0, 0, 0, 0\n"
     "  cell, seen = {}, ''\n"
     "  for i = 1, 30 do cell[i] = 0 end\n"
@@ -163,7 +172,8 @@ static struct store_script flush_script = {
     "run,\n"
     "    passed, first, since, retry) .. struct.pack(CELLS, unpack(cell)) .. seen, 'PX', ARGV[4])\n"
     "end\n"
-    "return {rev, doc, pending, bad, calls, failures, slow, run, passed, first, since, retry, seen}\n",
+    "return {rev, doc, pending, bad, calls, failures, slow, run, passed, first, since, retry, seen,\n"
+    "  began and began <= now and now - began or -1}\n",
 };
 
 /* Writes by compare-and-set. KEYS: document. ARGV: expected rev, new rev, pending, document, and its state, until and ramp for those who
@@ -199,6 +209,8 @@ static struct store_script over_script = {
     "  end\n"
     "end\n"
     "write(KEYS[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7])\n"
+    "local t = redis.call('TIME')\n"
+    "redis.call('HSET', KEYS[1], 'began', t[1] * 1000 + math.floor(t[2] / 1000))\n"
     "return {1, ARGV[2], '', ARGV[3]}\n",
 };
 
@@ -288,6 +300,7 @@ enum {
     F_SINCE,
     F_RETRY,
     F_SEEN,
+    F_AGE,
     F_N
 };
 
@@ -335,6 +348,8 @@ static void on_flushed(void *ctx, enum store_status st, const redisReply *reply)
         redisReply *const *r = reply->element;
         f.ok = true;
         breaker_state_totals(reply, &f.totals);
+        if (r[F_AGE]->integer >= 0) /* Redis' clock may differ from ours: only the difference counts */
+            f.totals.began_ms = n->t.io->now_ms(&n->t) - r[F_AGE]->integer;
         f.pending = strcmp(r[F_PENDING]->str, "1") == 0;
         struct err e = {"the key holds another type, or its numbers are none"};
         char asked[24];

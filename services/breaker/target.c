@@ -66,7 +66,7 @@ static bool due(struct breaker_target *t)
 /* The next deadline: the document's, or that of successes that wait. */
 static void arm(struct breaker_target *t)
 {
-    int64_t at_ms = breaker_wake_ms(&t->doc, &t->rule, t->io->now_ms(t));
+    int64_t at_ms = breaker_wake_ms(&t->doc, &t->rule, t->began_ms, t->io->now_ms(t));
     t->lazy = t->gathered.calls > 0;
     if (t->lazy && (at_ms == 0 || t->quiet_ms + lazy_ms(t) < at_ms))
         at_ms = t->quiet_ms + lazy_ms(t);
@@ -89,7 +89,7 @@ static void adopt(struct breaker_target *t, const struct breaker *b)
     t->doc.forced_why = t->why = why;
     if (b->state != BREAKER_HALF_OPEN)
         t->has_outcome = false;
-    t->quiet_ms = t->looked_ms = 0; /* another epoch, another window */
+    t->quiet_ms = t->looked_ms = t->began_ms = 0; /* another epoch, another window */
     if (t->away && breaker_away_follow(t->away, t->io->now_ms(t)) && t->hooks->advise)
         t->hooks->advise(t);
     arm(t);
@@ -131,11 +131,16 @@ static void bring_back(struct breaker_target *t)
     free(a);
 }
 
+static int how_bad(const struct breaker_event *outcome)
+{
+    return !outcome->u.outcome.good ? 2 : outcome->u.outcome.slow;
+}
+
 /* Keeps the outcome of the newest permit; told twice and differently, the stricter holds. */
 static void hear(bool *has, struct breaker_event *kept, const struct breaker_event *ev)
 {
     uint64_t had = *has ? kept->u.outcome.permit_id : 0, id = ev->u.outcome.permit_id;
-    if (id > had || (id == had && !ev->u.outcome.good))
+    if (id > had || (id == had && how_bad(ev) >= how_bad(kept)))
         *kept = *ev;
     *has = true;
 }
@@ -150,6 +155,7 @@ void breaker_target_report(struct breaker_target *t, const struct breaker_report
     struct breaker_event ev = {.kind = BREAKER_EV_OUTCOME,
                                .u.outcome = {.permit_id = permit_id,
                                              .good = c.class == BREAKER_CALL_GOOD,
+                                             .slow = c.slow,
                                              .data_path = !r->probe || r->data_path,
                                              .retry_until_ms = c.retry_until_ms}};
     hear(&t->has_heard, &t->heard, &ev);
@@ -381,6 +387,7 @@ void breaker_target_flushed(struct breaker_target *t, const struct breaker_flush
     }
     t->has_totals = true;
     t->voters = f->totals.reporters;
+    t->began_ms = f->totals.began_ms;
     t->totals = (struct breaker_event){.kind = BREAKER_EV_TOTALS, .u.totals = f->totals};
     bool quiet =
         f->totals.failures == 0 && f->totals.slow == 0 && f->totals.consecutive == 0 && f->totals.failing == 0;

@@ -78,6 +78,7 @@ struct breaker_target {
     char *scope_asked;      /* text of `scoped` */
     uint32_t calls;         /* in the shared window when it was last read, */
     int64_t looked_ms;      /* which was then; 0 = not since the document changed */
+    int64_t began_ms;       /* when its window began, as far as that is later than the document; 0 = it is not */
     bool watched;           /* by watchers who have a verdict; set from outside */
     struct breaker_delta gathered, flying;
     struct breaker_away *away; /* while the store is out of reach; NULL otherwise */

@@ -87,7 +87,7 @@ static redisReply *flush_by(const struct breaker_rule *rule, const struct breake
     if (r->type == REDIS_REPLY_ERROR)
         fail_msg("script: %s", r->str);
     assert_int_equal(r->type, REDIS_REPLY_ARRAY);
-    assert_int_equal(r->elements, 13);
+    assert_int_equal(r->elements, 14);
     return r;
 }
 
@@ -252,6 +252,52 @@ static void test_older_window(void **unused)
     freeReplyObject(r);
 }
 
+static void ages(const struct breaker_rule *rule, const struct breaker_delta *d, uint64_t epoch, int64_t now_ms,
+                 int64_t age_ms)
+{
+    redisReply *r = flush_by(rule, d, epoch, now_ms);
+    assert_int_equal(r->element[13]->integer, age_ms);
+    freeReplyObject(r);
+}
+
+/* A window that is younger than its document says so, until the next document. */
+static void test_window_that_began_later(void **unused)
+{
+    (void)unused;
+    struct breaker_rule rule = {.window_ms = 30000}, other = {.window_ms = 60000};
+    struct breaker_delta d = {.calls = 1, .passed = 1};
+    run("DEL redoubt:{b:x}:doc redoubt:{b:x}:w");
+    ages(&rule, &d, 0, T0, -1); /* no document, no window: they begin together */
+    run("HSET redoubt:{b:x}:doc rev 1 pending 0 doc any");
+    ages(&rule, &d, 1, T0 + 10, -1); /* another document, another window */
+    ages(&rule, &d, 1, T0 + 20, -1);
+    run("DEL redoubt:{b:x}:w"); /* nobody has called it for long */
+    ages(&rule, &d, 1, T0 + 30, -1);
+    ages(&other, NULL, 1, T0 + 40, -1); /* to look at it by other settings changes nothing */
+    ages(&rule, &d, 1, T0 + 50, -1);
+    ages(&other, &d, 1, T0 + 60, 0); /* other settings */
+    ages(&other, NULL, 1, T0 + 100, 40);
+    ages(&other, &d, 1, T0 + 2060, 2000);
+    ages(&other, &d, 1, T0 + 59, -1); /* the clock was stepped back: nothing is known */
+    run("HDEL redoubt:{b:x}:doc began");
+    ages(&other, &d, 1, T0 + 3000, -1);
+    run("SET redoubt:{b:x}:w damaged");
+    ages(&other, &d, 1, T0 + 4000, 0);
+    ages(&other, &d, 1, T0 + 4001, 1);
+    char old[196] = {0};
+    run("SET redoubt:{b:x}:w %b", old, sizeof old); /* of an earlier version */
+    ages(&other, &d, 1, T0 + 5000, 0);
+    run("HSET redoubt:{b:x}:doc began nonsense");
+    ages(&other, &d, 1, T0 + 5001, -1);
+    run("DEL redoubt:{b:x}:doc");
+    run("SET redoubt:{b:x}:doc damaged"); /* never written to */
+    run("SET redoubt:{b:x}:w damaged");
+    redisReply *r = flush(&d, 1, T0);
+    assert_int_equal(r->element[3]->integer, 3);
+    assert_int_equal(r->element[13]->integer, -1);
+    freeReplyObject(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_documents),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_older_window),
+        cmocka_unit_test(test_window_that_began_later),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

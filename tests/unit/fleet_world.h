@@ -36,7 +36,9 @@ enum mutation {
     MUTATE_DEADLINE, /* the store keeps the earlier of two deadlines */
     MUTATE_PERMIT,   /* the store forgets the permit that is out */
     MUTATE_FORGET,   /* the store loses what was never announced */
-    MUTATE_TWINS,    /* two replicas that decide alike make one document */
+    MUTATE_SLOW,     /* a slow trial is a good one */
+    MUTATE_GRACE,    /* the window of a document that was put back counts at once */
+    MUTATE_TWINS,    /* two that decide alike make one document, and both have won */
     MUTATIONS
 };
 
@@ -48,7 +50,8 @@ struct parcel {
     struct breaker_delta delta;
     struct breaker_flushed flushed;
     uint32_t target;
-    bool fair; /* of the flush: those who know better were heard, and are not fewer */
+    bool fair;      /* of the flush: those who know better were heard, and are not fewer */
+    int64_t age_ms; /* of the flush: since the document was put back; -1 = it was not */
 };
 
 struct world;
@@ -90,6 +93,7 @@ struct target {
     struct breaker doc; /* in the store */
     struct breaker_window window;
     int64_t changed_ms;  /* when the store took it, true time */
+    bool restored;       /* it had lost it */
     struct parcel *last; /* on the stream */
     uint64_t *written;   /* per epoch: a hash of its document */
     uint32_t n_written;

@@ -73,6 +73,21 @@ static struct breaker_event outcome(uint64_t id, bool good, bool data_path)
                                   .u.outcome = {.permit_id = id, .good = good, .data_path = data_path}};
 }
 
+static struct breaker_event slow_outcome(uint64_t id, bool data_path)
+{
+    struct breaker_event ev = outcome(id, true, data_path);
+    ev.u.outcome.slow = true;
+    return ev;
+}
+
+static struct breaker_event slow_totals(uint32_t calls, uint32_t slow)
+{
+    struct breaker_event ev = totals(calls, 0, 0);
+    ev.u.totals.slow = slow;
+    ev.u.totals.failing = slow > 0;
+    return ev;
+}
+
 static struct breaker_event verdict(int64_t changed_ms)
 {
     return (struct breaker_event){.kind = BREAKER_EV_VERDICT,
@@ -143,6 +158,10 @@ static void test_every_cell(void **unused)
          1 << O | 1 << FO | 1 << FC | 1 << M},
         {"good calls", good, 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"good calls, step over", good, 31000, {N, C, H, H, P, FO, FC, M}, 1 << O | 1 << P},
+        {"slow calls", slow_totals(10, 5), 5000, {N, O, O, H, O, FO, FC, M}, 1 << C | 1 << P},
+        {"few slow calls", slow_totals(4, 4), 5000, {N, C, O, H, P, FO, FC, M}, 0},
+        {"few slow calls, step over", slow_totals(4, 2), 31000, {N, C, H, H, O, FO, FC, M}, 1 << O | 1 << P},
+        {"fewer slow calls, step over", slow_totals(5, 2), 31000, {N, C, H, H, P, FO, FC, M}, 1 << O | 1 << P},
         {"bad calls", bad, 5000, {N, O, O, H, O, FO, FC, M}, 1 << C | 1 << P},
         {"unhealthy, new", verdict(T0 + 4000), 5000, {N, O, O, O, O, FO, FC, M}, 1 << C | 1 << H | 1 << P},
         {"unhealthy, known", verdict(T0 - 4000), 5000, {N, C, O, H, P, FO, FC, M}, 0},
@@ -152,6 +171,7 @@ static void test_every_cell(void **unused)
         {"scope well", scope(false, 0, 0), 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"outcome without permit", outcome(1, true, true), 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"bad outcome without permit", outcome(1, false, true), 5000, {N, C, O, H, P, FO, FC, M}, 0},
+        {"slow outcome without permit", slow_outcome(1, true), 5000, {N, C, O, H, P, FO, FC, M}, 0},
         {"allow", allow(0), 5000, {N, C, O, H, P, FO, FC, M}, 1 << H},
         {"open", person(BREAKER_EV_OPEN, 0), 5000, {N, FO, FO, FO, FO, FO, FO, FO}, 0xfe},
         {"open, no longer than now", person(BREAKER_EV_OPEN, 1000), 5000, {N, FO, FO, FO, FO, FO, FO, FO}, 0xde},
@@ -213,7 +233,7 @@ static void test_votes(void **unused)
     /* Right after a change those who report first are not all that there are. */
     struct breaker b = in_state(BREAKER_CLOSED);
     assert_false(decide(&b, totals(9, 9, 9), T0 + 2999).changed);
-    assert_int_equal(breaker_wake_ms(&b, &rule, T0 + 2999), T0 + 3000);
+    assert_int_equal(breaker_wake_ms(&b, &rule, 0, T0 + 2999), T0 + 3000);
     assert_true(decide(&b, totals(9, 9, 9), T0 + 3000).changed);
     /* Votes switched off. */
     struct breaker_rule one = rule;
@@ -223,6 +243,45 @@ static void test_votes(void **unused)
         .kind = BREAKER_EV_TOTALS,
         .u.totals = {.calls = 9, .failures = 5, .consecutive = 5, .reporters = 9, .failing = 1}};
     assert_true(breaker_decide(&b, &one, &ev, T0 + 10).changed);
+}
+
+/* A document that was put back into an emptied Redis is old, but its window is young. */
+static void test_window_that_began_later(void **unused)
+{
+    (void)unused;
+    struct breaker_rule one = rule, quick = rule;
+    one.min_reporters = 1;
+    quick.ramp_step_ms = 1000;
+    struct breaker_event bad = totals(9, 9, 9), few = totals(4, 4, 4), good = totals(4, 0, 0);
+    const int64_t began = T0 + 100000;
+    bad.u.totals.began_ms = few.u.totals.began_ms = good.u.totals.began_ms = began;
+    struct breaker b = in_state(BREAKER_CLOSED);
+    assert_false(decide(&b, bad, began + 2999).changed);
+    assert_int_equal(breaker_wake_ms(&b, &rule, began, began + 2999), began + 3000);
+    struct breaker c = b;
+    assert_true(breaker_decide(&c, &one, &bad, began).changed); /* without votes nobody is waited for */
+    assert_true(decide(&b, bad, began + 3000).changed);
+    assert_int_equal(b.totals.began_ms, 0); /* no part of the document */
+    b = in_state(BREAKER_CLOSED);
+    bad.u.totals.began_ms = T0 - 5; /* older than the document: its own time counts */
+    assert_false(decide(&b, bad, T0 + 2999).changed);
+    assert_true(decide(&b, bad, T0 + 3000).changed);
+    /* A step of the ramp begins anew, up or down. */
+    b = in_state(BREAKER_PROBATION);
+    assert_false(decide(&b, good, began + 29999).changed);
+    assert_false(decide(&b, few, began + 2999).changed);
+    assert_int_equal(breaker_wake_ms(&b, &rule, began, began + 3000), began + 30000);
+    c = b;
+    assert_true(decide(&c, good, began + 30000).changed);
+    assert_int_equal(c.ramp_percent, 25);
+    assert_true(decide(&b, few, began + 30000).changed);
+    assert_int_equal(b.state, BREAKER_OPEN);
+    /* One that is shorter than that takes no vote before either. */
+    b = in_state(BREAKER_PROBATION);
+    assert_false(breaker_decide(&b, &quick, &few, began + 2999).changed);
+    assert_int_equal(breaker_wake_ms(&b, &quick, began, began + 2999), began + 3000);
+    assert_true(breaker_decide(&b, &quick, &few, began + 3000).changed);
+    assert_int_equal(b.state, BREAKER_OPEN);
 }
 
 /* Of n reporters the first `ill` have seen only failures for a while; somebody floods with as many successes as it can. */
@@ -438,7 +497,7 @@ static void test_ramp(void **unused)
         /* Not before its time, and not without a success. */
         assert_false(decide(&b, totals(5, 0, 0), now + 29999).changed);
         assert_false(decide(&b, totals(0, 0, 0), now + 30000).changed);
-        assert_true(breaker_wake_ms(&b, &rule, now + 30000) > now + 30000);
+        assert_true(breaker_wake_ms(&b, &rule, 0, now + 30000) > now + 30000);
         now += 30000;
         assert_true(decide(&b, totals(1, 0, 0), now).changed);
         assert_int_equal(b.reason, i < 3 ? BREAKER_BY_RAMP : BREAKER_BY_TRIAL_PASSED);
@@ -455,6 +514,62 @@ static void test_ramp(void **unused)
     /* Below the share it goes on. */
     b = in_state(BREAKER_PROBATION);
     decide(&b, totals(5, 2, 1), T0 + 30000);
+    assert_int_equal(b.ramp_percent, 25);
+}
+
+/* What is slow is not let in: neither by its trial nor by the ramp. */
+static void test_slow_trial(void **unused)
+{
+    (void)unused;
+    /* good, slow, data_path -> state; and where nothing opens for being slow. */
+    static const struct {
+        bool good, slow, data_path;
+        int to, to_if_off;
+    } cells[] = {{false, false, false, BREAKER_OPEN, BREAKER_OPEN},
+                 {false, false, true, BREAKER_OPEN, BREAKER_OPEN},
+                 {false, true, false, BREAKER_OPEN, BREAKER_OPEN},
+                 {false, true, true, BREAKER_OPEN, BREAKER_OPEN},
+                 {true, false, false, BREAKER_HALF_OPEN, BREAKER_HALF_OPEN},
+                 {true, false, true, BREAKER_PROBATION, BREAKER_PROBATION},
+                 {true, true, false, BREAKER_HALF_OPEN, BREAKER_HALF_OPEN},
+                 {true, true, true, BREAKER_OPEN, BREAKER_PROBATION}};
+    struct breaker_rule off = rule;
+    off.slow_percent = 0;
+    for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
+        struct breaker b = in_state(BREAKER_HALF_OPEN);
+        decide(&b, allow(0), T0 + 1);
+        struct breaker_event ev = outcome(1, cells[i].good, cells[i].data_path);
+        ev.u.outcome.slow = cells[i].slow;
+        struct breaker other = b;
+        int64_t evidence_ms = b.evidence_ms;
+        decide(&b, ev, T0 + 2000);
+        breaker_decide(&other, &off, &ev, T0 + 2000);
+        if (b.state != cells[i].to || other.state != cells[i].to_if_off)
+            fail_msg("cell %zu: %s, off: %s", i, sm_name(&breaker_sm, b.state), sm_name(&breaker_sm, other.state));
+        if (b.state == BREAKER_OPEN) {
+            assert_int_equal(b.reason, BREAKER_BY_TRIAL_FAILED);
+            assert_int_equal(b.open_count, 2);
+            assert_int_equal(b.evidence_ms, evidence_ms); /* the same outage */
+        }
+    }
+    /* A replaced holder's slow call is void. */
+    struct breaker b = in_state(BREAKER_HALF_OPEN);
+    decide(&b, allow(0), T0 + 1);
+    decide(&b, allow(0), T0 + 20000);
+    assert_false(decide(&b, slow_outcome(1, true), T0 + 20001).changed);
+    /* On the ramp it takes votes, as for failures; and a rule that is on. */
+    b = in_state(BREAKER_PROBATION);
+    struct breaker_event ev = slow_totals(6, 5);
+    ev.u.totals.reporters = 3;
+    decide(&b, ev, T0 + 30000);
+    assert_int_equal(b.ramp_percent, 25); /* one of three */
+    b = in_state(BREAKER_PROBATION);
+    ev.u.totals.failing = 2;
+    decide(&b, ev, T0 + 30000);
+    assert_int_equal(b.state, BREAKER_OPEN);
+    assert_int_equal(b.reason, BREAKER_BY_TRIAL_FAILED);
+    b = in_state(BREAKER_PROBATION);
+    breaker_decide(&b, &off, &ev, T0 + 30000);
     assert_int_equal(b.ramp_percent, 25);
 }
 
@@ -609,6 +724,7 @@ int main(void)
         cmocka_unit_test(test_every_cell),
         cmocka_unit_test(test_thresholds),
         cmocka_unit_test(test_votes),
+        cmocka_unit_test(test_window_that_began_later),
         cmocka_unit_test(test_runs_of_each),
         cmocka_unit_test(test_rules_off),
         cmocka_unit_test(test_open_time),
@@ -617,6 +733,7 @@ int main(void)
         cmocka_unit_test(test_first_verdict),
         cmocka_unit_test(test_permit),
         cmocka_unit_test(test_ramp),
+        cmocka_unit_test(test_slow_trial),
         cmocka_unit_test(test_people),
         cmocka_unit_test(test_metrics_only),
         cmocka_unit_test(test_news),

@@ -271,6 +271,46 @@ static void test_trials_do_not_wait(void **unused)
     done(t);
 }
 
+/* A trial that is good but slow; and told twice and differently, the stricter word holds, in whichever order it comes. */
+static void test_slow_trial(void **unused)
+{
+    (void)unused;
+    static const struct {
+        int outcome[2];
+        int64_t total_ms[2];
+        int to;
+    } told[] = {{{SUCCESS, SUCCESS}, {1, 1}, BREAKER_PROBATION},
+                {{SUCCESS, SUCCESS}, {1, 1000}, BREAKER_OPEN},
+                {{SUCCESS, SUCCESS}, {1000, 1}, BREAKER_OPEN},
+                {{SUCCESS, ERROR}, {1, 1}, BREAKER_OPEN},
+                {{ERROR, SUCCESS}, {1, 1000}, BREAKER_OPEN}};
+    for (size_t i = 0; i < sizeof told / sizeof told[0]; i++) {
+        struct breaker_target *t = ready();
+        t->rule.slow_percent = 50;
+        for (int k = 0; k < 5; k++)
+            report(t, ERROR, 1, 0);
+        settle(t);
+        W.now_ms = t->doc.until_ms;
+        breaker_target_wake(t);
+        settle(t);
+        struct breaker_request *q = calloc(1, sizeof *q);
+        assert_non_null(q);
+        q->ev = (struct breaker_event){.kind = BREAKER_EV_ALLOW, .u.allow = {.holder = "one"}};
+        breaker_target_request(t, q);
+        settle(t);
+        assert_int_equal(t->doc.permit.id, 1);
+        for (int k = 0; k < 2; k++) {
+            struct breaker_report r = {
+                .outcome = told[i].outcome[k], .total_ms = told[i].total_ms[k], .ended_ms = W.now_ms, .reporter = 1};
+            breaker_target_report(t, &r, 1);
+        }
+        breaker_target_kick(t);
+        settle(t);
+        assert_int_equal(t->doc.state, told[i].to);
+        done(t);
+    }
+}
+
 /* What comes while a flush waits for its turn goes along with it; a failure makes it go before others. */
 static void test_top_up(void **unused)
 {
@@ -489,6 +529,7 @@ int main(void)
         cmocka_unit_test(test_successes_wait),
         cmocka_unit_test(test_what_does_not_wait),
         cmocka_unit_test(test_trials_do_not_wait),
+        cmocka_unit_test(test_slow_trial),
         cmocka_unit_test(test_top_up),
         cmocka_unit_test(test_away),
         cmocka_unit_test(test_away_votes),
