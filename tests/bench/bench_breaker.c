@@ -515,7 +515,7 @@ static void measure_cost(struct bench *b)
     const char *most = getenv("BENCH_TARGETS_MAX");
     double first = 0;
     for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
-        if (sizes[k] > (most ? atoi(most) : 10000))
+        if (most && sizes[k] > atoi(most))
             break;
         printf("cost: %d reports per second over %d targets, %d rounds...\n", PACED_PER_S, sizes[k], ROUNDS);
         fflush(stdout);
