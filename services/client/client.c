@@ -105,14 +105,14 @@ static void client_free(redoubt *r)
     if (r->loop.priv)
         loop_done(&r->loop);
     client_table_done(&r->table);
+    client_decision_done(r);
+    client_selftest_done(r);
     pthread_mutex_destroy(&r->lock);
     for (size_t i = 0; i < sizeof r->text / sizeof *r->text; i++) {
         if (r->text[i])
             sodium_memzero(r->text[i], strlen(r->text[i]));
         free(r->text[i]);
     }
-    client_decision_done(r);
-    client_selftest_done(r);
     free(r->waiting.at);
     free(r->last);
     free(r);

@@ -43,8 +43,7 @@ static void summary_of(const struct health_watch *t, const PB(HealthChanged) * m
 void health_say(struct health_watch *t, const PB(HealthChanged) * m, int cause, int previous_cause)
 {
     char id[64], key[255], summary[512];
-    struct health_notice n =
-        health_notice_of(t->rule.kind, (int)m->state, cause, (int)m->previous, previous_cause);
+    struct health_notice n = health_notice_of(t->rule.kind, (int)m->state, cause, (int)m->previous, previous_cause);
     id_of(t, m->epoch, id);
     bool raise = n.news == HEALTH_RAISE;
     if (raise && *m->suppressed_by)

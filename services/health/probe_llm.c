@@ -4,11 +4,13 @@
  * counted. An API that refuses only the form of the question is asked once more in the form that it wants, and that is remembered. */
 #include "common/clock.h"
 #include "common/metric.h"
+#include "health/health_cert.h"
 #include "health/health_llm.h"
 #include "health/health_probe.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 METRIC_DEFINE(prompt_tokens, METRIC_COUNTER, "redoubt_probe_prompt_tokens_total",
               "Tokens that probes of LLM APIs have put in, as the APIs say.");
@@ -103,6 +105,8 @@ static void on_done(void *ctx, const struct http_result *h)
     struct run *x = ctx;
     struct health_result r = {.probe = HEALTH_PROBE_LLM};
     struct health_llm_end e = {.status = h->status, .content_type = h->content_type, .body = h->body, .len = h->len};
+    if (h->fault == HTTP_CERTIFICATE)
+        health_cert_refused(http_cert_fault(h->call), NULL, h->error, &r);
     bool failed = health_probe_failed(h, &r);
     if ((size_t)h->fault < sizeof hows / sizeof *hows)
         e.how = hows[h->fault];
@@ -126,7 +130,12 @@ static bool ask(struct run *x)
     if (health_llm_version(x->api))
         headers[n++] = health_llm_version(x->api);
     int64_t left_ms = x->until_ms - clock_mono_ms();
+    struct http_tls tls;
+    bool secure = x->conf->set && strncasecmp(x->url, "https:", 6) == 0;
+    if (secure)
+        health_probe_tls_of(x->conf->set, &tls);
     struct http_request q = {.method = "POST",
+                             .tls = secure ? &tls : NULL,
                              .url = x->url,
                              .headers = headers,
                              .body = body,

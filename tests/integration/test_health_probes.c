@@ -954,6 +954,13 @@ static void tls_tells_certificates_apart(void **state)
     CHECK(v, HEALTH_FAULT_CERTIFICATE, "of an unknown authority: ", HTTPS, stranger, dir);
     CHECK(v, HEALTH_FAULT_NONE, "", HTTPS "tls_verify: false", stranger, dir);
     CHECK(v, HEALTH_FAULT_STATUS, "HTTP 200", HTTPS "expect_status_min: 201", good, dir);
+
+    /* And for LLM APIs: behind a good certificate this server takes the question, and says nothing. */
+#define LLM "type: llm, model: m, timeout: 1s, url: 'https://127.0.0.1:%d/v1', "
+    CHECK(v, HEALTH_FAULT_TIMEOUT, "0 bytes received", LLM "tls_ca_file: '%s/ca.pem'", good, dir);
+    CHECK(v, HEALTH_FAULT_CERTIFICATE, "of an unknown authority: ", LLM, good);
+    CHECK(v, HEALTH_FAULT_CERTIFICATE, "of another name: ", LLM "tls_ca_file: '%s/ca.pem'", elsewhere, dir);
+    CHECK(v, HEALTH_FAULT_TIMEOUT, "0 bytes received", LLM "tls_verify: false", stranger);
     struct watched w;
     watch(v, &w, HTTPS "tls_expiry: 14d", good, dir);
     probe(&w);
