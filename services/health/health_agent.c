@@ -12,15 +12,6 @@ METRIC_DEFINE(strangers, METRIC_COUNTER, "redoubt_heartbeats_unknown_total",
               "Heartbeats of agents that the settings don't know.");
 METRIC_DEFINE(missed, METRIC_COUNTER, "redoubt_heartbeats_missed_total", "Heartbeats that did not come in time.");
 
-/* FNV-1a: tells processes apart, nothing more. */
-static uint64_t hash(const char *text)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 0x100000001b3u;
-    return h;
-}
-
 static struct health_result result_now(int fault)
 {
     int64_t now_ms = clock_shared_ms();
@@ -213,7 +204,7 @@ void health_on_heartbeat(struct service *s, const void *message, const struct bu
     metric_add(&heard, 1);
     int64_t now_ms = clock_mono_ms();
     struct health_beat_news news;
-    struct health_heard b = {.instance = hash(h->instance),
+    struct health_heard b = {.instance = health_rank_hash(h->instance),
                              .sequence = h->sequence,
                              .progress = h->progress,
                              .exceptions = h->exceptions,

@@ -284,11 +284,6 @@ static bool goes_fast(const struct health_watch *t)
     }
 }
 
-bool health_run_fast(const struct health_watch *t)
-{
-    return goes_fast(t);
-}
-
 static void begin(struct health_watch *t, int64_t due_ms)
 {
     struct health_watcher *w = t->w;

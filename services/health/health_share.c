@@ -42,8 +42,16 @@ bool health_announces(const struct health_watch *t)
     return health_duty_announces(&d, t->place);
 }
 
+/* The host that it is of; "" = it may be seen from any. */
+static const char *host_of(const struct health_watch *t)
+{
+    return t->probe && t->probe->local && t->conf.set ? t->conf.set->host : "";
+}
+
 static bool by_duty(const struct health_watch *t, const struct health_duty *d)
 {
+    if (*host_of(t) && t->place == HEALTH_UNPLACED) /* not to be seen from here, whoever else is there */
+        return false;
     return t->probe && health_duty_probes(d, t->place, t->vantage, t->probe->paid);
 }
 
@@ -74,11 +82,6 @@ bool health_member_counts(const struct health_watcher *w, uint64_t who)
         if (v->ranked[i] == who)
             return true;
     return false;
-}
-
-static const char *host_of(const struct health_watch *t)
-{
-    return t->probe && t->probe->local && t->conf.set ? t->conf.set->host : "";
 }
 
 /* Who of those that count is there; *ret_self is our own index among them, SIZE_MAX if we are none of them. */

@@ -192,7 +192,6 @@ void health_run_stop(struct health_watch *t); /* cancels what is under way */
 void health_run_forget(
     struct health_watch *t); /* stops, and lets go of what the probe has kept of the old settings */
 void health_run_launch(struct health_watch *t); /* a probe that had to wait for its leave */
-bool health_run_fast(const struct health_watch *t);
 void health_on_breaker(struct service *s, const void *message, const struct bus_msg *m);
 void health_on_lateness(struct service *s);
 
