@@ -67,8 +67,8 @@ bool breaker_away_decide(struct breaker_away *a, const struct breaker *doc, cons
 {
     struct breaker_span span = breaker_span_of(rule);
     const struct breaker_delta *any = d->calls > 0 ? d : NULL;
-    breaker_window_merge_by(&a->all, 1, span, now_ms, any);
-    struct breaker_totals t = breaker_window_merge_by(&a->own, a->turn, span, now_ms, any);
+    breaker_window_merge(&a->all, 1, span, now_ms, any);
+    struct breaker_totals t = breaker_window_merge(&a->own, a->turn, span, now_ms, any);
     bool was = a->state == BREAKER_AWAY_HOLDS;
     if (!may_be_stricter(doc) && a->state != BREAKER_AWAY_FOLLOWS)
         move(a, BREAKER_AWAY_FOLLOWS, now_ms);

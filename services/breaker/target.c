@@ -121,7 +121,7 @@ static void bring_back(struct breaker_target *t)
     struct breaker_away *a = t->away;
     if (!a)
         return;
-    breaker_window_merge_by(&a->all, 1, breaker_span_of(&t->rule), t->io->now_ms(t), NULL);
+    breaker_window_merge(&a->all, 1, breaker_span_of(&t->rule), t->io->now_ms(t), NULL);
     struct breaker_delta d = breaker_window_delta(&a->all);
     breaker_delta_join(&d, &t->gathered);
     t->gathered = d;

@@ -163,7 +163,7 @@ void breaker_delta_late(struct breaker_delta *d)
 
 /* ---- window ---- */
 
-int64_t breaker_bucket_ms(int64_t window_ms)
+static int64_t bucket_ms(int64_t window_ms)
 {
     return window_ms >= BREAKER_BUCKETS ? window_ms / BREAKER_BUCKETS : 1;
 }
@@ -171,7 +171,7 @@ int64_t breaker_bucket_ms(int64_t window_ms)
 struct breaker_span breaker_span_of(const struct breaker_rule *rule)
 {
     if (rule->window_calls == 0)
-        return (struct breaker_span){.per_ms = breaker_bucket_ms(rule->window_ms)};
+        return (struct breaker_span){.per_ms = bucket_ms(rule->window_ms)};
     /* A bucket that few calls come into ends after one `window`: so the ten of them never hold what is older than ten. */
     return (struct breaker_span){.per_ms = later(rule->window_ms, 1),
                                  .size = (rule->window_calls + BREAKER_BUCKETS - 1) / BREAKER_BUCKETS};
@@ -283,8 +283,8 @@ static void merge(struct breaker_window *w, const struct breaker_delta *d)
         window_vote(w, &d->votes[r]);
 }
 
-struct breaker_totals breaker_window_merge_by(struct breaker_window *w, uint64_t epoch, struct breaker_span span,
-                                              int64_t now_ms, const struct breaker_delta *d)
+struct breaker_totals breaker_window_merge(struct breaker_window *w, uint64_t epoch, struct breaker_span span,
+                                           int64_t now_ms, const struct breaker_delta *d)
 {
     int64_t bucket = now_ms / span.per_ms;
     if (w->epoch != epoch || w->span.per_ms != span.per_ms || w->span.size != span.size)
@@ -303,12 +303,6 @@ struct breaker_totals breaker_window_merge_by(struct breaker_window *w, uint64_t
     for (uint32_t i = 0; i < w->n_reporters; i++)
         breaker_totals_vote(&t, w->seen[i].vote.run, w->seen[i].vote.flags & BREAKER_VOTE_BAD);
     return t;
-}
-
-struct breaker_totals breaker_window_merge(struct breaker_window *w, uint64_t epoch, int64_t bucket_ms,
-                                           int64_t now_ms, const struct breaker_delta *d)
-{
-    return breaker_window_merge_by(w, epoch, (struct breaker_span){.per_ms = bucket_ms}, now_ms, d);
 }
 
 struct breaker_delta breaker_window_delta(const struct breaker_window *w)

@@ -62,12 +62,9 @@ struct breaker_window {
         int64_t bucket;
     } seen[BREAKER_REPORTERS];
 };
-int64_t breaker_bucket_ms(int64_t window_ms);
 /* d may be NULL: time passes. */
-struct breaker_totals breaker_window_merge(struct breaker_window *w, uint64_t epoch, int64_t bucket_ms,
+struct breaker_totals breaker_window_merge(struct breaker_window *w, uint64_t epoch, struct breaker_span span,
                                            int64_t now_ms, const struct breaker_delta *d);
-struct breaker_totals breaker_window_merge_by(struct breaker_window *w, uint64_t epoch, struct breaker_span span,
-                                              int64_t now_ms, const struct breaker_delta *d);
 /* The window as one delta, to be merged elsewhere. */
 struct breaker_delta breaker_window_delta(const struct breaker_window *w);
 

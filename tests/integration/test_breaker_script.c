@@ -166,7 +166,7 @@ static void story(uint64_t seed)
         bool any = d.calls > 0;
         struct breaker_window copy = w; /* what only looks changes nothing */
         struct breaker_totals t =
-            breaker_window_merge_by(any ? &w : &copy, epoch, breaker_span_of(&rule), now_ms, any ? &d : NULL);
+            breaker_window_merge(any ? &w : &copy, epoch, breaker_span_of(&rule), now_ms, any ? &d : NULL);
         redisReply *r = flush_by(&rule, any ? &d : NULL, epoch, now_ms);
         assert_int_equal(r->element[3]->integer, 0);
         same(r, &t, seed, step);

@@ -238,8 +238,7 @@ static bool put_off(struct world *w, const struct event *e)
 
 static struct breaker_totals merge_window(struct target *t, int64_t now_ms, const struct breaker_delta *d)
 {
-    return breaker_window_merge(&t->window, t->found ? t->doc.epoch : 0, breaker_bucket_ms(rule.window_ms), now_ms,
-                                d);
+    return breaker_window_merge(&t->window, t->found ? t->doc.epoch : 0, breaker_span_of(&rule), now_ms, d);
 }
 
 /* Who was heard, by the truth: those that see the target as it is, and those that do not. */

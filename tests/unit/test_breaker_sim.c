@@ -209,8 +209,8 @@ static void do_flush(struct sim *s, struct event *e)
     answer->instance = e->instance;
     if (!s->store_up || (s->stormy && chance(s, 1)))
         return; /* ok = false */
-    struct breaker_totals t = breaker_window_merge_by(&s->window, s->found ? s->doc.epoch : 0, breaker_span_of(&rule),
-                                                      s->now, e->delta.calls ? &e->delta : NULL);
+    struct breaker_totals t = breaker_window_merge(&s->window, s->found ? s->doc.epoch : 0, breaker_span_of(&rule),
+                                                   s->now, e->delta.calls ? &e->delta : NULL);
     answer->flushed = (struct breaker_flushed){.ok = true, .totals = t, .pending = s->pending};
     answer->doc = s->doc;
     answer->flushed.found = !s->found                   ? BREAKER_FOUND_NONE

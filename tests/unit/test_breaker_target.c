@@ -138,8 +138,8 @@ static void answer(struct breaker_target *t)
                  : W.doc.epoch == W.asked ? BREAKER_FOUND_SAME
                                           : BREAKER_FOUND_OTHER,
         .doc = &W.doc,
-        .totals =
-            breaker_window_merge(&W.window, W.found ? W.doc.epoch : 0, 3000, W.now_ms, W.sent.calls ? &W.sent : NULL),
+        .totals = breaker_window_merge(&W.window, W.found ? W.doc.epoch : 0, (struct breaker_span){.per_ms = 3000},
+                                       W.now_ms, W.sent.calls ? &W.sent : NULL),
     };
     breaker_target_flushed(t, &f);
 }

@@ -32,7 +32,7 @@ static struct breaker_delta calls(int class, uint64_t reporter, int n)
 static struct breaker_totals merge(struct breaker_window *w, const struct breaker_rule *rule, int64_t now_ms,
                                    struct breaker_delta d)
 {
-    return breaker_window_merge_by(w, 1, breaker_span_of(rule), now_ms, &d);
+    return breaker_window_merge(w, 1, breaker_span_of(rule), now_ms, &d);
 }
 
 static void test_by_calls(void **unused)
