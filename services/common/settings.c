@@ -5,21 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECOND  INT64_C(1000)
-#define MINUTE  (60 * SECOND)
-#define HOUR    (60 * MINUTE)
-#define DAY     (24 * HOUR)
-#define GIB     (INT64_C(1) << 30)
-#define N_OF(a) (sizeof(a) / sizeof((a)[0]))
-
-/* One row: key, type, member of STRUCT, default, least, greatest, help; then choices, schema or item type by name. */
-#define ROW(key_, type_, member_, def_, min_, max_, help_, ...)                                                      \
-    {                                                                                                                \
-        .key = key_, .type = CONF_##type_, .offset = offsetof(STRUCT, member_), .def = def_, .min = min_,            \
-        .max = max_, .reload = RELOAD, .help = help_, ##__VA_ARGS__                                                  \
-    }
-#define REQUIRED NULL
-
 /* ---- connections: a change needs a restart ---- */
 
 #define RELOAD false
@@ -100,8 +85,8 @@ static const struct conf_field limits_fields[] = {
     ROW("memory_bytes", SIZE, memory_bytes, "0", 0, INT64_C(1) << 50,
         "A limit of memory beside the kernel's; 0 = none."),
 };
-static const struct conf_schema limits_schema = {"limits", sizeof(struct set_limits), limits_fields,
-                                                 N_OF(limits_fields), NULL};
+const struct conf_schema settings_limits_schema = {"limits", sizeof(struct set_limits), limits_fields,
+                                                   N_OF(limits_fields), NULL};
 
 #undef STRUCT
 #define STRUCT struct set_probe
@@ -178,7 +163,8 @@ static const struct conf_field probe_fields[] = {
     ROW("cgroup", STRING, cgroup, "", 0, 0,
         "resource: directory of the cgroup (v1 or v2) that is looked at, as in "
         "/sys/fs/cgroup/system.slice/agent.service."),
-    ROW("limits", OBJECT, limits, "", 0, 0, "resource: from when on it is used up.", .schema = &limits_schema),
+    ROW("limits", OBJECT, limits, "", 0, 0, "resource: from when on it is used up.",
+        .schema = &settings_limits_schema),
     ROW("host", TOKEN, host, "", 0, 0,
         "resource, log: the host (as in the names of replicas, up to 23 bytes) that they are of: only its watchers "
         "look. Empty = "
@@ -246,6 +232,18 @@ static const struct conf_schema breaker_schema = {"breaker", sizeof(struct set_b
                                                   N_OF(breaker_fields), settings_check_breaker};
 
 #undef STRUCT
+#define STRUCT struct set_intake
+static const struct conf_field intake_fields[] = {
+    ROW("rate", INT, rate, "0", 0, 100000,
+        "Agents per second that may be moved to this model, in all; the others wait in DEGRADED. 0 = no limit."),
+    ROW("wave", INT, wave, "10", 1, 100000, "So many of them at once; with `rate` it is a token bucket."),
+    ROW("cap", INT, cap, "0", 0, 1000000,
+        "Agents that may be on this model at a time; the others go on to the next of their chain. 0 = no limit."),
+};
+static const struct conf_schema intake_schema = {"intake", sizeof(struct set_intake), intake_fields,
+                                                 N_OF(intake_fields), NULL};
+
+#undef STRUCT
 #define STRUCT struct set_target
 static const char *const target_kinds[] = {
     [SET_TARGET_LLM] = "llm", [SET_TARGET_BACKEND] = "backend", [SET_TARGET_OTHER] = "other", NULL};
@@ -263,109 +261,9 @@ static const struct conf_field target_fields[] = {
         .item = CONF_TARGET),
     ROW("probe", OBJECT, probe, "", 0, 0, "How it is watched.", .schema = &probe_schema),
     ROW("breaker", OBJECT, breaker, "", 0, 0, "When its breaker opens and closes.", .schema = &breaker_schema),
-};
-
-/* ---- agents ---- */
-
-#undef STRUCT
-#define STRUCT struct set_override
-static const struct conf_field override_fields[] = {
-    ROW("url", URL, url, "", 0, 0,
-        "Base URL of the backend that enforces strict default policies; empty = no override.",
-        .choices = (const char *const[]){"http", "https", NULL}),
-    ROW("activate_path", STRING, activate_path, "/api/admin/override/activate", 0, 0, "POST to switch it on."),
-    ROW("release_path", STRING, release_path, "/api/admin/override/deactivate", 0, 0, "POST to switch it off."),
-    ROW("token", SECRET, token, "", 0, 0, "Bearer token for both."),
-    ROW("duration", DURATION, duration_ms, "1h", SECOND, 7 * DAY,
-        "How long one activation holds: one hour, the objective for LLM fallback."),
-    ROW("renew", DURATION, renew_ms, "10m", 100, DAY,
-        "Renewed when less than this is left; at most half of `duration` is used."),
-    ROW("retry", DURATION, retry_ms, "2s", 50, MINUTE, "First pause between tries, doubling up to 30s."),
-};
-
-#undef STRUCT
-#define STRUCT struct set_chain_item
-static const struct conf_field chain_fields[] = {
-    ROW("target", TARGET, target, REQUIRED, 0, 0, "A target of kind llm."),
-    ROW("model", STRING, model, "", 1, 256, "The model that the agent shall use there."),
-};
-static const struct conf_schema override_schema = {"override", sizeof(struct set_override), override_fields,
-                                                   N_OF(override_fields), settings_check_override};
-static const struct conf_schema chain_schema = {"chain", sizeof(struct set_chain_item), chain_fields,
-                                                N_OF(chain_fields), NULL};
-
-#undef STRUCT
-#define STRUCT struct set_logic
-static const struct conf_field logic_fields[] = {
-    ROW("window", DURATION, window_ms, "5m", SECOND, DAY, "Decisions of this last stretch of time are counted."),
-    ROW("min_decisions", INT, min_decisions, "20", 1, 1000000, "Fewer than this say nothing about shares."),
-    ROW("malformed", PERCENT, malformed_percent, "10%", 0, 100,
-        "Share of decisions that cannot be used; 0% = not looked at."),
-    ROW("contradictory", PERCENT, contradictory_percent, "5%", 0, 100,
-        "Share of decisions that differ from an earlier one about the same event."),
-    ROW("denied", PERCENT, denied_percent, "50%", 0, 100, "Share of actions that are denied."),
-    ROW("repeats", INT, repeats, "10", 0, 1000000, "The same action to the same object so often; 0 = not looked at."),
-    ROW("exceptions", INT, exceptions, "5", 0, 1000000,
-        "Exceptions that the agent reports of itself; 0 = not looked at."),
-};
-static const struct conf_schema logic_schema = {"logic", sizeof(struct set_logic), logic_fields, N_OF(logic_fields),
-                                                NULL};
-
-#undef STRUCT
-#define STRUCT struct set_question
-static const struct conf_field question_fields[] = {
-    ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in evidence."),
-    ROW("event", STRING, event, REQUIRED, 2, 16384, "The event that is asked about, as JSON."),
-    ROW("expect", STRING, expect, REQUIRED, 2, 16384,
-        "The right decision, as a JSON object: every field of it must be in the answer with the same value."),
-};
-static const struct conf_schema question_schema = {"question", sizeof(struct set_question), question_fields,
-                                                   N_OF(question_fields), settings_check_question};
-
-#undef STRUCT
-#define STRUCT struct set_selftest
-static const struct conf_field selftest_fields[] = {
-    ROW("interval", DURATION, interval_ms, "60s", 100, DAY, "Time between two questions, one after the other."),
-    ROW("timeout", DURATION, timeout_ms, "10s", 10, 5 * MINUTE, "No answer after this time is a wrong one."),
-    ROW("fall", INT, fall, "2", 1, 100, "Wrong answers in a row until the judgement counts as gone."),
-    ROW("questions", LIST, questions, "", 0, 64, "Events with one right decision; none = no self-test.",
-        .schema = &question_schema),
-};
-static const struct conf_schema selftest_schema = {"selftest", sizeof(struct set_selftest), selftest_fields,
-                                                   N_OF(selftest_fields), NULL};
-
-#undef STRUCT
-#define STRUCT struct set_agent
-static const struct conf_field agent_fields[] = {
-    ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in every subject."),
-    ROW("chain", LIST, chain, REQUIRED, 1, 16,
-        "The LLMs that it may use, primary first. With none usable the agent goes to security fallback.",
-        .schema = &chain_schema),
-    ROW("backend", TARGET, backend, "", 0, 0, "The target of kind backend that executes its actions; empty = none."),
-    ROW("override", OBJECT, override, "", 0, 0, "The backend's strict default policies during a security fallback.",
-        .schema = &override_schema),
-    ROW("heartbeat", DURATION, heartbeat_ms, "1s", 100, 10 * MINUTE, "Time between its heartbeats."),
-    ROW("heartbeat_fall", INT, heartbeat_fall, "3", 1, 100, "Heartbeats missed in a row until it counts as down."),
-    ROW("heartbeat_phi", INT, heartbeat_phi, "8", 1, 40,
-        "How suspicious a silence must be to count as a missed heartbeat (phi-accrual: 8 = one false alarm in 10^8, "
-        "by the "
-        "rhythm that this agent has shown)."),
-    ROW("stuck", DURATION, stuck_ms, "60s", 100, DAY,
-        "Alive, work waits, and not one unit done for this long: stuck. Longer than any single LLM call may take."),
-    ROW("limits", OBJECT, limits, "", 0, 0, "From when on a resource that its heartbeats tell of is used up.",
-        .schema = &limits_schema),
-    ROW("logic", OBJECT, logic, "", 0, 0, "When its decisions show that its judgement is gone.",
-        .schema = &logic_schema),
-    ROW("selftest", OBJECT, selftest, "", 0, 0, "Questions with one right answer, asked of the agent itself.",
-        .schema = &selftest_schema),
-    ROW("ack", DURATION, ack_ms, "1s", 50, MINUTE,
-        "A directive without acknowledgement is sent again after this time."),
-    ROW("ack_alert", DURATION, ack_alert_ms, "5s", 100, HOUR,
-        "A directive without acknowledgement for this long raises an alert."),
-    ROW("restore_hold", DURATION, restore_hold_ms, "30s", 0, DAY,
-        "A better LLM must have been well for this long before the agent goes back to it."),
-    ROW("backend_step", DURATION, backend_step_ms, "30s", 10, HOUR,
-        "Length of each step of the backend's way back: 10, 25, 50, 100 % of the calls."),
+    ROW("intake", OBJECT, intake, "", 0, 0,
+        "llm: how fast agents are moved here, so that a whole fleet does not stampede a backup model.",
+        .schema = &intake_schema),
 };
 
 /* ---- services ---- */
@@ -392,7 +290,58 @@ static const struct conf_schema health_schema = {"health", sizeof(struct set_hea
 static const struct conf_field fallback_fields[] = {
     ROW("lease_ttl", DURATION, lease_ttl_ms, "3s", 500, MINUTE,
         "How long a dead replica keeps its lease; another orchestrates after it."),
+    ROW("member_ttl", DURATION, member_ttl_ms, "3s", 500, MINUTE,
+        "A replica not heard of for this long is gone; the others take over its agents."),
+    ROW("fence", DURATION, fence_ms, "6s", 100, 5 * MINUTE,
+        "How long a freeze waits for each guard to say that nothing older is under way. Longer than any call to a "
+        "backend may take (`actions.timeout`), so that a silent guard has nothing in hand any more."),
 };
+
+#undef RELOAD
+#define RELOAD true
+#undef STRUCT
+#define STRUCT struct set_baseline
+static const struct conf_field baseline_fields[] = {
+    ROW("path", STRING, path, "", 1, 400,
+        "The security baseline: which actions agents may take, YAML, with its sign-off beside it (PATH.signoff, by "
+        "`redoubt baseline sign`). Empty, unreadable or changed: the strict built-in, which allows no action."),
+    ROW("public_key", STRING, public_key, "", 1, 64,
+        "Ed25519 key, base64, by which the sign-off must be signed; empty = its hash alone counts."),
+    ROW("check", DURATION, check_ms, "5s", 50, HOUR, "How often the file is looked at for changes."),
+};
+static const struct conf_schema baseline_schema = {"baseline", sizeof(struct set_baseline), baseline_fields,
+                                                   N_OF(baseline_fields), NULL};
+
+#undef STRUCT
+#define STRUCT struct set_queue
+static const struct conf_field queue_fields[] = {
+    ROW("per_agent", INT, per_agent, "10000", 1, 10000000, "Actions of one agent that may wait."),
+    ROW("max_age", DURATION, max_age_ms, "24h", SECOND, 30 * DAY,
+        "Older ones are not replayed: 24 hours, the longest that degraded mode may last."),
+    ROW("replay_rate", INT, replay_rate, "50", 1, 100000,
+        "Actions per second that are replayed after a recovery, over all agents and replicas."),
+    ROW("dead_after", INT, dead_after, "5", 1, 1000,
+        "Tries that the backend refuses until an action goes to the dead letters, with an alert."),
+    ROW("retry", DURATION, retry_ms, "2s", 10, MINUTE, "First pause after a failed try, doubling up to 60s."),
+};
+static const struct conf_schema queue_schema = {"queue", sizeof(struct set_queue), queue_fields, N_OF(queue_fields),
+                                                NULL};
+
+#undef RELOAD
+#define RELOAD false
+#undef STRUCT
+#define STRUCT struct set_guard
+static const struct conf_field guard_fields[] = {
+    ROW("idempotency", DURATION, idempotency_ms, "24h", MINUTE, 30 * DAY,
+        "A key is known for this long; no less than queue.max_age is used."),
+    ROW("at_once", INT, at_once, "256", 1, 65536, "Calls to backends that may be under way at a time."),
+    ROW("lease_ttl", DURATION, lease_ttl_ms, "3s", 500, MINUTE,
+        "How long a dead replica keeps its leases; another replays its agents' queues after it."),
+    ROW("member_ttl", DURATION, member_ttl_ms, "3s", 500, MINUTE, "A replica not heard of for this long is gone."),
+    ROW("queue", OBJECT, queue, "", 0, 0, "Actions that wait for their backend.", .schema = &queue_schema),
+};
+static const struct conf_schema guard_schema = {"guard", sizeof(struct set_guard), guard_fields, N_OF(guard_fields),
+                                                settings_check_guard};
 
 /* ---- alerting ---- */
 
@@ -470,8 +419,6 @@ static const struct conf_schema redis_schema = {"redis", sizeof(struct set_redis
 static const struct conf_schema log_schema = {"log", sizeof(struct set_log), log_fields, N_OF(log_fields), NULL};
 static const struct conf_schema target_schema = {"target", sizeof(struct set_target), target_fields,
                                                  N_OF(target_fields), NULL};
-static const struct conf_schema agent_schema = {"agent", sizeof(struct set_agent), agent_fields, N_OF(agent_fields),
-                                                settings_check_agent};
 static const struct conf_schema fallback_schema = {"fallback", sizeof(struct set_fallback), fallback_fields,
                                                    N_OF(fallback_fields), NULL};
 static const struct conf_schema alert_schema = {"alert", sizeof(struct set_alert), alert_fields, N_OF(alert_fields),
@@ -491,12 +438,14 @@ static const struct conf_field settings_fields[] = {
         "After a jump of the clock or a long pause a service watches on, but takes no action for this long."),
     ROW("targets", LIST, targets, "", 0, 200000, "LLM APIs, backends and whatever else is watched and has a breaker.",
         .schema = &target_schema),
-    ROW("agents", LIST, agents, "", 0, 20000, "The agents under protection.", .schema = &agent_schema),
+    ROW("agents", LIST, agents, "", 0, 20000, "The agents under protection.", .schema = &settings_agent_schema),
 #undef RELOAD
 #define RELOAD false
     ROW("health", OBJECT, health, "", 0, 0, "The service that watches.", .schema = &health_schema),
     ROW("fallback", OBJECT, fallback, "", 0, 0, "The service that moves agents between postures.",
         .schema = &fallback_schema),
+    ROW("baseline", OBJECT, baseline, "", 0, 0, "The security baseline.", .schema = &baseline_schema),
+    ROW("guard", OBJECT, guard, "", 0, 0, "The gate that agents' actions pass.", .schema = &guard_schema),
     ROW("alert", OBJECT, alert, "", 0, 0, "Who is told, and how.", .schema = &alert_schema),
     ROW("audit", OBJECT, audit, "", 0, 0, "The trail.", .schema = &audit_schema),
 };

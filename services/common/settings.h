@@ -119,6 +119,12 @@ struct set_breaker {
     int64_t reporter_rate;   /* reports per second that one reporter may send of a target; 0 = no limit */
     bool metrics_only;
 };
+/* How many agents a model takes over, and how fast; 0 = no limit. */
+struct set_intake {
+    int64_t rate; /* agents per second that may move to it, in all */
+    int64_t wave; /* so many of them at once */
+    int64_t cap;  /* agents that may be on it at a time */
+};
 enum set_target_kind { SET_TARGET_LLM, SET_TARGET_BACKEND, SET_TARGET_OTHER };
 struct set_target {
     char *name;
@@ -127,6 +133,7 @@ struct set_target {
     struct conf_list scopes; /* char *: what it shares with others: provider, account, key */
     struct set_probe probe;
     struct set_breaker breaker;
+    struct set_intake intake; /* llm */
 };
 
 /* When an agent's judgement counts as gone. A share or number of 0 = not looked at. */
@@ -151,12 +158,19 @@ struct set_selftest {
     struct conf_list questions; /* struct set_question; none = no self-test */
 };
 
+/* How a call to the backend says who it is. */
+enum set_auth { SET_AUTH_BEARER, SET_AUTH_BASIC, SET_AUTH_HEADER, SET_AUTH_NONE };
+
 /* An agent under protection. */
 struct set_override {
     char *url;           /* base URL of the backend; empty = no override */
     char *activate_path; /* /api/admin/override/activate */
     char *release_path;  /* /api/admin/override/deactivate */
-    char *token;         /* secret; bearer */
+    char *activate_body; /* template; see common/template.h */
+    char *release_body;
+    char *token;         /* secret */
+    int auth;            /* enum set_auth */
+    char *auth_header;   /* its name, with SET_AUTH_HEADER */
     int64_t duration_ms; /* 3,600,000: one hour, the source's figure */
     int64_t renew_ms;    /* renewed when less than this is left: 10 min */
     int64_t retry_ms;    /* between tries: 2 s, doubling up to 30 s */
@@ -164,16 +178,58 @@ struct set_override {
 struct set_chain_item {
     char *target;
     char *model;
+    int64_t context; /* tokens; 0 = not said */
+    char *tools;     /* format of its tool calls, e.g. openai; empty = not said */
+    char *residency; /* where its data stay, e.g. eu; empty = not said */
+};
+struct set_needs {              /* of the agent; what a model does not say it does not have */
+    int64_t context;            /* tokens at least; 0 = any */
+    char *tools;                /* empty = any */
+    struct conf_list residency; /* char *: one of these; none = any */
+};
+struct set_restart {
+    struct conf_list command; /* char *: program and arguments; none = not allowed */
+    int64_t timeout_ms;       /* 60 s: then it is ended, and counts as failed */
+    int64_t per_hour;         /* 3 */
+};
+struct set_resources {
+    int64_t step_ms; /* 30 s: still exhausted after this long on one step: the next */
+    int64_t hold_ms; /* 30 s: well for this long: one step back */
+    struct set_restart restart;
+};
+enum set_gone { SET_GONE_OFFER, SET_GONE_ROLLBACK, SET_GONE_NOTHING };
+struct set_recovery {          /* of an agent that was gone */
+    int rollback;              /* enum set_gone */
+    char *deployment;          /* of the rollback service; empty = none */
+    int64_t rollback_after_ms; /* 2 min */
+    char *procedure;           /* what people do by hand meanwhile: a text or a URL, named in the alert */
+    int64_t step_ms;           /* 30 s per step of 10, 25, 50, 100 % of its work */
+};
+/* Where the guard passes its actions on. */
+struct set_actions {
+    char *url;  /* base URL; empty = the guard passes nothing on for it */
+    char *path; /* /api/actions; the baseline may name another for an action */
+    char *body; /* template */
+    char *token;
+    int auth;
+    char *auth_header;
+    int64_t timeout_ms; /* 5 s */
 };
 struct set_agent {
     char *name;
     struct conf_list chain; /* struct set_chain_item, primary first */
     char *backend;          /* target; may be empty */
+    struct set_needs needs;
     struct set_override override;
-    int64_t heartbeat_ms;   /* 1 s; expected interval */
-    int64_t heartbeat_fall; /* 3 missed: AGENT_DOWN */
-    int64_t heartbeat_phi;  /* 8: suspicion at which one counts as missed */
-    int64_t stuck_ms;       /* 60 s: work waits and none is done */
+    struct set_actions actions;
+    struct set_resources resources;
+    struct set_recovery recovery;
+    struct conf_list watch;      /* char *: targets that basic monitoring looks at */
+    int64_t monitor_interval_ms; /* 60 s */
+    int64_t heartbeat_ms;        /* 1 s; expected interval */
+    int64_t heartbeat_fall;      /* 3 missed: AGENT_DOWN */
+    int64_t heartbeat_phi;       /* 8: suspicion at which one counts as missed */
+    int64_t stuck_ms;            /* 60 s: work waits and none is done */
     struct set_limits limits;
     struct set_logic logic;
     struct set_selftest selftest;
@@ -192,6 +248,29 @@ struct set_health {
 
 struct set_fallback {
     int64_t lease_ttl_ms;
+    int64_t member_ttl_ms; /* 3 s */
+    int64_t fence_ms;      /* 6 s: a guard that is silent for longer has no action in hand any more */
+};
+
+/* The security baseline: what agents may do at all. */
+struct set_baseline {
+    char *path;       /* YAML; empty = the strict built-in */
+    char *public_key; /* Ed25519, base64: the sign-off must be by this key; empty = a hash alone */
+    int64_t check_ms; /* 5 s: looked at again for changes */
+};
+struct set_queue {
+    int64_t per_agent;   /* 10,000 actions */
+    int64_t max_age_ms;  /* 24 h, the objective for degraded mode: older ones are not replayed */
+    int64_t replay_rate; /* 50/s in all, over all replicas */
+    int64_t dead_after;  /* 5 tries */
+    int64_t retry_ms;    /* 2 s, doubling to 60 s */
+};
+struct set_guard {
+    int64_t idempotency_ms; /* 24 h: a key is known for so long */
+    int64_t at_once;        /* 256 calls to backends */
+    int64_t lease_ttl_ms;
+    int64_t member_ttl_ms;
+    struct set_queue queue;
 };
 
 /* Alerting. */
@@ -235,6 +314,8 @@ struct settings {
     struct conf_list agents;  /* struct set_agent */
     struct set_health health;
     struct set_fallback fallback;
+    struct set_baseline baseline;
+    struct set_guard guard;
     struct set_alert alert;
     struct set_audit audit;
     struct settings_index *index; /* of names; NULL = none, then they are looked for one by one */

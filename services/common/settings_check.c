@@ -96,11 +96,38 @@ void settings_check_override(void *object, struct conf_ctx *ctx)
         o->renew_ms = o->duration_ms / 2;
 }
 
+void settings_check_actions(void *object, struct conf_ctx *ctx)
+{
+    struct set_actions *a = object;
+    if (*a->path != '/')
+        conf_problem(ctx, "path", "found `%s`; allowed: a path that starts with /", a->path);
+}
+
+void settings_check_guard(void *object, struct conf_ctx *ctx)
+{
+    struct set_guard *g = object;
+    (void)ctx;
+    if (g->idempotency_ms < g->queue.max_age_ms)
+        g->idempotency_ms = g->queue.max_age_ms; /* what is replayed must still be known */
+}
+
+/* A restart is run as written, without a shell: its program must be sure. */
+static void check_restart(const struct set_agent *a, struct conf_ctx *ctx)
+{
+    const struct conf_list *c = &a->resources.restart.command;
+    const char *program = c->n > 0 ? *CONF_AT(*c, char *, 0) : "/";
+    if (*program != '/')
+        conf_problem(ctx, "resources.restart.command[0]", "found `%s`; allowed: an absolute path", program);
+    if (a->recovery.rollback == SET_GONE_ROLLBACK && !*a->recovery.deployment)
+        conf_problem(ctx, "recovery.deployment", "required with `rollback: start`: which deployment is rolled back?");
+}
+
 void settings_check_agent(void *object, struct conf_ctx *ctx)
 {
     struct set_agent *a = object;
     if (a->ack_alert_ms < a->ack_ms)
         conf_problem(ctx, "ack_alert", "is shorter than ack");
+    check_restart(a, ctx);
     for (size_t i = 1; i < a->chain.n; i++) {
         const struct set_chain_item *x = CONF_AT(a->chain, struct set_chain_item, i);
         for (size_t k = 0; k < i; k++) {
@@ -222,6 +249,12 @@ static void check_chain(const struct settings *s, size_t agent, struct conf_ctx 
             conf_problem(ctx, key, "found `%s`, which is not among `targets`; allowed: a target of kind llm", name);
         else if (t->kind != SET_TARGET_LLM)
             conf_problem(ctx, key, "found `%s`, which is of another kind; allowed: a target of kind llm", name);
+    }
+    for (size_t i = 0; i < a->watch.n; i++) {
+        const char *name = *CONF_AT(a->watch, char *, i);
+        snprintf(key, sizeof key, "agents[%zu].watch[%zu]", agent, i);
+        if (!settings_target(s, name))
+            conf_problem(ctx, key, "found `%s`, which is not among `targets`; allowed: the name of a target", name);
     }
     if (*a->backend) {
         const struct set_target *t = settings_target(s, a->backend);

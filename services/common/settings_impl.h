@@ -4,6 +4,26 @@
 
 #include "common/settings.h"
 
+/* ---- for tables of settings ---- */
+
+#define SECOND  INT64_C(1000)
+#define MINUTE  (60 * SECOND)
+#define HOUR    (60 * MINUTE)
+#define DAY     (24 * HOUR)
+#define GIB     (INT64_C(1) << 30)
+#define N_OF(a) (sizeof(a) / sizeof((a)[0]))
+
+/* One row: key, type, member of STRUCT, default, least, greatest, help; then choices, schema or item type by name. */
+#define ROW(key_, type_, member_, def_, min_, max_, help_, ...)                                                      \
+    {                                                                                                                \
+        .key = key_, .type = CONF_##type_, .offset = offsetof(STRUCT, member_), .def = def_, .min = min_,            \
+        .max = max_, .reload = RELOAD, .help = help_, ##__VA_ARGS__                                                  \
+    }
+#define REQUIRED NULL
+
+extern const struct conf_schema settings_agent_schema; /* settings_agent.c */
+extern const struct conf_schema settings_limits_schema;
+
 extern const char *const settings_probe_types[];
 extern const char *const settings_channel_types[];
 
@@ -15,6 +35,8 @@ void settings_check_question(void *object, struct conf_ctx *ctx);
 void settings_check_breaker(void *object, struct conf_ctx *ctx);
 void settings_check_override(void *object, struct conf_ctx *ctx);
 void settings_check_agent(void *object, struct conf_ctx *ctx);
+void settings_check_actions(void *object, struct conf_ctx *ctx);
+void settings_check_guard(void *object, struct conf_ctx *ctx);
 void settings_check_channel(void *object, struct conf_ctx *ctx);
 void settings_check_alert(void *object, struct conf_ctx *ctx);
 void settings_check_all(void *object, struct conf_ctx *ctx);

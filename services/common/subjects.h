@@ -13,13 +13,14 @@
 #define SUBJECT_DIRECTIVE   SUBJECT_PREFIX "directive." /* + agent */
 #define SUBJECT_ACK         SUBJECT_PREFIX "ack."       /* + agent */
 #define SUBJECT_ACTION      SUBJECT_PREFIX "action."    /* + agent */
-#define SUBJECT_QUEUE       SUBJECT_PREFIX "queue."     /* + agent: actions that wait */
+#define SUBJECT_QUEUE       SUBJECT_PREFIX "queue."     /* + agent.priority: actions that wait */
 #define SUBJECT_ALERT       SUBJECT_PREFIX "alert"
 #define SUBJECT_DELIVERY    SUBJECT_PREFIX "delivery." /* + alert id */
 #define SUBJECT_ROLLBACK    SUBJECT_PREFIX "rollback." /* + deployment */
 #define SUBJECT_INCIDENT    SUBJECT_PREFIX "incident." /* + id */
 #define SUBJECT_AUDIT       SUBJECT_PREFIX "audit."    /* + service */
 #define SUBJECT_CMD         SUBJECT_PREFIX "cmd."      /* + service.verb */
+#define SUBJECT_MONITOR     SUBJECT_PREFIX "monitor."  /* + agent */
 #define SUBJECT_DEAD        SUBJECT_PREFIX "dead."     /* + stream */
 /* Kept on no stream: */
 #define SUBJECT_OBSERVATION SUBJECT_PREFIX "observation." /* + target: between watchers */
@@ -27,6 +28,8 @@
 #define SUBJECT_ADVICE      SUBJECT_PREFIX "advice."      /* + target */
 #define SUBJECT_DECISION    SUBJECT_PREFIX "decision."    /* + agent */
 #define SUBJECT_SELFTEST    SUBJECT_PREFIX "selftest."    /* + agent */
+#define SUBJECT_FENCE       SUBJECT_PREFIX "fence."       /* + agent */
+#define SUBJECT_FENCED      SUBJECT_PREFIX "fenced."      /* + agent */
 
 #define STREAM_STATE   "REDOUBT_STATE"
 #define STREAM_EVENTS  "REDOUBT_EVENTS"

@@ -189,6 +189,24 @@ static const struct wire_rule agent_state[] = {
     TARGET_OR_EMPTY(24, "cause"),
     MESSAGES(26, "owed", 0, 32),
     EPOCH_OR_ZERO(28, "verdict_epoch"),
+    EPOCH_OR_ZERO(29, "judgement_epoch"),
+    PERCENT(32, "load_percent"),
+    TARGET_OR_EMPTY(35, "llm_wanted"),
+    {.tag = 36, .field = "restarts_unix_ms", .kind = WIRE_NUMBER, .min = 0, .max = INT64_MAX, .count_max = 16},
+    TEXT(37, "restart_id", 0, 128),
+    EPOCH_OR_ZERO(41, "frozen_epoch"),
+    TEXT(44, "drill_by", 0, 128),
+    TEXT(45, "rollback_id", 0, 64),
+};
+static const struct wire_rule fence[] = {TOKEN(1, "agent"), EPOCH(2, "epoch"), ID(3, "id")};
+static const struct wire_rule fenced[] = {TOKEN(1, "agent"), EPOCH(2, "epoch"), ID(3, "id"),
+                                          TEXT(4, "instance", 1, 128)};
+static const struct wire_rule monitor_check[] = {TEXT(1, "name", 1, 64), TEXT(3, "detail", 0, 256)};
+static const struct wire_rule monitor_report[] = {
+    TOKEN(1, "agent"),
+    TEXT(2, "instance", 1, 128),
+    EPOCH_OR_ZERO(3, "epoch"),
+    MESSAGES(4, "checks", 0, 64),
 };
 static const struct wire_rule directive[] = {
     PRESENT(1, "state"),
@@ -203,6 +221,7 @@ static const struct wire_rule agent_command[] = {
     TOKEN(1, "agent"),
     TEXT(2, "by", 0, 128),
     TEXT(3, "reason", 0, 1024),
+    NUMBER(6, "duration_ms", 0, 900000),
 };
 static const struct wire_rule label[] = {
     KEY(1, "key"),
@@ -266,14 +285,41 @@ static const struct wire_rule incident_changed[] = {
     ID(1, "id"), EPOCH(2, "epoch"), SET(3, "phase"), TOKENS(7, "agents", 1000), MESSAGES(12, "clocks", 0, 32),
 };
 static const struct wire_rule action_request[] = {
-    TOKEN(1, "agent"), EPOCH_OR_ZERO(2, "epoch"),        TEXT(3, "idempotency_key", 1, 128),
-    KEY(4, "action"),  MESSAGES(5, "parameters", 0, 64), NUMBER(6, "priority", 0, 9),
+    TOKEN(1, "agent"),
+    EPOCH_OR_ZERO(2, "epoch"),
+    TEXT(3, "idempotency_key", 1, 128),
+    KEY(4, "action"),
+    MESSAGES(5, "parameters", 0, 64),
+    NUMBER(6, "priority", 0, 9),
+    TEXT(9, "instance", 0, 128),
 };
 static const struct wire_rule action_reply[] = {
     TEXT(1, "idempotency_key", 0, 128),
     SET(2, "decision"),
     STATUS_CODE(5, "status_code"),
 };
+static const struct wire_rule queued_action[] = {
+    PRESENT(1, "request"),
+    TEXT(3, "guard", 0, 128),
+};
+static const struct wire_rule guard_command[] = {
+    TOKEN_OR_EMPTY(1, "agent"), TEXT(2, "idempotency_key", 0, 128), TEXT(3, "by", 0, 128),
+    TEXT(4, "reason", 0, 1024), EPOCH_OR_ZERO(5, "from_sequence"),  NUMBER(6, "limit", 0, 50),
+};
+static const struct wire_rule queue_of_agent[] = {TOKEN(1, "agent"), TEXT(5, "state", 0, 256)};
+static const struct wire_rule queue_report[] = {MESSAGES(1, "agents", 0, 500)};
+static const struct wire_rule queue_entry[] = {PRESENT(2, "action")};
+static const struct wire_rule queue_listing[] = {MESSAGES(1, "entries", 0, 50)};
+static const struct wire_rule baseline_report[] = {
+    TEXT(2, "version", 0, 64),
+    TEXT(3, "sha256", 0, 64),
+    TEXT(4, "signed_off_by", 0, 128),
+};
+static const struct wire_rule rollback_command[] = {
+    TOKEN(1, "deployment"), TEXT(2, "by", 1, 128),         TEXT(3, "reason", 1, 1024),
+    ID(4, "job_id"),        TEXT(5, "to_version", 0, 256),
+};
+static const struct wire_rule audit_batch[] = {MESSAGES(1, "records", 1, 100)};
 static const struct wire_rule command_reply[] = {
     SET(1, "status"),
     EPOCH_OR_ZERO(3, "epoch"),
@@ -331,5 +377,18 @@ const struct wire_rules wire_rules[] = {
     ROWS(breaker_advice),
     ROWS(selftest_question),
     ROWS(selftest_answer),
+    ROWS(fence),
+    ROWS(fenced),
+    ROWS(monitor_report),
+    ROWS(monitor_check),
+    ROWS(queued_action),
+    ROWS(guard_command),
+    ROWS(queue_report),
+    ROWS(queue_of_agent),
+    ROWS(queue_listing),
+    ROWS(queue_entry),
+    ROWS(baseline_report),
+    ROWS(rollback_command),
+    ROWS(audit_batch),
 };
 const size_t wire_rules_n = sizeof wire_rules / sizeof wire_rules[0];

@@ -21,6 +21,11 @@ const struct fallback_notice_row fallback_notices[FALLBACK_NOTICES] = {
     [FALLBACK_NOTICE_FROZEN] = {"frozen", CRITICAL, FALLBACK_FAILURE_LOGIC, true},
     [FALLBACK_NOTICE_ACK] = {"unconfirmed", HIGH, FALLBACK_FAILURE_NETWORK, false},
     [FALLBACK_NOTICE_DOWN] = {"down", CRITICAL, FALLBACK_FAILURE_AGENT_DOWN, true},
+    [FALLBACK_NOTICE_RESOURCES] = {"resources", HIGH, FALLBACK_FAILURE_RESOURCE, false},
+    [FALLBACK_NOTICE_RESTART] = {"restart", CRITICAL, FALLBACK_FAILURE_RESOURCE, true},
+    [FALLBACK_NOTICE_LINK] = {"link", HIGH, FALLBACK_FAILURE_NETWORK, false},
+    [FALLBACK_NOTICE_MONITOR] = {"monitoring", HIGH, FALLBACK_FAILURE_BACKEND, false},
+    [FALLBACK_NOTICE_ROLLBACK] = {"rollback", CRITICAL, FALLBACK_FAILURE_AGENT_DOWN, true},
 };
 
 /* What a directive is named after when several things changed at once: the strictest. */
@@ -29,19 +34,29 @@ static const int step_weight[] = {
     [FALLBACK_STEP_UNFREEZE] = 1,
     [FALLBACK_STEP_RESTORE_LLM] = 2,
     [FALLBACK_STEP_RESTORE_BACKEND] = 3,
-    [FALLBACK_STEP_RAMP_BACKEND] = 4,
-    [FALLBACK_STEP_SWITCH_LLM] = 5,
-    [FALLBACK_STEP_DEGRADE_BACKEND] = 6,
-    [FALLBACK_STEP_SECURITY] = 7,
-    [FALLBACK_STEP_FREEZE] = 8,
-    [FALLBACK_STEP_INITIAL] = 9,
+    [FALLBACK_STEP_RESTORE_LOAD] = 4,
+    [FALLBACK_STEP_RECONNECT] = 5,
+    [FALLBACK_STEP_RAMP_BACKEND] = 6,
+    [FALLBACK_STEP_SHED_LOAD] = 7,
+    [FALLBACK_STEP_REQUEST_RESTART] = 8,
+    [FALLBACK_STEP_SWITCH_LLM] = 9,
+    [FALLBACK_STEP_WAIT_LLM] = 10,
+    [FALLBACK_STEP_RESTART] = 11,
+    [FALLBACK_STEP_RESTRICT] = 12,
+    [FALLBACK_STEP_DEGRADE_BACKEND] = 13,
+    [FALLBACK_STEP_SECURITY] = 14,
+    [FALLBACK_STEP_FREEZE] = 15,
+    [FALLBACK_STEP_INITIAL] = 16,
 };
 
 static const char *const posture_names[] = {
     "?", "NORMAL", "BACKUP_LLM", "RECOVERING", "DEGRADED", "SECURITY_FALLBACK", "FROZEN"};
-static const char *const step_names[] = {"?",           "INITIAL",         "SWITCH_LLM",   "SECURITY_FALLBACK",
-                                         "RESTORE_LLM", "DEGRADE_BACKEND", "RAMP_BACKEND", "RESTORE_BACKEND",
-                                         "FREEZE",      "UNFREEZE"};
+static const char *const step_names[FALLBACK_STEPS] = {
+    "?",           "INITIAL",         "SWITCH_LLM",   "SECURITY_FALLBACK",
+    "RESTORE_LLM", "DEGRADE_BACKEND", "RAMP_BACKEND", "RESTORE_BACKEND",
+    "FREEZE",      "UNFREEZE",        "RESTRICT",     "RECONNECT",
+    "SHED_LOAD",   "REQUEST_RESTART", "RESTART",      "RESTORE_LOAD",
+    "WAIT_LLM"};
 
 const char *fallback_posture_name(int p)
 {
@@ -50,7 +65,7 @@ const char *fallback_posture_name(int p)
 
 const char *fallback_step_name(int s)
 {
-    return step_names[s >= FALLBACK_STEP_INITIAL && s <= FALLBACK_STEP_UNFREEZE ? s : 0];
+    return step_names[s >= FALLBACK_STEP_INITIAL && s < FALLBACK_STEPS ? s : 0];
 }
 
 unsigned fallback_rank(const char *agent)
@@ -323,15 +338,24 @@ void fallback_settle_ack(struct turn *t)
 
 /* ---- the whole ---- */
 
-int fallback_posture(int llm_index, int backend, int automation)
+int fallback_posture(const struct fallback_doc *d)
 {
     static const int by_backend[] = {[FALLBACK_BACKEND_UP] = FALLBACK_NORMAL,
                                      [FALLBACK_BACKEND_DEGRADED] = FALLBACK_DEGRADED,
                                      [FALLBACK_BACKEND_RECOVERING] = FALLBACK_RECOVERING};
-    int asked[] = {llm_index < 0   ? FALLBACK_SECURITY
-                   : llm_index > 0 ? FALLBACK_BACKUP_LLM
-                                   : FALLBACK_NORMAL,
-                   by_backend[backend], automation == FALLBACK_AUTOMATION_FROZEN ? FALLBACK_FROZEN : FALLBACK_NORMAL};
+    static const int by_link[] = {[FALLBACK_LINK_UP] = FALLBACK_NORMAL,
+                                  [FALLBACK_LINK_RESTRICTED] = FALLBACK_DEGRADED,
+                                  [FALLBACK_LINK_GONE] = FALLBACK_DEGRADED,
+                                  [FALLBACK_LINK_RETURNING] = FALLBACK_RECOVERING};
+    int by_resources = d->resources == FALLBACK_RESOURCES_OK                                   ? FALLBACK_NORMAL
+                       : d->resources == FALLBACK_RESOURCES_RESTARTING || d->restart_requested ? FALLBACK_DEGRADED
+                                                                                               : FALLBACK_RECOVERING;
+    int by_llm = d->llm_waiting     ? FALLBACK_DEGRADED
+                 : d->llm_index < 0 ? FALLBACK_SECURITY
+                 : d->llm_index > 0 ? FALLBACK_BACKUP_LLM
+                                    : FALLBACK_NORMAL;
+    int asked[] = {by_llm, by_backend[d->backend], by_resources, by_link[d->link],
+                   d->automation == FALLBACK_AUTOMATION_FROZEN ? FALLBACK_FROZEN : FALLBACK_NORMAL};
     int strictest = FALLBACK_NORMAL;
     for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++)
         if (asked[i] > strictest)
@@ -352,6 +376,20 @@ const char *fallback_invariant(const struct fallback_doc *d)
          "the automation mode is one"},
         {d->override_mode >= FALLBACK_OVERRIDE_OFF && d->override_mode <= FALLBACK_OVERRIDE_RELEASING,
          "the override mode is one"},
+        {d->resources >= FALLBACK_RESOURCES_OK && d->resources <= FALLBACK_RESOURCES_RESTARTING,
+         "the resource mode is one"},
+        {d->link >= FALLBACK_LINK_UP && d->link <= FALLBACK_LINK_RETURNING, "the link mode is one"},
+        {d->load_percent >= 1 && d->load_percent <= 100, "the share of work is a share"},
+        {d->load_percent == 100 || d->resources != FALLBACK_RESOURCES_OK || d->link == FALLBACK_LINK_RETURNING,
+         "work is shed for a reason"},
+        {!d->restart_requested || d->resources != FALLBACK_RESOURCES_OK, "a restart is asked for with a reason"},
+        {(d->resources == FALLBACK_RESOURCES_RESTARTING) == (d->restart_id[0] != '\0'),
+         "a restart has an id exactly while it is under way"},
+        {d->n_restarts <= FALLBACK_RESTARTS_MAX, "the restarts can be counted"},
+        {!d->llm_waiting || d->llm_index < 0, "who waits for an LLM has none"},
+        {d->llm_waiting == (d->llm_wanted[0] != '\0'), "who waits for an LLM knows which"},
+        {d->frozen_epoch <= d->epoch, "no freeze of the future"},
+        {(d->drill_failure == FALLBACK_FAILURE_NONE) == (d->drill_until_ms == 0), "a drill has an end"},
         {d->llm_index >= -1 && d->llm_index < FALLBACK_CHAIN_MAX, "the LLM index is in the chain"},
         {(d->llm_index < 0) == (d->llm_target[0] == '\0'), "an LLM is named exactly if there is one"},
         {(d->backend == FALLBACK_BACKEND_RECOVERING) == (d->ramp_percent > 0) && d->ramp_percent <= 100,
@@ -367,7 +405,7 @@ const char *fallback_invariant(const struct fallback_doc *d)
         if (!all[i].holds)
             return all[i].what;
     /* Only now are the dimensions known to be in range. */
-    if (d->posture != fallback_posture(d->llm_index, d->backend, d->automation))
+    if (d->posture != fallback_posture(d))
         return "the posture is the strictest that is asked for";
     return (d->evidence_ms == 0) == (d->posture == FALLBACK_NORMAL) ? NULL
                                                                     : "there is evidence exactly if not NORMAL";
@@ -379,7 +417,10 @@ static void on_start(struct turn *t)
     *d = (struct fallback_doc){.posture = FALLBACK_NORMAL,
                                .backend = FALLBACK_BACKEND_UP,
                                .automation = FALLBACK_AUTOMATION_ENABLED,
-                               .override_mode = FALLBACK_OVERRIDE_OFF};
+                               .override_mode = FALLBACK_OVERRIDE_OFF,
+                               .resources = FALLBACK_RESOURCES_OK,
+                               .link = FALLBACK_LINK_UP,
+                               .load_percent = 100};
     fallback_text(d->llm_target, sizeof d->llm_target, t->rule->chain[0].target);
     fallback_text(d->llm_model, sizeof d->llm_model, t->rule->chain[0].model);
     fallback_change(t, FALLBACK_STEP_INITIAL, FALLBACK_FAILURE_NONE, "", 0, "first position");
@@ -413,7 +454,7 @@ static void issue(struct turn *t, int was_posture)
     struct fallback_doc *d = t->d;
     d->epoch++;
     d->step = t->step;
-    d->posture = fallback_posture(d->llm_index, d->backend, d->automation);
+    d->posture = fallback_posture(d);
     if (d->posture != was_posture || d->since_ms == 0)
         d->since_ms = t->now_ms;
     if (d->posture == FALLBACK_NORMAL)

@@ -11,13 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FALLBACK_CHAIN_MAX   16
-#define FALLBACK_TARGET_TEXT 129
-#define FALLBACK_MODEL_TEXT  257
-#define FALLBACK_WHO_TEXT    129
-#define FALLBACK_WHY_TEXT    1025
-#define FALLBACK_REASON_TEXT 384
-#define FALLBACK_KEY_TEXT    129
+#define FALLBACK_CHAIN_MAX    16
+#define FALLBACK_TARGET_TEXT  129
+#define FALLBACK_MODEL_TEXT   257
+#define FALLBACK_WHO_TEXT     129
+#define FALLBACK_WHY_TEXT     1025
+#define FALLBACK_REASON_TEXT  384
+#define FALLBACK_KEY_TEXT     129
+#define FALLBACK_ID_TEXT      65
+#define FALLBACK_RESTARTS_MAX 16
 
 /* Numbers as in the contract; the shell asserts that they agree. */
 enum fallback_posture {
@@ -47,7 +49,17 @@ enum fallback_step {
     FALLBACK_STEP_RESTORE_BACKEND,
     FALLBACK_STEP_FREEZE,
     FALLBACK_STEP_UNFREEZE,
+    FALLBACK_STEP_RESTRICT,
+    FALLBACK_STEP_RECONNECT,
+    FALLBACK_STEP_SHED_LOAD,
+    FALLBACK_STEP_REQUEST_RESTART,
+    FALLBACK_STEP_RESTART,
+    FALLBACK_STEP_RESTORE_LOAD,
+    FALLBACK_STEP_WAIT_LLM,
+    FALLBACK_STEPS,
 };
+enum fallback_resources { FALLBACK_RESOURCES_OK = 1, FALLBACK_RESOURCES_SHEDDING, FALLBACK_RESOURCES_RESTARTING };
+enum fallback_link { FALLBACK_LINK_UP = 1, FALLBACK_LINK_RESTRICTED, FALLBACK_LINK_GONE, FALLBACK_LINK_RETURNING };
 enum fallback_failure {
     FALLBACK_FAILURE_NONE,
     FALLBACK_FAILURE_LLM,
@@ -88,6 +100,11 @@ enum fallback_notice {
     FALLBACK_NOTICE_FROZEN,
     FALLBACK_NOTICE_ACK,
     FALLBACK_NOTICE_DOWN,
+    FALLBACK_NOTICE_RESOURCES, /* it sheds load */
+    FALLBACK_NOTICE_RESTART,   /* a restart failed, or there were too many: people must */
+    FALLBACK_NOTICE_LINK,      /* it cannot be reached: restricted */
+    FALLBACK_NOTICE_MONITOR,   /* basic monitoring has found something, or is not done */
+    FALLBACK_NOTICE_ROLLBACK,  /* a rollback was asked for, and could not be started */
     FALLBACK_NOTICES,
 };
 
@@ -117,6 +134,22 @@ struct fallback_doc {
     char cause[FALLBACK_TARGET_TEXT];
     uint32_t open_alerts; /* bits of enum fallback_notice */
     uint64_t verdict_epoch, judgement_epoch;
+    int resources;         /* enum fallback_resources */
+    int link;              /* enum fallback_link */
+    uint32_t load_percent; /* 1..100: the least that resources and link ask for */
+    bool restart_requested;
+    bool llm_waiting; /* llm_index is -1 until the agent's turn comes at llm_wanted */
+    char llm_wanted[FALLBACK_TARGET_TEXT];
+    size_t n_restarts;
+    int64_t restarts_ms[FALLBACK_RESTARTS_MAX]; /* by the executor, within the last hour, newest last */
+    char restart_id[FALLBACK_KEY_TEXT];         /* "" = none under way */
+    int64_t resources_since_ms, link_since_ms;
+    uint32_t monitor_interval_ms; /* 0 = no basic monitoring in this position */
+    uint64_t frozen_epoch;        /* of the last freeze; 0 = never */
+    int drill_failure;            /* enum fallback_failure that is pretended; NONE = no drill */
+    int64_t drill_until_ms;
+    char drill_by[FALLBACK_WHO_TEXT];
+    char rollback_id[FALLBACK_ID_TEXT]; /* "" = none was asked for */
 };
 
 /* ---- what is seen (not stored) ---- */
@@ -145,23 +178,34 @@ struct fallback_verdict {
     char reason[FALLBACK_REASON_TEXT];
 };
 
+/* What a model says to one more agent. */
+enum fallback_intake {
+    FALLBACK_INTAKE_OPEN, /* it may come now */
+    FALLBACK_INTAKE_WAIT, /* it must wait for its turn */
+    FALLBACK_INTAKE_FULL, /* as many as it may have: go on to the next */
+};
+
 struct fallback_view {
     const struct fallback_target *llm[FALLBACK_CHAIN_MAX];
+    uint8_t intake[FALLBACK_CHAIN_MAX];    /* enum fallback_intake */
     const struct fallback_target *backend; /* NULL = the agent has none */
     const struct fallback_verdict *verdict;
     const struct fallback_verdict *judgement; /* on what it decides; NULL = never heard of */
+    const struct fallback_verdict *resources; /* on what it uses; NULL = never heard of */
     bool ready;                               /* the present was replayed: a target never heard of is really new */
     bool bus_up;                              /* an acknowledgement could come */
     bool may_loosen;                          /* store, bus and clock are trusted */
     bool override_needed_elsewhere; /* another agent on the same override API has no LLM: it must not be released */
 };
 
+enum fallback_rollback { FALLBACK_ROLLBACK_OFFER, FALLBACK_ROLLBACK_START, FALLBACK_ROLLBACK_NOTHING };
 /* The settings of one agent. Strings are the caller's. */
 struct fallback_rule {
     const char *agent;
     size_t n_chain;
     struct {
         const char *target, *model;
+        const char *unfit; /* why this agent cannot use it; NULL = it can */
     } chain[FALLBACK_CHAIN_MAX];
     const char *backend; /* "" = none */
     bool override;       /* there is an API to call */
@@ -170,6 +214,16 @@ struct fallback_rule {
     int64_t restore_hold_ms;
     int64_t backend_step_ms;
     unsigned rank; /* 0..99: the agent's place in a ramp */
+    int64_t shed_step_ms, shed_hold_ms;
+    bool may_restart;           /* the executor is allowed to */
+    unsigned restarts_per_hour; /* 1..FALLBACK_RESTARTS_MAX */
+    int64_t return_step_ms;
+    uint32_t monitor_interval_ms;
+    const char *procedure;  /* what people do by hand; "" = none is named */
+    const char *deployment; /* "" = none */
+    int rollback;           /* when it is gone: enum fallback_rollback */
+    int64_t rollback_after_ms;
+    bool has_selftest; /* questions are set: a return from having been gone waits for its judgement */
 };
 /* Place of an agent in every ramp, 0..99: the same on every replica. */
 unsigned fallback_rank(const char *agent);
@@ -196,16 +250,23 @@ enum fallback_event_kind {
     FALLBACK_ACK,
     FALLBACK_FREEZE,
     FALLBACK_UNFREEZE,
-    FALLBACK_CALLED, /* an override call has ended */
-    FALLBACK_RESYNC, /* an operator asks for the last directive again */
+    FALLBACK_CALLED,    /* an override call has ended */
+    FALLBACK_RESYNC,    /* an operator asks for the last directive again */
+    FALLBACK_DRILL,     /* an operator pretends a failure, goes on or ends it */
+    FALLBACK_RESTARTED, /* the executor has ended */
+    FALLBACK_ROLLED,    /* the rollback service has answered */
+    FALLBACK_MONITORED, /* what basic monitoring has found */
     FALLBACK_EVENTS,
 };
 struct fallback_event {
     enum fallback_event_kind kind;
     uint64_t epoch;                 /* ACK */
-    bool failed;                    /* ACK: could not be applied; CALLED: no success */
+    bool failed;                    /* ACK: could not be applied; CALLED, RESTARTED, ROLLED, MONITORED: no success */
+    bool waived;                    /* UNFREEZE: without a self-test */
+    int failure;                    /* DRILL: enum fallback_failure; NONE ends it */
+    int64_t until_ms;               /* DRILL */
     enum fallback_call_kind call;   /* CALLED */
-    char key[FALLBACK_KEY_TEXT];    /* CALLED: the activation it was made for */
+    char key[FALLBACK_KEY_TEXT];    /* CALLED: the activation it was made for; RESTARTED, ROLLED: its id */
     int64_t called_at_ms;           /* CALLED: when the call began */
     char by[FALLBACK_WHO_TEXT];     /* FREEZE, UNFREEZE, RESYNC */
     char detail[FALLBACK_WHY_TEXT]; /* why; or what went wrong */
@@ -218,6 +279,10 @@ enum fallback_effect_kind {
     FALLBACK_TELL,    /* an alert; only with STORE */
     FALLBACK_RECORD,  /* an audit record; only with STORE */
     FALLBACK_CALL,    /* call the override API */
+    FALLBACK_RESTART, /* run the executor; `key` is its id */
+    FALLBACK_ROLL,    /* ask the rollback service; `key` is the job's id */
+    FALLBACK_FENCE,   /* have every guard confirm that nothing older is under way; an ANSWER waits for it */
+    FALLBACK_AWAIT,   /* get in line at the target of chain position `index` */
     FALLBACK_WAKE_AT, /* LOOK again then */
     FALLBACK_ANSWER,  /* to the operator who asked */
 };
@@ -227,6 +292,7 @@ struct fallback_effect {
     int64_t at_ms;                    /* WAKE_AT */
     enum fallback_notice notice;      /* TELL */
     bool resolved;                    /* TELL */
+    int index;                        /* AWAIT */
     bool override_activated;          /* TELL SECURITY: among the actions taken */
     enum fallback_call_kind call;     /* CALL */
     char key[FALLBACK_KEY_TEXT + 32]; /* CALL: Idempotency-Key */
@@ -236,7 +302,7 @@ struct fallback_effect {
     enum fallback_answer answer;      /* ANSWER */
     char text[512];                   /* TELL: summary; RECORD: detail; ANSWER: message */
 };
-#define FALLBACK_EFFECTS_MAX 24
+#define FALLBACK_EFFECTS_MAX 40
 
 /* Takes one event. The caller works on a copy: with STORE among the effects it stores the document, and keeps the copy and carries
  * out the rest only if it won; otherwise it forgets the copy. Without STORE it keeps the copy at once. */
@@ -244,8 +310,8 @@ size_t fallback_decide(struct fallback *f, const struct fallback_rule *rule, con
                        const struct fallback_event *ev, int64_t now_ms,
                        struct fallback_effect out[static FALLBACK_EFFECTS_MAX]);
 
-/* The most restrictive posture that any dimension asks for. */
-int fallback_posture(int llm_index, int backend, int automation);
+/* The most restrictive posture that any dimension of d asks for. */
+int fallback_posture(const struct fallback_doc *d);
 /* Share of the calls, in percent, on the way back after `elapsed_ms`; 0 = the way is over: all of them. */
 uint32_t fallback_ramp(int64_t elapsed_ms, int64_t step_ms);
 /* What must hold of every document; the text of the first thing that does not, or NULL. */

@@ -139,6 +139,10 @@ static void carry_out(struct agent *a, const struct fallback_effect *e, const ch
         if (reply && *reply)
             cmd_answer(a, reply, e, a->f.doc.epoch);
         break;
+    case FALLBACK_RESTART:
+    case FALLBACK_ROLL:
+    case FALLBACK_FENCE:
+    case FALLBACK_AWAIT:
     case FALLBACK_STORE:
     case FALLBACK_ISSUE:
     case FALLBACK_TELL:

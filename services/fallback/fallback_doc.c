@@ -29,6 +29,20 @@ SAME(FALLBACK_STEP_RAMP_BACKEND, STEP__STEP_RAMP_BACKEND);
 SAME(FALLBACK_STEP_RESTORE_BACKEND, STEP__STEP_RESTORE_BACKEND);
 SAME(FALLBACK_STEP_FREEZE, STEP__STEP_FREEZE);
 SAME(FALLBACK_STEP_UNFREEZE, STEP__STEP_UNFREEZE);
+SAME(FALLBACK_STEP_RESTRICT, STEP__STEP_RESTRICT);
+SAME(FALLBACK_STEP_RECONNECT, STEP__STEP_RECONNECT);
+SAME(FALLBACK_STEP_SHED_LOAD, STEP__STEP_SHED_LOAD);
+SAME(FALLBACK_STEP_REQUEST_RESTART, STEP__STEP_REQUEST_RESTART);
+SAME(FALLBACK_STEP_RESTART, STEP__STEP_RESTART);
+SAME(FALLBACK_STEP_RESTORE_LOAD, STEP__STEP_RESTORE_LOAD);
+SAME(FALLBACK_STEP_WAIT_LLM, STEP__STEP_WAIT_LLM);
+SAME(FALLBACK_RESOURCES_OK, RESOURCE_MODE__RESOURCE_MODE_OK);
+SAME(FALLBACK_RESOURCES_SHEDDING, RESOURCE_MODE__RESOURCE_MODE_SHEDDING);
+SAME(FALLBACK_RESOURCES_RESTARTING, RESOURCE_MODE__RESOURCE_MODE_RESTARTING);
+SAME(FALLBACK_LINK_UP, LINK_MODE__LINK_MODE_UP);
+SAME(FALLBACK_LINK_RESTRICTED, LINK_MODE__LINK_MODE_RESTRICTED);
+SAME(FALLBACK_LINK_GONE, LINK_MODE__LINK_MODE_GONE);
+SAME(FALLBACK_LINK_RETURNING, LINK_MODE__LINK_MODE_RETURNING);
 SAME(FALLBACK_FAILURE_LLM, FAILURE_KIND__FAILURE_KIND_LLM_OUTAGE);
 SAME(FALLBACK_FAILURE_BACKEND, FAILURE_KIND__FAILURE_KIND_BACKEND_FAILURE);
 SAME(FALLBACK_FAILURE_LOGIC, FAILURE_KIND__FAILURE_KIND_LOGIC_ERROR);
@@ -98,6 +112,23 @@ void fallback_doc_fill(PB(AgentState) * m, const char *agent, const struct fallb
     m->open_alerts = d->open_alerts;
     m->verdict_epoch = d->verdict_epoch;
     m->judgement_epoch = d->judgement_epoch;
+    m->resources = ENUM(ResourceMode, d->resources);
+    m->link = ENUM(LinkMode, d->link);
+    m->load_percent = d->load_percent;
+    m->restart_requested = d->restart_requested;
+    m->llm_waiting = d->llm_waiting;
+    m->llm_wanted = (char *)d->llm_wanted;
+    m->n_restarts_unix_ms = d->n_restarts;
+    m->restarts_unix_ms = (int64_t *)d->restarts_ms;
+    m->restart_id = (char *)d->restart_id;
+    m->resources_since_unix_ms = d->resources_since_ms;
+    m->link_since_unix_ms = d->link_since_ms;
+    m->monitor_interval_ms = d->monitor_interval_ms;
+    m->frozen_epoch = d->frozen_epoch;
+    m->drill_failure = ENUM(FailureKind, d->drill_failure);
+    m->drill_until_unix_ms = d->drill_until_ms;
+    m->drill_by = (char *)d->drill_by;
+    m->rollback_id = (char *)d->rollback_id;
 }
 
 int fallback_doc_take(struct fallback_doc *d, const char *agent, const PB(AgentState) * m, struct err *e)
@@ -122,7 +153,26 @@ int fallback_doc_take(struct fallback_doc *d, const char *agent, const PB(AgentS
         .open_alerts = m->open_alerts,
         .verdict_epoch = m->verdict_epoch,
         .judgement_epoch = m->judgement_epoch,
+        /* A document of an older version does not say these. */
+        .resources = m->resources ? (int)m->resources : FALLBACK_RESOURCES_OK,
+        .link = m->link ? (int)m->link : FALLBACK_LINK_UP,
+        .load_percent = m->load_percent ? m->load_percent : 100,
+        .restart_requested = m->restart_requested,
+        .llm_waiting = m->llm_waiting,
+        .n_restarts = m->n_restarts_unix_ms < FALLBACK_RESTARTS_MAX ? m->n_restarts_unix_ms : FALLBACK_RESTARTS_MAX,
+        .resources_since_ms = m->resources_since_unix_ms,
+        .link_since_ms = m->link_since_unix_ms,
+        .monitor_interval_ms = m->monitor_interval_ms,
+        .frozen_epoch = m->frozen_epoch,
+        .drill_failure = (int)m->drill_failure,
+        .drill_until_ms = m->drill_until_unix_ms,
     };
+    if (x.n_restarts > 0)
+        memcpy(x.restarts_ms, m->restarts_unix_ms, x.n_restarts * sizeof *x.restarts_ms);
+    fallback_text(x.llm_wanted, sizeof x.llm_wanted, m->llm_wanted);
+    fallback_text(x.restart_id, sizeof x.restart_id, m->restart_id);
+    fallback_text(x.drill_by, sizeof x.drill_by, m->drill_by);
+    fallback_text(x.rollback_id, sizeof x.rollback_id, m->rollback_id);
     fallback_text(x.llm_target, sizeof x.llm_target, m->llm_target);
     fallback_text(x.llm_model, sizeof x.llm_model, m->llm_model);
     fallback_text(x.frozen_by, sizeof x.frozen_by, m->frozen_by);

@@ -141,13 +141,22 @@ static void exhausted(struct world *w)
 
 /* ---- posture ---- */
 
+static int posture(int llm, int backend, int automation)
+{
+    return fallback_posture(&(struct fallback_doc){.llm_index = llm,
+                                                   .backend = backend,
+                                                   .automation = automation,
+                                                   .resources = FALLBACK_RESOURCES_OK,
+                                                   .link = FALLBACK_LINK_UP});
+}
+
 static void posture_is_the_strictest_asked_for(void **state)
 {
     (void)state;
     for (int llm = -1; llm < 4; llm++)
         for (int b = FALLBACK_BACKEND_UP; b <= FALLBACK_BACKEND_RECOVERING; b++)
             for (int a = FALLBACK_AUTOMATION_ENABLED; a <= FALLBACK_AUTOMATION_FROZEN; a++) {
-                int p = fallback_posture(llm, b, a);
+                int p = posture(llm, b, a);
                 int expected = a == FALLBACK_AUTOMATION_FROZEN    ? FALLBACK_FROZEN
                                : llm < 0                          ? FALLBACK_SECURITY
                                : b == FALLBACK_BACKEND_DEGRADED   ? FALLBACK_DEGRADED
@@ -156,9 +165,9 @@ static void posture_is_the_strictest_asked_for(void **state)
                                                                   : FALLBACK_NORMAL;
                 assert_int_equal(p, expected);
                 /* One dimension more that asks never makes it looser. */
-                assert_true(p >= fallback_posture(0, b, a));
-                assert_true(p >= fallback_posture(llm, FALLBACK_BACKEND_UP, a));
-                assert_true(p >= fallback_posture(llm, b, FALLBACK_AUTOMATION_ENABLED));
+                assert_true(p >= posture(0, b, a));
+                assert_true(p >= posture(llm, FALLBACK_BACKEND_UP, a));
+                assert_true(p >= posture(llm, b, FALLBACK_AUTOMATION_ENABLED));
             }
 }
 
@@ -417,7 +426,7 @@ static void backend_cells(void **state)
                     fresh(&w);
                     w.f.doc.backend = modes[from].mode;
                     w.f.doc.ramp_percent = modes[from].ramp;
-                    w.f.doc.posture = fallback_posture(0, modes[from].mode, FALLBACK_AUTOMATION_ENABLED);
+                    w.f.doc.posture = posture(0, modes[from].mode, FALLBACK_AUTOMATION_ENABLED);
                     w.f.doc.evidence_ms = from ? 1 : 0;
                     breaker(&w, &w.backend, FALLBACK_BREAKER_OPEN, 0);
                     set(&w, &w.backend, b);
