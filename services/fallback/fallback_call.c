@@ -148,7 +148,7 @@ static const char *obstacle(struct shell *sh, const struct call *c)
         return "this replica does not act for the agent any more";
     if (strcmp(a->f.doc.override_key, c->activation) != 0)
         return "the activation is history";
-    if (c->kind == FALLBACK_CALL_RELEASE && (a->f.doc.llm_index < 0 || agent_needed_elsewhere(a)))
+    if (c->kind == FALLBACK_CALL_RELEASE && (fallback_without_llm(&a->f.doc) || agent_needed_elsewhere(a)))
         return "the override is needed again";
     return NULL;
 }

@@ -69,7 +69,15 @@ static void set_rule(struct agent *a, const struct set_agent *set)
                                 .ack_alert_ms = set->ack_alert_ms,
                                 .restore_hold_ms = set->restore_hold_ms,
                                 .backend_step_ms = set->backend_step_ms,
-                                .rank = fallback_rank(a->name)};
+                                .rank = fallback_rank(a->name),
+                                .shed_step_ms = set->resources.step_ms,
+                                .shed_hold_ms = set->resources.hold_ms,
+                                .restarts_per_hour = (unsigned)set->resources.restart.per_hour,
+                                .return_step_ms = set->recovery.step_ms,
+                                .monitor_interval_ms = (uint32_t)set->monitor_interval_ms,
+                                .procedure = set->recovery.procedure,
+                                .deployment = set->recovery.deployment,
+                                .has_selftest = set->selftest.questions.n > 0};
     for (size_t i = 0; i < set->chain.n && i < FALLBACK_CHAIN_MAX; i++) {
         const struct set_chain_item *x = CONF_AT(set->chain, struct set_chain_item, i);
         r->chain[r->n_chain].target = x->target;
