@@ -54,8 +54,8 @@ struct opts_alert {
 int cmd_alert_test(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_sim_agent {
-    const char *instance, *misbehave;
-    int64_t rate, heartbeat_ms, call_ms, count;
+    const char *instance, *misbehave, *act, *restart;
+    int64_t rate, heartbeat_ms, call_ms, count, act_rate, act_ms;
     bool verbose;
 };
 int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv); /* sim_agent.c */
