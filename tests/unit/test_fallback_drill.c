@@ -72,8 +72,8 @@ static void follow(struct world *w)
 {
     all_marked(w);
     if (w->f.run.calling) {
-        called(w, w->f.doc.override_mode == FALLBACK_OVERRIDE_RELEASING ? FALLBACK_CALL_RELEASE
-                                                                         : FALLBACK_CALL_ACTIVATE,
+        called(w,
+               w->f.doc.override_mode == FALLBACK_OVERRIDE_RELEASING ? FALLBACK_CALL_RELEASE : FALLBACK_CALL_ACTIVATE,
                true);
         all_marked(w);
     }
@@ -130,11 +130,11 @@ static void there_and_back(void **state)
                 assert_int_equal(w.f.doc.override_mode, FALLBACK_OVERRIDE_OFF);
                 assert_int_equal(w.f.doc.n_restarts, 0);
                 /* The way back was the usual one: its holds begin with the drill's end. */
-                int64_t least = kinds[k].failure == FALLBACK_FAILURE_LLM           ? HOLD
-                                : kinds[k].failure == FALLBACK_FAILURE_BACKEND     ? 400
-                                : kinds[k].failure == FALLBACK_FAILURE_RESOURCE    ? 3 * 200
+                int64_t least = kinds[k].failure == FALLBACK_FAILURE_LLM          ? HOLD
+                                : kinds[k].failure == FALLBACK_FAILURE_BACKEND    ? 400
+                                : kinds[k].failure == FALLBACK_FAILURE_RESOURCE   ? 3 * 200
                                 : kinds[k].failure == FALLBACK_FAILURE_AGENT_DOWN ? 400
-                                                                                   : 0;
+                                                                                  : 0;
                 assert_true(w.now - ended >= least);
                 assert_true(w.now - ended <= least + 300);
                 /* And another one can begin. */

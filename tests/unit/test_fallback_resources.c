@@ -58,12 +58,12 @@ static void resource_cells(void **state)
                         bring(&w, from);
                         int64_t entered = w.now;
                         /* The same verdict goes on, or another came at the same moment. */
-                        w.resources = (struct fallback_verdict){
-                            .epoch = w.resources.epoch + 1,
-                            .health = health,
-                            .failure = failure ? FALLBACK_FAILURE_RESOURCE : FALLBACK_FAILURE_NETWORK,
-                            .since_ms = entered - 1,
-                            .reason = "seen"};
+                        w.resources = (struct fallback_verdict){.epoch = w.resources.epoch + 1,
+                                                                .health = health,
+                                                                .failure = failure ? FALLBACK_FAILURE_RESOURCE
+                                                                                   : FALLBACK_FAILURE_NETWORK,
+                                                                .since_ms = entered - 1,
+                                                                .reason = "seen"};
                         w.view.may_loosen = loosen;
                         w.now += late ? STEP : BACK - 1;
                         look(&w);
