@@ -19,8 +19,9 @@ static bool says_gone(const json_t *error)
 {
     json_int_t code = json_integer_value(json_object_get(error, "err_code"));
     const char *text = json_string_value(json_object_get(error, "description"));
-    return code == SEQUENCE_NOT_FOUND || (code == MESSAGE_DELETE_FAILED && text &&
-                                          (strstr(text, "not found") || strstr(text, "EOF") || strstr(text, "deleted")));
+    return code == SEQUENCE_NOT_FOUND ||
+           (code == MESSAGE_DELETE_FAILED && text &&
+            (strstr(text, "not found") || strstr(text, "EOF") || strstr(text, "deleted")));
 }
 
 static void on_removed(void *ctx, enum bus_status st, const struct bus_msg *reply)
