@@ -38,10 +38,8 @@ static const unsigned char by_backend[] = {
     [IS(BACKEND_MODE__BACKEND_MODE_RECOVERING)] = SHARE,
 };
 static const unsigned char by_link[] = {
-    [IS(LINK_MODE__LINK_MODE_UNSPECIFIED)] = UNSURE,
-    [IS(LINK_MODE__LINK_MODE_UP)] = OPEN,
-    [IS(LINK_MODE__LINK_MODE_RESTRICTED)] = CUT,
-    [IS(LINK_MODE__LINK_MODE_GONE)] = CUT,
+    [IS(LINK_MODE__LINK_MODE_UNSPECIFIED)] = UNSURE, [IS(LINK_MODE__LINK_MODE_UP)] = OPEN,
+    [IS(LINK_MODE__LINK_MODE_RESTRICTED)] = CUT,     [IS(LINK_MODE__LINK_MODE_GONE)] = CUT,
     [IS(LINK_MODE__LINK_MODE_RETURNING)] = SHARE,
 };
 static const unsigned char by_resources[] = {
@@ -202,7 +200,8 @@ static void route(const struct guard_view *v, const PB(ActionRequest) * r, bool 
     const struct baseline_action *a = c->action;
     bool by_agent = a->execute == BASELINE_BY_AGENT;
     if (by_agent && replay) {
-        refuse(c, REASON(NOT_ALLOWED), "%.64s is carried out by the agent itself: there is nothing to replay", a->name);
+        refuse(c, REASON(NOT_ALLOWED), "%.64s is carried out by the agent itself: there is nothing to replay",
+               a->name);
         return;
     }
     if (!by_agent && !v->has_backend) {
@@ -225,8 +224,7 @@ static void route(const struct guard_view *v, const PB(ActionRequest) * r, bool 
                       : gate == AWAY ? "the backend is away, or the agent waits or restarts"
                                      : "the agent cannot be reached for sure";
     if (c->verdict == GUARD_REFUSE)
-        refuse(c, share ? REASON(RATE_LIMITED) : REASON(NOT_ALLOWED), "%s, and %.64s does not wait", why,
-               a->name);
+        refuse(c, share ? REASON(RATE_LIMITED) : REASON(NOT_ALLOWED), "%s, and %.64s does not wait", why, a->name);
     else
         snprintf(c->detail, sizeof c->detail, "%s", why);
 }

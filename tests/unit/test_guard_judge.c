@@ -37,7 +37,8 @@ enum {
 
 static const char text[] =
     "version: t\nactions:\n"
-    "  - { name: any, postures: [normal, backup_llm, recovering, degraded, security_fallback], queue: yes, expires: 1h,\n"
+    "  - { name: any, postures: [normal, backup_llm, recovering, degraded, security_fallback], queue: yes, expires: "
+    "1h,\n"
     "      parameters: [{ name: ip, type: ip, required: yes }, { name: n, type: int, min: 1, max: 9 }] }\n"
     "  - { name: once, postures: [normal, backup_llm, recovering, degraded, security_fallback] }\n"
     "  - { name: own, postures: [normal, backup_llm, recovering, degraded, security_fallback], execute: agent }\n"
@@ -73,12 +74,8 @@ static void fresh(struct world *w, struct baseline *b)
                                     .link = LINK_UP,
                                     .resources = FINE,
                                     .load_percent = 100};
-    w->v = (struct guard_view){.known = true,
-                               .sure = true,
-                               .at = &w->at,
-                               .baseline = b,
-                               .has_backend = true,
-                               .max_age_ms = 24 * 3600000};
+    w->v = (struct guard_view){
+        .known = true, .sure = true, .at = &w->at, .baseline = b, .has_backend = true, .max_age_ms = 24 * 3600000};
     w->r = (PB(ActionRequest))PB_INIT(ACTION_REQUEST);
     w->r.agent = (char *)"a";
     w->r.epoch = EPOCH;
@@ -188,27 +185,73 @@ static void changed(struct world *w, int k)
 {
     static struct guard_position never;
     switch (k) {
-    case 0: w->v.known = false; break;
-    case 1: w->v.sure = false; break;
-    case 2: w->v.at = NULL; break;
-    case 3: w->v.at = &never; break;
-    case 4: w->r.epoch = EPOCH - 1; break;
-    case 5: w->r.epoch = EPOCH + 1; break;
-    case 6: w->r.epoch = 0; break;
-    case 7: w->b->trusted = false; break;
-    case 8: w->r.action = (char *)"other"; break;
-    case 9: w->r.expires_unix_ms = NOW; break;
-    case 10: w->r.n_parameters = 0; break;
-    case 11: w->labels[0].value = (char *)"300.0.0.1"; break;
-    case 12: w->labels[0].key = (char *)"host"; break;
-    case 13: w->labels[1] = w->labels[0]; w->r.n_parameters = 2; break;
-    case 14: w->labels[1].key = (char *)"n"; w->labels[1].value = (char *)"10"; w->r.n_parameters = 2; break;
-    case 15: w->v.has_backend = false; break;
-    case 16: w->r.idempotency_key = (char *)"a b"; break;
-    case 17: w->r.idempotency_key = (char *)"a\r\nX: y"; break;
-    case 18: w->at.posture = RECOVERING; plain(w, "fair"); break;
-    case 19: w->at.posture = FROZEN; break;
-    case 20: w->r.idempotency_key = (char *)"\xc3\xa4"; break;
+    case 0:
+        w->v.known = false;
+        break;
+    case 1:
+        w->v.sure = false;
+        break;
+    case 2:
+        w->v.at = NULL;
+        break;
+    case 3:
+        w->v.at = &never;
+        break;
+    case 4:
+        w->r.epoch = EPOCH - 1;
+        break;
+    case 5:
+        w->r.epoch = EPOCH + 1;
+        break;
+    case 6:
+        w->r.epoch = 0;
+        break;
+    case 7:
+        w->b->trusted = false;
+        break;
+    case 8:
+        w->r.action = (char *)"other";
+        break;
+    case 9:
+        w->r.expires_unix_ms = NOW;
+        break;
+    case 10:
+        w->r.n_parameters = 0;
+        break;
+    case 11:
+        w->labels[0].value = (char *)"300.0.0.1";
+        break;
+    case 12:
+        w->labels[0].key = (char *)"host";
+        break;
+    case 13:
+        w->labels[1] = w->labels[0];
+        w->r.n_parameters = 2;
+        break;
+    case 14:
+        w->labels[1].key = (char *)"n";
+        w->labels[1].value = (char *)"10";
+        w->r.n_parameters = 2;
+        break;
+    case 15:
+        w->v.has_backend = false;
+        break;
+    case 16:
+        w->r.idempotency_key = (char *)"a b";
+        break;
+    case 17:
+        w->r.idempotency_key = (char *)"a\r\nX: y";
+        break;
+    case 18:
+        w->at.posture = RECOVERING;
+        plain(w, "fair");
+        break;
+    case 19:
+        w->at.posture = FROZEN;
+        break;
+    case 20:
+        w->r.idempotency_key = (char *)"\xc3\xa4";
+        break;
     }
 }
 
@@ -236,8 +279,8 @@ static void by_mistake(void **state)
         struct guard_choice c = judge(&w, 0), again = judge(&w, NOW - 1000);
         if (c.verdict != GUARD_REFUSE || c.reason != rows[i].reason || again.hold != rows[i].held ||
             (!again.hold && again.reason != rows[i].reason))
-            fail_msg("change %d: verdict %d, reason %d; replay held %d, reason %d", rows[i].change, c.verdict, c.reason,
-                     again.hold, again.reason);
+            fail_msg("change %d: verdict %d, reason %d; replay held %d, reason %d", rows[i].change, c.verdict,
+                     c.reason, again.hold, again.reason);
     }
     b->trusted = true;
     baseline_free(b);
@@ -301,7 +344,8 @@ static void shares(void **state)
         }
     }
     for (size_t k = 0; k < 6; k++)
-        assert_in_range(n[k], steps[k] * 200 - (steps[k] % 100 ? 400 : 0), steps[k] * 200 + (steps[k] % 100 ? 400 : 0));
+        assert_in_range(n[k], steps[k] * 200 - (steps[k] % 100 ? 400 : 0),
+                        steps[k] * 200 + (steps[k] % 100 ? 400 : 0));
     struct baseline *b = baseline();
     struct world w;
     fresh(&w, b);
@@ -325,7 +369,10 @@ static void shares(void **state)
 static int posture_of(const struct guard_position *p, int llm)
 {
     int asked[] = {
-        p->llm_waiting ? DEGRADED : llm == 2 ? SECURITY : llm == 1 ? BACKUP : NORMAL,
+        p->llm_waiting ? DEGRADED
+        : llm == 2     ? SECURITY
+        : llm == 1     ? BACKUP
+                       : NORMAL,
         p->backend == DOWN   ? DEGRADED
         : p->backend == BACK ? RECOVERING
                              : NORMAL,
@@ -345,10 +392,36 @@ static int posture_of(const struct guard_position *p, int llm)
 
 /* Each input by itself from the loosest value to the strictest. Of two values of one rank neither is stricter. */
 enum {
-    D_LLM, D_BACKEND, D_LINK, D_RESOURCES, D_AUTOMATION, D_RAMP, D_LOAD, D_WAITING, D_RESTART, D_KNOWN, D_SURE, D_AT, D_EPOCH,
-    D_TRUSTED, D_HAS_BACKEND, D_EXPIRY, D_PARAMETER, DIMENSIONS
+    D_LLM,
+    D_BACKEND,
+    D_LINK,
+    D_RESOURCES,
+    D_AUTOMATION,
+    D_RAMP,
+    D_LOAD,
+    D_WAITING,
+    D_RESTART,
+    D_KNOWN,
+    D_SURE,
+    D_AT,
+    D_EPOCH,
+    D_TRUSTED,
+    D_HAS_BACKEND,
+    D_EXPIRY,
+    D_PARAMETER,
+    DIMENSIONS
 };
 static const int sizes[DIMENSIONS] = {3, 3, 3, 3, 2, 3, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2};
+
+#define MIXES (3 * 3 * 3 * 3 * 2 * 3 * 3 * 2 * 2) /* of positions, all that is not known being well */
+static void unpack(int mix, int at[static DIMENSIONS])
+{
+    memset(at, 0, DIMENSIONS * sizeof *at);
+    for (int d = 0; d < D_KNOWN; d++) {
+        at[d] = mix % sizes[d];
+        mix /= sizes[d];
+    }
+}
 
 static void build(struct world *w, struct baseline *b, const int at[static DIMENSIONS], const char *action)
 {
@@ -394,20 +467,22 @@ static bool comparable(const int at[static DIMENSIONS], int d)
 static void nothing_stricter_is_looser(void **state)
 {
     (void)state;
-    static const char *const actions[] = {"any", "once", "own", "fair", "some"}; /* each list has every looser posture, too */
+    static const char *const actions[] = {"any", "once", "own", "fair",
+                                          "some"}; /* each list has every looser posture, too */
     struct baseline *b = baseline();
     size_t compared = 0, refused = 0, passed = 0, waits = 0;
     for (size_t k = 0; k < sizeof actions / sizeof actions[0]; k++) {
-        int at[DIMENSIONS] = {0};
-        for (;;) {
+        for (int mix = 0; mix < MIXES; mix++) {
+            int at[DIMENSIONS];
             struct world w;
             struct guard_choice c;
+            unpack(mix, at);
             build(&w, b, at, actions[k]);
             guard_judge(&w.v, &w.r, 0, NOW, &c);
             refused += rank(&c) == 2;
             waits += rank(&c) == 1;
             passed += rank(&c) == 0;
-            for (int d = 0; d < DIMENSIONS; d++) {
+            for (int d = 0; d < D_KNOWN; d++) {
                 if (at[d] + 1 >= sizes[d] || !comparable(at, d))
                     continue;
                 struct world w2;
@@ -419,46 +494,39 @@ static void nothing_stricter_is_looser(void **state)
                 guard_judge(&w2.v, &w2.r, 0, NOW, &c2);
                 compared++;
                 if (rank(&c2) < rank(&c))
-                    fail_msg("%s: dimension %d from %d to %d: verdict %d becomes %d (posture %d to %d)", actions[k], d,
-                             at[d], at[d] + 1, c.verdict, c2.verdict, w.at.posture, w2.at.posture);
+                    fail_msg("%s: dimension %d from %d to %d: verdict %d becomes %d (posture %d to %d)", actions[k],
+                             d, at[d], at[d] + 1, c.verdict, c2.verdict, w.at.posture, w2.at.posture);
             }
-            int d = 0;
-            while (d < DIMENSIONS && ++at[d] == sizes[d])
-                at[d++] = 0;
-            /* What is not known is refused whatever the rest says: seen with the rest at its loosest and strictest, not at each mix. */
-            int unknown = 0;
-            for (int u = D_KNOWN; u < DIMENSIONS; u++)
-                unknown += at[u];
-            if (unknown > 1)
-                break;
-            if (d == DIMENSIONS)
-                break;
         }
-        for (int u = D_KNOWN; u < DIMENSIONS; u++) /* each of them alone, over every position */
-            for (int mix = 0; mix < 3 * 3 * 3 * 3 * 2 * 3 * 3 * 2 * 2; mix++) {
-                int one[DIMENSIONS] = {0}, rest = mix;
-                for (int d = 0; d < D_KNOWN; d++) {
-                    one[d] = rest % sizes[d];
-                    rest /= sizes[d];
-                }
-                struct world w;
-                struct guard_choice well, ill;
-                build(&w, b, one, actions[k]);
-                guard_judge(&w.v, &w.r, 0, NOW, &well);
-                one[u] = 1;
-                build(&w, b, one, actions[k]);
-                guard_judge(&w.v, &w.r, 0, NOW, &ill);
-                compared++;
-                bool own_way = u == D_HAS_BACKEND && strcmp(actions[k], "own") == 0;
-                if (ill.verdict != GUARD_REFUSE && !own_way)
-                    fail_msg("%s: input %d is bad, and the verdict is %d", actions[k], u, ill.verdict);
-                if (rank(&ill) < rank(&well))
-                    fail_msg("%s: input %d is bad, and the verdict is looser", actions[k], u);
-            }
+        for (int u = D_KNOWN; u < DIMENSIONS; u++)
+            unknown += at[u];
+        if (unknown > 1)
+            break;
+        if (d == DIMENSIONS)
+            break;
     }
-    assert_true(compared > 100000 && refused > 1000 && waits > 1000 && passed > 1000); /* it has seen all of them */
-    b->trusted = true;
-    baseline_free(b);
+    for (int u = D_KNOWN; u < DIMENSIONS; u++) /* each of them alone, over every position */
+        for (int mix = 0; mix < MIXES; mix++) {
+            int one[DIMENSIONS];
+            unpack(mix, one);
+            struct world w;
+            struct guard_choice well, ill;
+            build(&w, b, one, actions[k]);
+            guard_judge(&w.v, &w.r, 0, NOW, &well);
+            one[u] = 1;
+            build(&w, b, one, actions[k]);
+            guard_judge(&w.v, &w.r, 0, NOW, &ill);
+            compared++;
+            bool own_way = u == D_HAS_BACKEND && strcmp(actions[k], "own") == 0;
+            if (ill.verdict != GUARD_REFUSE && !own_way)
+                fail_msg("%s: input %d is bad, and the verdict is %d", actions[k], u, ill.verdict);
+            if (rank(&ill) < rank(&well))
+                fail_msg("%s: input %d is bad, and the verdict is looser", actions[k], u);
+        }
+}
+assert_true(compared > 100000 && refused > 1000 && waits > 1000 && passed > 100); /* it has seen all of them */
+b->trusted = true;
+baseline_free(b);
 }
 
 /* Without a trusted file: nothing, in any position, for any action. */
@@ -467,12 +535,9 @@ static void the_built_in_allows_nothing(void **state)
     (void)state;
     struct set_baseline none = {.path = (char *)"", .public_key = (char *)""};
     struct baseline *strict = baseline_load(&none);
-    for (int mix = 0; mix < 3 * 3 * 3 * 3 * 2 * 3 * 3 * 2 * 2; mix++) {
-        int at[DIMENSIONS] = {0}, rest = mix;
-        for (int d = 0; d < D_KNOWN; d++) {
-            at[d] = rest % sizes[d];
-            rest /= sizes[d];
-        }
+    for (int mix = 0; mix < MIXES; mix++) {
+        int at[DIMENSIONS];
+        unpack(mix, at);
         struct world w;
         struct guard_choice c;
         build(&w, strict, at, "any");
@@ -508,9 +573,9 @@ static void older_directives(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_position), cmocka_unit_test(by_mistake),
-        cmocka_unit_test(epochs),      cmocka_unit_test(ages),
-        cmocka_unit_test(shares),      cmocka_unit_test(nothing_stricter_is_looser),
+        cmocka_unit_test(by_position),      cmocka_unit_test(by_mistake),
+        cmocka_unit_test(epochs),           cmocka_unit_test(ages),
+        cmocka_unit_test(shares),           cmocka_unit_test(nothing_stricter_is_looser),
         cmocka_unit_test(older_directives), cmocka_unit_test(the_built_in_allows_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
