@@ -92,6 +92,10 @@ static const struct cli_opt sim_agent_opts[] = {
     {"misbehave", 0, CLI_TEXT, "LIST", offsetof(struct opts_sim_agent, misbehave), 0, 0,
      "in which ways: stuck, malformed, contradictory, repeat, denied, exceptions, selftest, memory; SIGUSR1 ends it, "
      "and begins it again"},
+    {"well", 0, CLI_FLAG, NULL, offsetof(struct opts_sim_agent, well), 0, 0,
+     "with --misbehave: well at first; SIGUSR1 begins it"},
+    {"lease-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, lease_ms), 100, 3600000,
+     "out of touch with the suite for this long, it freezes itself (default: 30000)"},
     {"verbose", 'v', CLI_FLAG, NULL, offsetof(struct opts_sim_agent, verbose), 0, 0,
      "a line for every good call, too"},
 };
@@ -302,6 +306,10 @@ const struct cli_row cli_rows[] = {
      OPTS(sim_agent_opts, opts_sim_agent)},
     {.path = "sim slack", .args = "[OPTIONS]", .summary = "a Slack incoming webhook", .raw = sim_slack_main},
     {.path = "sim smtp", .args = "[OPTIONS]", .summary = "a mail server", .raw = sim_smtp_main},
+    {.path = "sim link",
+     .args = "--to ADDRESS:PORT [OPTIONS]",
+     .summary = "a network link that can be cut, slow, or swallow everything",
+     .raw = sim_link_main},
 
     {.path = "drill", .summary = "play an outage on a private stack of real parts, and measure it"},
     {.path = "drill llm-outage",
@@ -312,7 +320,7 @@ const struct cli_row cli_rows[] = {
          "directory below $TMPDIR, kills the LLMs with SIGKILL, and tells what happened when. Takes less than a "
          "minute.\n"
          "Succeeds only if every step happened. Nothing of it stays behind, however it ends, unless --keep is given.",
-     .run = cmd_drill_llm_outage,
+     .run = cmd_drill,
      OPTS(drill_opts, opts_drill)},
     {.path = "drill stop",
      .args = "DIR",
@@ -320,5 +328,12 @@ const struct cli_row cli_rows[] = {
      .max_args = 1,
      .summary = "end a stack that `drill ... --keep` has left, and remove its directory",
      .run = cmd_drill_stop},
+    {.path = "drill restart",
+     .args = "DIR PROCESS",
+     .min_args = 2,
+     .max_args = 2,
+     .summary = "end a process that the stack's drill starts again, as an executor would",
+     .text = "Waits until another one runs. For drills that restart their agent.",
+     .run = cmd_drill_restart},
 };
 const size_t cli_rows_n = sizeof cli_rows / sizeof cli_rows[0];

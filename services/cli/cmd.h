@@ -55,8 +55,8 @@ int cmd_alert_test(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_sim_agent {
     const char *instance, *misbehave;
-    int64_t rate, heartbeat_ms, call_ms, count;
-    bool verbose;
+    int64_t rate, heartbeat_ms, call_ms, count, lease_ms;
+    bool verbose, well;
 };
 int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv); /* sim_agent.c */
 
@@ -64,7 +64,8 @@ struct opts_drill {
     bool keep;
     const char *json, *bin_dir;
 };
-int cmd_drill_llm_outage(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_drill(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_drill_restart(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_drill_stop(struct cli *c, const void *opts, int argc, char **argv);
 
 #endif

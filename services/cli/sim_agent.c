@@ -362,6 +362,7 @@ static int start(struct sim_agent *a)
                          .agent = a->agent->name,
                          .instance = a->o->instance,
                          .heartbeat_ms = (unsigned)(a->o->heartbeat_ms ? a->o->heartbeat_ms : a->agent->heartbeat_ms),
+                         .lease_ms = (unsigned)a->o->lease_ms,
                          .on_directive = on_directive,
                          .on_heartbeat = on_heartbeat,
                          .on_connection = on_connection,
@@ -411,6 +412,8 @@ int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv)
                  "--misbehave: `%s` is none of stuck, malformed, contradictory, repeat, denied, exceptions, "
                  "selftest, memory",
                  which);
+    else if (a->o->well && sim_mind_turn(&a->mind))
+        cli_fail(c, 0, "--well: it is well anyway without --misbehave");
     else if ((a->settings = cli_settings(c)) && (a->agent = pick_agent(c, a->settings, argc ? argv[0] : NULL))) {
         code = start(a);
         if (code == CLI_OK)
