@@ -101,13 +101,40 @@ static const struct cli_opt sim_agent_opts[] = {
 };
 
 static const struct cli_opt drill_opts[] = {
+    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill, json), 0, 0,
+     "write steps and figures there; - = stdout (default: a file below\n$XDG_STATE_HOME/redoubt/drills)"},
     {"keep", 'k', CLI_FLAG, NULL, offsetof(struct opts_drill, keep), 0, 0,
      "leave the stack running, and say how to look at it (or KEEP=1)"},
-    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill, json), 0, 0,
-     "write steps and figures there as JSON; - = stdout"},
     {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill, bin_dir), 0, 0,
      "where the services' programs are (default: beside this one)"},
+    {"live", 0, CLI_FLAG, NULL, offsetof(struct opts_drill, live), 0, 0,
+     "on a real, running suite; the options below, -c and --nats are for this"},
+    {"target", 0, CLI_TEXT, "AGENT", offsetof(struct opts_drill, target), 0, 0,
+     "the one agent whose failure is pretended"},
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_drill, by), 0, 0, "who orders it; required"},
+    {"reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_drill, reason), 0, 0, "why; required"},
+    {"yes", 'y', CLI_FLAG, NULL, offsetof(struct opts_drill, yes), 0, 0, "do not ask for the agent's name first"},
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_drill, for_ms), 1000, 15 * 60000,
+     "how long the failure is pretended (default: 20s)"},
+    {"limit", 0, CLI_DURATION, "TIME", offsetof(struct opts_drill, limit_ms), 1000, 3600000,
+     "how long the way back may take (default: 5m)"},
 };
+static const struct cli_opt drill_all_opts[] = {
+    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill_all, json), 0, 0,
+     "write all figures there; - = stdout (default: a file below\n$XDG_STATE_HOME/redoubt/drills)"},
+    {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill_all, bin_dir), 0, 0,
+     "where the services' programs are (default: beside this one)"},
+};
+
+/* Without --live each of them plays on a private stack and connects to nothing else. */
+#define DRILL(name, summary_, text_)                                                                                 \
+    {                                                                                                                \
+        .path = "drill " name, .summary = summary_,                                                                  \
+        .text =                                                                                                      \
+            text_ "\nSucceeds only if every step happened. Nothing stays behind, however it ends, unless --keep is " \
+                  "given.",                                                                                          \
+        .connects = true, .run = cmd_drill, OPTS(drill_opts, opts_drill)                                             \
+    }
 
 const struct cli_row cli_rows[] = {
     {.path = "status",
@@ -311,17 +338,18 @@ const struct cli_row cli_rows[] = {
      .summary = "a network link that can be cut, slow, or swallow everything",
      .raw = sim_link_main},
 
-    {.path = "drill", .summary = "play an outage on a private stack of real parts, and measure it"},
-    {.path = "drill llm-outage",
-     .summary = "primary LLM dies, backup dies, both return",
-     .text =
-         "Starts nats-server, redis-server, the five services, simulators and an agent on free loopback ports in a "
-         "private\n"
-         "directory below $TMPDIR, kills the LLMs with SIGKILL, and tells what happened when. Takes less than a "
-         "minute.\n"
-         "Succeeds only if every step happened. Nothing of it stays behind, however it ends, unless --keep is given.",
-     .run = cmd_drill,
-     OPTS(drill_opts, opts_drill)},
+    {.path = "drill",
+     .summary = "play a failure, on a private stack of real parts or on a real suite, and measure it"},
+    DRILL("llm-outage", "primary LLM dies, backup dies, both return",
+          "Starts nats-server, redis-server, the services, simulators and an agent on free loopback ports in a "
+          "private\n"
+          "directory below $TMPDIR, kills the LLMs with SIGKILL, and tells what happened when."),
+    {.path = "drill all",
+     .args = "[DRILL...]",
+     .max_args = 6,
+     .summary = "the drills one after the other, with one table of their figures",
+     .run = cmd_drill_all,
+     OPTS(drill_all_opts, opts_drill_all)},
     {.path = "drill stop",
      .args = "DIR",
      .min_args = 1,

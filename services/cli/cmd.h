@@ -61,10 +61,15 @@ struct opts_sim_agent {
 int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv); /* sim_agent.c */
 
 struct opts_drill {
-    bool keep;
+    bool keep, live, yes;
+    const char *json, *bin_dir, *target, *by, *reason;
+    int64_t for_ms, limit_ms;
+};
+struct opts_drill_all {
     const char *json, *bin_dir;
 };
 int cmd_drill(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_drill_all(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_drill_restart(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_drill_stop(struct cli *c, const void *opts, int argc, char **argv);
 
