@@ -136,6 +136,23 @@ static const struct cli_opt drill_all_opts[] = {
         .connects = true, .run = cmd_drill, OPTS(drill_opts, opts_drill)                                             \
     }
 
+static const struct cli_opt baseline_check_opts[] = {
+    {"key", 0, CLI_TEXT, "BASE64", offsetof(struct opts_baseline, key), 0, 0,
+     "the public key by which it must be signed"},
+};
+static const struct cli_opt baseline_show_opts[] = {
+    {"help-text", 0, CLI_FLAG, NULL, offsetof(struct opts_baseline, help_text), 0, 0,
+     "with what each key means and allows, as comments"},
+};
+static const struct cli_opt baseline_sign_opts[] = {
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_baseline, by), 0, 0, "who signs it off; required"},
+    {"key", 0, CLI_TEXT, "FILE", offsetof(struct opts_baseline, key), 0, 0,
+     "secret key of `redoubt baseline keygen` (default: its hash alone)"},
+};
+static const struct cli_opt baseline_status_opts[] = {
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_baseline, json), 0, 0, "JSON instead of text"},
+};
+
 const struct cli_row cli_rows[] = {
     {.path = "status",
      .summary = "what lives, what is healthy, where each agent stands; fails if anything is not normal",
@@ -269,6 +286,43 @@ const struct cli_row cli_rows[] = {
      .run = cmd_agent_show,
      OPTS(show_opts, opts_show)},
 
+    {.path = "baseline", .summary = "the security baseline: what agents may do at all, and who signed it off"},
+    {.path = "baseline check",
+     .args = "[FILE]",
+     .max_args = 1,
+     .summary = "say all that is wrong with it, and whether its sign-off fits",
+     .text = "FILE defaults to baseline.path of the settings, and the key to theirs. Exit code 4 if the guard would "
+             "not trust it.",
+     .connects = true,
+     .run = cmd_baseline_check,
+     OPTS(baseline_check_opts, opts_baseline)},
+    {.path = "baseline show",
+     .args = "[FILE]",
+     .max_args = 1,
+     .summary = "the whole with every default",
+     .text = "FILE defaults to baseline.path of the settings.",
+     .connects = true,
+     .run = cmd_baseline_show,
+     OPTS(baseline_show_opts, opts_baseline)},
+    {.path = "baseline sign",
+     .args = "FILE",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "sign it off: writes FILE.signoff, if FILE is right in every line",
+     .run = cmd_baseline_sign,
+     OPTS(baseline_sign_opts, opts_baseline)},
+    {.path = "baseline keygen",
+     .args = "FILE",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "make a key to sign with: the secret to FILE, the public one to the terminal",
+     .text = "The public key belongs in the settings: baseline.public_key. FILE must not exist.",
+     .run = cmd_baseline_keygen},
+    {.path = "baseline status",
+     .summary = "which one the guard goes by at the moment",
+     .connects = true,
+     .run = cmd_baseline_status,
+     OPTS(baseline_status_opts, opts_baseline)},
     {.path = "config", .summary = "check a settings file, or show what it comes to"},
     {.path = "config check",
      .args = "[FILE]",
