@@ -1,5 +1,6 @@
 /* client.c - libredoubt's surface: options, the thread, and what any thread may ask. */
 #include "client/client_priv.h"
+#include "client/client_share.h"
 #include "common/clock.h"
 #include <assert.h>
 #include <signal.h>
@@ -28,6 +29,10 @@ static void on_wake(uv_async_t *a)
     pthread_mutex_unlock(&r->lock);
     if (r->leaving)
         return;
+    if (closing)
+        client_action_end(r);
+    else
+        client_action_flush(r);
     if (r->gate.up) {
         client_report_flush(r);
         client_decision_flush(r);
@@ -38,6 +43,8 @@ static void on_wake(uv_async_t *a)
         r->leaving = true;
         loop_timer_stop(&r->lease_timer);
         loop_timer_stop(&r->heartbeat_timer);
+        loop_timer_stop(&r->restart.timer);
+        client_monitor_stop(r);
         bus_close(r->bus, CLIENT_CLOSE_MS, bus_closed, r);
     }
 }
@@ -107,6 +114,8 @@ static void client_free(redoubt *r)
     client_table_done(&r->table);
     client_decision_done(r);
     client_selftest_done(r);
+    client_action_done(r);
+    client_monitor_done(r);
     pthread_mutex_destroy(&r->lock);
     for (size_t i = 0; i < sizeof r->text / sizeof *r->text; i++) {
         if (r->text[i])
@@ -136,6 +145,7 @@ static redoubt *client_new(const redoubt_options *o)
     atomic_store(&r->posture, REDOUBT_FROZEN); /* until the first directive */
     client_usage_init(&r->usage);
     client_gate_init(&r->gate, clock_mono_ms());
+    client_action_init(r);
     if (!copy_strings(r, o) || client_table_init(&r->table) < 0 || loop_init(&r->loop) < 0) {
         client_free(r);
         return NULL;
@@ -158,6 +168,8 @@ redoubt *redoubt_open(const redoubt_options *o, char error[256])
     r->wake.data = r;
     loop_timer_init(&r->loop, &r->lease_timer, on_lease, r);
     loop_timer_init(&r->loop, &r->heartbeat_timer, on_heartbeat, r);
+    client_bus_init(r);
+    client_monitor_init(r);
     loop_timer_start(&r->lease_timer, r->o.lease_ms, 0);
     loop_timer_start(&r->heartbeat_timer, r->o.heartbeat_ms, r->o.heartbeat_ms);
     /* Signals are the application's: no thread of ours takes one. */
@@ -199,7 +211,7 @@ int redoubt_report(redoubt *r, const char *target, const redoubt_call *c)
 
 int redoubt_decision(redoubt *r, const redoubt_decision_t *d)
 {
-    return client_decision_queue(r, d);
+    return client_decision_add(r, client_decision_copy(r, d), d->outcome);
 }
 
 redoubt_admission redoubt_admit(redoubt *r, const char *target)
@@ -217,6 +229,14 @@ redoubt_admission redoubt_admit(redoubt *r, const char *target)
         uv_async_send(&r->wake);
     }
     return a;
+}
+
+bool redoubt_load(redoubt *r)
+{
+    if (atomic_load_explicit(&r->posture, memory_order_relaxed) == REDOUBT_FROZEN)
+        return false;
+    uint32_t turn = atomic_fetch_add_explicit(&r->load_turn, 1, memory_order_relaxed);
+    return client_share(turn, atomic_load_explicit(&r->load, memory_order_relaxed));
 }
 
 enum redoubt_posture redoubt_posture_now(const redoubt *r)

@@ -11,6 +11,8 @@
 #define ASK_AGAIN_MIN_MS 20
 #define ASK_AGAIN_MAX_MS 5000
 #define ACK_GIVE_UP_MS   30000 /* without it the directive comes again */
+#define RESTART_MS       2000  /* so long a restart waits for the acknowledgement to be stored */
+#define MONITOR_MS       60000 /* out of touch, and no directive has said how often */
 
 METRIC_DEFINE(given, METRIC_COUNTER, "redoubt_client_directives_total", "Directives given to the agent.");
 METRIC_DEFINE(old, METRIC_COUNTER, "redoubt_client_directives_old_total",
@@ -24,6 +26,8 @@ METRIC_DEFINE(advised, METRIC_COUNTER, "redoubt_client_advice_total",
 METRIC_DEFINE(full, METRIC_COUNTER, "redoubt_client_targets_refused_total", "Breaker states beyond the table.");
 
 /* ---- acknowledgements ---- */
+
+static void on_acked(void *ctx, const struct bus_stored *stored);
 
 static void ack(redoubt *r, uint64_t epoch, int status, const char *detail)
 {
@@ -45,7 +49,7 @@ static void ack(redoubt *r, uint64_t epoch, int status, const char *detail)
         return;
     }
     const struct bus_out out = {.subject = r->ack_subject, .id = id, .type = wire_type(&a), .data = data, .len = len};
-    bus_store(r->bus, &out, ACK_GIVE_UP_MS, NULL, NULL);
+    bus_store(r->bus, &out, ACK_GIVE_UP_MS, on_acked, r);
     free(data);
 }
 
@@ -56,6 +60,47 @@ static void plain(char *text, size_t cap)
     for (; *text; text++)
         if ((unsigned char)*text < 0x20 || (unsigned char)*text > 0x7e)
             *text = '?';
+}
+
+/* ---- restarts ---- */
+
+static void restart_now(void *ctx)
+{
+    redoubt *r = ctx;
+    if (!r->restart.due || r->leaving)
+        return;
+    r->restart.due = false;
+    r->restart.told = r->restart.epoch;
+    loop_timer_stop(&r->restart.timer);
+    r->o.on_restart(r->o.ctx, r->restart.epoch);
+}
+
+static void on_acked(void *ctx, const struct bus_stored *stored)
+{
+    if (stored->status != BUS_CLOSED)
+        restart_now(ctx);
+}
+
+void client_bus_init(redoubt *r)
+{
+    loop_timer_init(&r->loop, &r->restart.timer, restart_now, r);
+}
+
+/* The position says "restart" until the suite sees that it has helped, through any number of directives: asked is by the step, or by
+ * the first that says so. The first directive of all finds a process that has just begun. */
+static void look_for_restart(redoubt *r, const PB(Directive) * d)
+{
+    bool asked = d->state->restart_requested && r->restart.directed && d->state->epoch > r->restart.told &&
+                 (d->step == REDOUBT__V1__STEP__STEP_REQUEST_RESTART || !r->restart.requested);
+    if (d->state->epoch > r->restart.epoch && !d->state->restart_requested)
+        r->restart.due = false; /* no longer */
+    r->restart.directed = true;
+    r->restart.requested = d->state->restart_requested;
+    if (!asked || !r->o.on_restart)
+        return;
+    r->restart.due = true;
+    r->restart.epoch = d->state->epoch;
+    loop_timer_start(&r->restart.timer, RESTART_MS, 0);
 }
 
 /* ---- directives ---- */
@@ -69,13 +114,16 @@ static int stricter(int a, int b)
 static enum redoubt_ack tell(redoubt *r, const redoubt_directive *d)
 {
     int before = atomic_load(&r->posture);
+    unsigned load = atomic_load(&r->load);
     atomic_store(&r->posture, stricter(before, (int)d->posture));
+    atomic_store(&r->load, d->load_percent < load ? d->load_percent : load);
     r->last_detail[0] = '\0';
     enum redoubt_ack a = r->o.on_directive(r->o.ctx, d, r->last_detail);
     plain(r->last_detail, sizeof r->last_detail);
     r->last_failed = a != REDOUBT_APPLIED && a != REDOUBT_ALREADY;
     if (!r->last_failed) {
         atomic_store(&r->posture, (int)d->posture);
+        atomic_store(&r->load, d->load_percent);
         snprintf(r->llm_target, sizeof r->llm_target, "%s", d->llm_target);
     }
     return r->last_failed ? REDOUBT_FAILED : a;
@@ -95,11 +143,22 @@ static void give(redoubt *r, const PB(Directive) * d)
         .backend = (int)s->backend,
         .ramp_percent = s->ramp_percent,
         .reason = d->reason,
+        /* A suite of an older version does not say these. */
+        .resources = s->resources ? (int)s->resources : (int)REDOUBT__V1__RESOURCE_MODE__RESOURCE_MODE_OK,
+        .link = s->link ? (int)s->link : (int)REDOUBT__V1__LINK_MODE__LINK_MODE_UP,
+        .load_percent = s->load_percent ? s->load_percent : 100,
+        .restart_requested = s->restart_requested,
+        .llm_waiting = s->llm_waiting,
+        .llm_wanted = s->llm_wanted,
+        .monitor_interval_ms = s->monitor_interval_ms,
     };
     metric_add(&given, 1);
     enum redoubt_ack a = tell(r, &out);
     if (!r->last_failed)
         atomic_store(&r->epoch, s->epoch);
+    look_for_restart(r, d);
+    client_monitor_every(r, s->monitor_interval_ms);
+    client_action_turn(r);
     ack(r, s->epoch, (int)a, r->last_failed ? r->last_detail : "");
 }
 
@@ -164,13 +223,18 @@ void client_bus_lease(redoubt *r)
     }
     metric_add(&frozen, 1);
     atomic_store(&r->touch, CLIENT_OUT);
+    uint32_t monitor_ms = r->monitoring.interval_ms ? r->monitoring.interval_ms : MONITOR_MS;
     const redoubt_directive d = {.posture = REDOUBT_FROZEN,
                                  .step = REDOUBT__V1__STEP__STEP_RESTRICT,
                                  .llm_index = -1,
                                  .llm_target = "",
                                  .llm_model = "",
                                  .backend = REDOUBT__V1__BACKEND_MODE__BACKEND_MODE_DEGRADED,
-                                 .reason = "out of touch"};
+                                 .reason = "out of touch",
+                                 .resources = REDOUBT__V1__RESOURCE_MODE__RESOURCE_MODE_OK,
+                                 .link = REDOUBT__V1__LINK_MODE__LINK_MODE_GONE,
+                                 .llm_wanted = "",
+                                 .monitor_interval_ms = monitor_ms};
     char llm[sizeof r->llm_target], detail[sizeof r->last_detail];
     bool failed = r->last_failed; /* what belongs to the last directive stays */
     memcpy(llm, r->llm_target, sizeof llm);
@@ -180,6 +244,8 @@ void client_bus_lease(redoubt *r)
     r->last_failed = failed;
     memcpy(r->llm_target, llm, sizeof llm);
     memcpy(r->last_detail, detail, sizeof detail);
+    client_monitor_every(r, monitor_ms);
+    client_action_turn(r);
 }
 
 /* ---- breakers ---- */
@@ -323,6 +389,8 @@ static void on_up(void *ctx)
     client_report_flush(r);
     client_decision_flush(r);
     client_selftest_flush(r);
+    client_monitor_flush(r);
+    client_action_turn(r);
     if (r->o.on_connection)
         r->o.on_connection(r->o.ctx, true);
 }

@@ -36,8 +36,7 @@ static const char *text(const char *s)
     return s ? s : "";
 }
 
-/* A copy of our own; NULL if the contract would not take it, or memory is out. */
-static struct client_decision *copy(redoubt *r, const redoubt_decision_t *d)
+struct client_decision *client_decision_copy(redoubt *r, const redoubt_decision_t *d)
 {
     const char *from[] = {text(d->event_key), text(d->verdict), text(d->action), text(d->object), text(d->detail)};
     size_t len[5], sum = 0;
@@ -59,7 +58,6 @@ static struct client_decision *copy(redoubt *r, const redoubt_decision_t *d)
     }
     x->outcome = (int)d->outcome;
     x->decided_unix_ms = clock_wall_ms();
-    x->queued_ms = clock_mono_ms();
     PB(Decision) m;
     fill(r, x, &m);
     if (wire_check(&m, NULL) == 0)
@@ -68,11 +66,12 @@ static struct client_decision *copy(redoubt *r, const redoubt_decision_t *d)
     return NULL;
 }
 
-int client_decision_queue(redoubt *r, const redoubt_decision_t *d)
+int client_decision_add(redoubt *r, struct client_decision *x, enum redoubt_decided outcome)
 {
-    struct client_decision *x = copy(r, d);
     bool wake = false, ok = false;
     if (x) {
+        x->outcome = (int)outcome;
+        x->queued_ms = clock_mono_ms();
         pthread_mutex_lock(&r->lock);
         ok = r->n_decisions < CLIENT_DECISIONS_MAX;
         if (ok) {

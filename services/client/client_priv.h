@@ -2,6 +2,7 @@
 #ifndef REDOUBT_CLIENT_PRIV_H
 #define REDOUBT_CLIENT_PRIV_H
 
+#include "client/client_deed.h"
 #include "client/client_gate.h"
 #include "client/client_table.h"
 #include "client/client_usage.h"
@@ -14,6 +15,7 @@
 #define CLIENT_REPORTS_MAX   65536
 #define CLIENT_DECISIONS_MAX 16384
 #define CLIENT_SELFTESTS_MAX 16 /* questions that wait for an answer */
+#define CLIENT_ACTIONS_MAX   1024
 #define CLIENT_CLOSE_MS      1000
 
 /* A report that waits for the loop. */
@@ -44,7 +46,33 @@ struct client_selftest {
     char *answer, *error; /* both NULL: not answered yet */
 };
 
+/* An action that the agent waits for. */
+struct client_action {
+    struct client_action *next; /* until the loop has taken it over */
+    struct client_deed *deed;
+    int64_t deadline_ms;
+    redoubt_acted_fn fn;
+    void *ctx;
+    struct client_decision *decision; /* told when the outcome is known; NULL = none */
+};
+
 enum client_touch { CLIENT_NEVER, CLIENT_UP, CLIENT_DOWN, CLIENT_OUT };
+
+struct client_restart {
+    bool directed;        /* there was a directive */
+    bool requested;       /* the last one said so */
+    bool due;             /* the agent is told when the acknowledgement is out, or soon */
+    uint64_t epoch, told; /* of the directive that asks; up to which the agent was told */
+    struct loop_timer timer;
+};
+/* Basic monitoring. */
+struct client_monitoring {
+    uint32_t interval_ms; /* 0 = none */
+    struct loop_timer timer;
+    uint64_t reports;
+    void *kept; /* the newest report, while the bus is away */
+    size_t kept_len;
+};
 
 struct redoubt {
     redoubt_options o; /* its strings are in `text` */
@@ -59,11 +87,16 @@ struct redoubt {
     _Atomic int touch; /* enum client_touch */
     _Atomic int posture;
     _Atomic uint64_t epoch;
-    pthread_mutex_t lock; /* of the next six, and of entering targets */
+    _Atomic unsigned load; /* percent of its work that it may take on */
+    _Atomic uint32_t load_turn;
+    _Atomic uint64_t actions_named; /* keys that the library has made */
+    pthread_mutex_t lock;           /* of those up to `wake_pending`, and of entering targets */
     struct client_reports waiting;
     struct client_decision *decisions, **decisions_end;
     size_t n_decisions;
     struct client_selftest selftests[CLIENT_SELFTESTS_MAX];
+    struct client_action *actions, **actions_end;
+    size_t n_actions; /* not over yet */
     bool closing;
     bool wake_pending;
     pthread_t thread;
@@ -81,6 +114,9 @@ struct redoubt {
     void *last;            /* the last directive as it came */
     size_t last_len;
     char llm_target[TARGET_MAX_LEN + 1];
+    struct client_deeds deeds;
+    struct client_restart restart;
+    struct client_monitoring monitoring;
 };
 
 /* client_report.c */
@@ -88,9 +124,25 @@ int client_report_queue(redoubt *r, const char *target, const redoubt_call *c);
 void client_report_flush(redoubt *r); /* while the bus is up */
 
 /* client_decision.c */
-int client_decision_queue(redoubt *r, const redoubt_decision_t *d);
 void client_decision_flush(redoubt *r); /* while the bus is up */
 void client_decision_done(redoubt *r);
+/* A copy of our own; NULL if the contract would not take it, or memory is out. Then queued with this outcome: takes it. */
+struct client_decision *client_decision_copy(redoubt *r, const redoubt_decision_t *d);
+int client_decision_add(redoubt *r, struct client_decision *x, enum redoubt_decided outcome);
+
+/* client_action.c */
+void client_action_init(redoubt *r);
+void client_action_flush(redoubt *r); /* also while the bus is away: what may not be done is refused at once */
+void client_action_turn(redoubt *r);  /* the position or the connection has changed */
+void client_action_end(redoubt *r);   /* before the bus is closed */
+void client_action_done(redoubt *r);
+
+/* client_monitor.c */
+void client_monitor_init(redoubt *r);
+void client_monitor_every(redoubt *r, uint32_t interval_ms); /* 0 = no more */
+void client_monitor_flush(redoubt *r);                       /* while the bus is up */
+void client_monitor_stop(redoubt *r);
+void client_monitor_done(redoubt *r);
 
 /* client_selftest.c */
 void client_selftest_on_question(void *ctx, const struct bus_msg *m);
@@ -98,6 +150,7 @@ void client_selftest_flush(redoubt *r); /* while the bus is up */
 void client_selftest_done(redoubt *r);
 
 /* client_bus.c: what is heard and said */
+void client_bus_init(redoubt *r);
 int client_bus_open(redoubt *r, struct err *e);
 void client_bus_ask_permits(redoubt *r);
 void client_bus_heartbeat(redoubt *r);

@@ -1,5 +1,6 @@
 /* client_table.c - the pushed breaker states, readable by any thread without a lock. */
 #include "client/client_table.h"
+#include "client/client_share.h"
 #include "common/clock.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -136,8 +137,7 @@ redoubt_admission client_slot_admit(struct client_slot *s, bool *ret_ask)
     case REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_METRICS_ONLY:
         return (redoubt_admission){.admitted = true};
     case REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_PROBATION: {
-        uint64_t percent = verdict >> 8, turn = atomic_fetch_add_explicit(&s->turn, 1, memory_order_relaxed);
-        if ((turn + 1) * percent / 100 > turn * percent / 100) /* spread evenly, not in runs */
+        if (client_share(atomic_fetch_add_explicit(&s->turn, 1, memory_order_relaxed), verdict >> 8))
             return (redoubt_admission){.admitted = true};
         return refused(SOON_MS);
     }

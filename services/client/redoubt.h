@@ -1,5 +1,5 @@
 /* redoubt.h - libredoubt: what an agent in C links. Connects, sends heartbeats, reports calls, admits calls by the pushed
- * breaker state, and receives directives exactly once per epoch.
+ * breaker state, receives directives exactly once per epoch, acts through the guard, and sheds load, restarts and monitors when asked.
  *
  * The library runs one thread of its own. Functions may be called from any thread; callbacks come on the library's thread
  * and must not block for long (they may call any function here except redoubt_close). */
@@ -48,6 +48,13 @@ typedef struct {
     int backend; /* enum BackendMode of the contract */
     unsigned ramp_percent;
     const char *reason;
+    int resources;                /* enum ResourceMode of the contract */
+    int link;                     /* enum LinkMode of the contract */
+    unsigned load_percent;        /* how much of its work it may take on; redoubt_load() spreads it */
+    bool restart_requested;       /* on_restart follows */
+    bool llm_waiting;             /* no LLM only until its turn comes at llm_wanted */
+    const char *llm_wanted;       /* "" if none */
+    unsigned monitor_interval_ms; /* on_monitor is called so often; 0 = not at all */
 } redoubt_directive;
 
 /* How the agent took it; sent back as the acknowledgement. */
@@ -60,6 +67,8 @@ typedef struct {
     const char *event_json; /* decide upon it as upon any other event, but take no action */
     int64_t answer_by_unix_ms;
 } redoubt_selftest;
+
+typedef struct redoubt_monitor redoubt_monitor;
 
 typedef struct {
     const char *url;      /* NATS; required */
@@ -84,6 +93,14 @@ typedef struct {
      * several processes of an agent one is asked. NULL = this agent takes no self-tests. */
     void (*on_selftest)(void *ctx, const redoubt_selftest *q);
     void *ctx;
+    /* The suite asks the agent to restart its process, by itself, when it can: once per directive that asks for it, and after that
+     * directive's acknowledgement is out. Never for the first directive that this process is given: it is the restarted one then. The
+     * callback only hands it on: end in order, with redoubt_close(), and begin anew. May be NULL. */
+    void (*on_restart)(void *ctx, uint64_t epoch);
+    /* Basic monitoring, which needs neither backend nor LLM: add what was looked at with redoubt_monitor_check(). Called at once when a
+     * directive asks for it, and every monitor_interval_ms while it does; also without the bus, and out of touch (then by the last
+     * directive's interval, or 60 s). NULL = this agent has none. */
+    void (*on_monitor)(void *ctx, redoubt_monitor *m);
 } redoubt_options;
 
 /* Connects in the background; NULL only for wrong options or without memory (text in error, may be NULL). Options are copied. */
@@ -124,6 +141,84 @@ int redoubt_decision(redoubt *r, const redoubt_decision_t *d);
 /* Answers a self-test: the decision as a JSON object, up to 16,384 bytes; or NULL, and in error (may be NULL) why there is none. 0, or -1:
  * nobody waits for that answer (any more), or it is too long or not UTF-8. */
 int redoubt_selftest_answer(redoubt *r, const char *id, const char *answer_json, const char *error);
+
+/* ---- acting: every automated action passes the guard ---- */
+
+/* What became of an action. Numbers as in the contract, but for the last. */
+enum redoubt_acted {
+    REDOUBT_ACT_FORWARDED = 1, /* the backend has accepted it */
+    REDOUBT_ACT_QUEUED = 2,    /* durable in the guard's queue until the backend recovers */
+    REDOUBT_ACT_REFUSED = 3,   /* nothing was done and nothing will be; `refusal` says why */
+    REDOUBT_ACT_DUPLICATE = 4, /* done before under this key */
+    REDOUBT_ACT_PERMITTED = 5, /* the agent may do it by itself, now and once */
+    REDOUBT_ACT_FAILED =
+        6, /* passed on, and the backend refused it (`status_code`), or its outcome is unknown (`detail`) */
+    REDOUBT_ACT_UNKNOWN =
+        7, /* no answer until the deadline, and it may have been done: ask again under the same key */
+};
+/* Numbers as in the contract; from 100 on the library's own. */
+enum redoubt_refusal {
+    REDOUBT_REFUSED_UNKNOWN_AGENT = 1,
+    REDOUBT_REFUSED_STALE_EPOCH = 2,
+    REDOUBT_REFUSED_FROZEN = 3,
+    REDOUBT_REFUSED_NOT_ALLOWED = 4,
+    REDOUBT_REFUSED_INVALID = 5,
+    REDOUBT_REFUSED_RATE_LIMITED = 6, /* ask again after `retry_after_ms` */
+    REDOUBT_REFUSED_QUEUE_FULL = 7,
+    REDOUBT_REFUSED_EXPIRED = 8,
+    REDOUBT_REFUSED_AUDIT_UNAVAILABLE = 9,
+    REDOUBT_REFUSED_STATE_UNKNOWN = 10,
+    REDOUBT_REFUSED_IN_PROGRESS = 11,
+    REDOUBT_REFUSED_OUT_OF_TOUCH = 100, /* out of touch with the suite for lease_ms */
+    REDOUBT_REFUSED_NO_DIRECTIVE = 101, /* no directive was taken over yet */
+    REDOUBT_REFUSED_UNREACHABLE = 102,  /* no guard was there until the deadline */
+    REDOUBT_REFUSED_CLOSED = 103,       /* redoubt_close() came first */
+};
+typedef struct {
+    const char *key, *value;
+} redoubt_parameter;
+typedef struct {
+    const char *action; /* a name of the security baseline, as block_ip; required */
+    const redoubt_parameter *parameters;
+    size_t n_parameters; /* up to 64 */
+    const char
+        *idempotency_key;    /* 1 to 128 bytes; the same key is executed at most once; NULL = the library makes one */
+    unsigned priority;       /* 0 (first) to 9 (last), in the queue */
+    int64_t expires_unix_ms; /* not to be executed after this; 0 = never expires */
+    unsigned
+        timeout_ms; /* how long the library keeps asking while the outcome is unknown, 100 to 600,000; 0 = 15,000 */
+    /* The decision that it comes from, or NULL. The library tells the suite of it (as redoubt_decision() does) when the outcome is known: with
+     * outcome DENIED if the guard would not have it (NOT_ALLOWED, INVALID, RATE_LIMITED) or the backend refused it (a status of 4xx but 408,
+     * 425 and 429), as given otherwise. Do not call redoubt_decision() for it, too. */
+    const redoubt_decision_t *decision;
+} redoubt_action;
+typedef struct {
+    enum redoubt_acted result;
+    enum redoubt_refusal refusal; /* with REFUSED; with UNKNOWN what was heard last; 0 = nothing */
+    unsigned status_code;         /* HTTP status of the backend; 0 = none */
+    unsigned retry_after_ms;
+    uint64_t epoch; /* under which it was asked for last; 0 = it never left this process */
+    char idempotency_key[129];
+    char detail[257]; /* one line for people */
+} redoubt_result;
+typedef void (*redoubt_acted_fn)(void *ctx, const redoubt_result *result);
+/* Asks the guard for an action. Never blocks: 0, and fn (may be NULL) is called exactly once, on the library's thread; or -1 without a call
+ * (malformed, 1,024 wait already, or the client is being closed; counted). Frozen, out of touch or never directed, it is refused
+ * here and no message is sent. While the outcome is unknown (no answer, no guard, the guard is not sure, the same key under way, or a newer
+ * directive has come meanwhile) the library asks again under the same key, until timeout_ms is over. */
+int redoubt_act(redoubt *r, const redoubt_action *a, redoubt_acted_fn fn, void *ctx);
+/* The same, and waits for the outcome: 0 with it in *result, or -1. Not from a callback: it would wait for itself. */
+int redoubt_act_wait(redoubt *r, const redoubt_action *a, redoubt_result *result);
+/* "FORWARDED", "NOT_ALLOWED": for people. "?" if there is no such value, "NONE" for refusal 0. */
+const char *redoubt_acted_text(enum redoubt_acted result);
+const char *redoubt_refusal_text(enum redoubt_refusal refusal);
+
+/* May one more unit of work be taken on now? Of 100 calls in a row so many say yes as the directive's load_percent; none while frozen, out of
+ * touch or never directed. No lock. What is refused here is left for later, or to others. */
+bool redoubt_load(redoubt *r);
+
+/* Only inside on_monitor: one thing that was looked at. 0, or -1: no name of 1 to 64 bytes, not UTF-8, or 64 are there already. */
+int redoubt_monitor_check(redoubt_monitor *m, const char *name, bool ok, const char *detail);
 
 typedef struct {
     bool admitted;
