@@ -1,6 +1,7 @@
 /* sim_backend.c - the agent's backend: health, the override that must be released or runs out, and actions by idempotency key. */
 #include "cli/sim.h"
 #include "cli/sim_http.h"
+#include "cli/sim_ledger.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +10,19 @@
 
 #define DURATION_MAX_MS ((json_int_t)7 * 24 * 3600 * 1000)
 
-static const struct sim_mode modes[] = {{"ok", "answers well"}, SIM_HTTP_MODES{NULL, NULL}};
+static const struct sim_mode modes[] = {
+    {"ok", "answers well"},
+    SIM_HTTP_MODES{"reject", "422 for actions: the backend will not have them"},
+    {"lost", "actions are done, and the connection ends in the middle of the answer"},
+    {NULL, NULL}};
+enum { OPT_TOKEN, OPT_COMPACT };
 
 struct backend {
     json_t *active; /* the activation that holds now; NULL = none */
     int64_t until_unix_ms;
     json_t *activations, *releases, *actions; /* what was done, once per key */
     json_t *keys;                             /* "verb/key" -> how often it came again */
+    struct sim_ledger *ledger;                /* of actions; in compact mode all that is kept of them */
 };
 
 static int64_t wall_ms(void)
@@ -93,21 +100,43 @@ static enum MHD_Result release(struct sim_request *r, const char *key)
     return sim_answer_json(r, 200, json_pack("{s:b, s:b, s:b}", "ok", 1, "repeated", again, "was_active", was));
 }
 
+/* The epoch that the guard says the action is of: a header, or a number in the body; 0 = none. */
+static uint64_t epoch_of(struct sim_request *r)
+{
+    const char *header = sim_header(r, "Redoubt-Epoch");
+    json_t *epoch = json_object_get(r->json, "epoch");
+    if (header)
+        return strtoull(header, NULL, 10);
+    return json_is_integer(epoch) && json_integer_value(epoch) > 0 ? (uint64_t)json_integer_value(epoch) : 0;
+}
+
 static enum MHD_Result action(struct sim_request *r, const char *key)
 {
     struct backend *b = backend(r->sim);
     const char *name = json_string_value(json_object_get(r->json, "action"));
+    const char *agent = json_string_value(json_object_get(r->json, "agent"));
+    bool compact = r->sim->values[OPT_COMPACT] != NULL;
     if (!name || !*name)
         return wrong(r, 400, "action: expected a text");
-    if (!key)
+    if (!key || !*key)
         return wrong(r, 400, "header Idempotency-Key: expected");
-    if (seen(b, "action", key))
-        return sim_answer_json(r, 200, json_pack("{s:b, s:b}", "ok", 1, "repeated", 1));
-    json_t *epoch = json_object_get(r->json, "epoch");
-    json_array_append_new(b->actions, json_pack("{s:s, s:s?, s:O?, s:O, s:I}", "key", key, "epoch_header",
-                                                sim_header(r, "Redoubt-Epoch"), "epoch", epoch, "request", r->json,
-                                                "at_unix_ms", (json_int_t)wall_ms()));
-    return sim_answer_json(r, 202, json_pack("{s:b, s:b}", "ok", 1, "repeated", 0));
+    if (strcmp(r->mode, "reject") == 0)
+        return wrong(r, 422, "refused by policy");
+    int64_t now = wall_ms();
+    bool again = !sim_ledger_take(b->ledger, agent ? agent : "", key, epoch_of(r), now);
+    if (!compact) {
+        (void)seen(b, "action", key);
+        if (!again)
+            json_array_append_new(b->actions, json_pack("{s:s, s:s?, s:O?, s:O, s:I}", "key", key, "epoch_header",
+                                                        sim_header(r, "Redoubt-Epoch"), "epoch",
+                                                        json_object_get(r->json, "epoch"), "request", r->json,
+                                                        "at_unix_ms", (json_int_t)now));
+    }
+    if (strcmp(r->mode, "lost") == 0) {
+        static const char *const half[] = {"{\"ok\":tr", NULL};
+        return sim_answer_pieces(r, "application/json", half, 500, SIM_END_CUT);
+    }
+    return sim_answer_json(r, again ? 200 : 202, json_pack("{s:b, s:b}", "ok", 1, "repeated", again));
 }
 
 static enum MHD_Result serve(struct sim_request *r)
@@ -119,7 +148,7 @@ static enum MHD_Result serve(struct sim_request *r)
     } posts[] = {{"/api/admin/override/activate", activate, false},
                  {"/api/admin/override/deactivate", release, true},
                  {"/api/actions", action, false}};
-    const char *token = r->sim->values[0], *given = sim_header(r, "Authorization");
+    const char *token = r->sim->values[OPT_TOKEN], *given = sim_header(r, "Authorization");
     enum MHD_Result ret;
     if (sim_fail(r, &ret))
         return ret;
@@ -148,8 +177,29 @@ static json_t *state(struct sim *s)
     run_out(b);
     json_t *override = json_pack("{s:b, s:I, s:O?}", "active", b->active != NULL, "until_unix_ms",
                                  (json_int_t)(b->active ? b->until_unix_ms : 0), "activation", b->active);
-    return json_pack("{s:o, s:O, s:O, s:O, s:O}", "override", override, "activations", b->activations, "releases",
-                     b->releases, "actions", b->actions, "keys", b->keys);
+    return json_pack("{s:o, s:O, s:O, s:O, s:O, s:o}", "override", override, "activations", b->activations,
+                     "releases", b->releases, "actions", b->actions, "keys", b->keys, "ledger",
+                     sim_ledger_json(b->ledger));
+}
+
+/* POST /sim/fence: the agent is frozen, and whoever froze it was told that nothing of it comes any more. */
+static json_t *order(struct sim *s, const char *method, const char *path, const json_t *body, int *ret_status)
+{
+    struct backend *b = backend(s);
+    const char *agent = NULL;
+    json_int_t epoch = 0;
+    if (strcmp(path, "/sim/fence") != 0 || strcmp(method, "POST") != 0)
+        return NULL;
+    if (!body || json_unpack((json_t *)(uintptr_t)body, "{s:s, s:I !}", "agent", &agent, "epoch", &epoch) ||
+        epoch < 1 || !b) {
+        *ret_status = b ? 400 : 409;
+        return json_pack("{s:s}", "error", b ? "expected {\"agent\": NAME, \"epoch\": N}" : "it was never open");
+    }
+    if (!sim_ledger_fence(b->ledger, agent, (uint64_t)epoch)) {
+        *ret_status = 500;
+        return json_pack("{s:s}", "error", "out of memory");
+    }
+    return json_pack("{s:s, s:I}", "agent", agent, "epoch", epoch);
 }
 
 static int open_backend(struct sim *s, int fd)
@@ -161,8 +211,15 @@ static int open_backend(struct sim *s, int fd)
             close(fd);
             return -1;
         }
-        *b = (struct backend){
-            .activations = json_array(), .releases = json_array(), .actions = json_array(), .keys = json_object()};
+        *b = (struct backend){.activations = json_array(),
+                              .releases = json_array(),
+                              .actions = json_array(),
+                              .keys = json_object(),
+                              .ledger = sim_ledger_open()};
+        if (!b->ledger) {
+            close(fd);
+            return -1;
+        }
     }
     return sim_http_serve(s, fd);
 }
@@ -178,6 +235,7 @@ static void close_backend(struct sim *s)
     json_decref(b->releases);
     json_decref(b->actions);
     json_decref(b->keys);
+    sim_ledger_close(b->ledger);
     free(b);
     s->state = NULL;
 }
@@ -190,7 +248,14 @@ static const struct sim_kind kind = {
     .close = close_backend,
     .mode_changed = sim_http_mode_changed,
     .state = state,
-    .options = {{"token", "TOKEN", "asks for this bearer token (default: none)"}},
+    .order = order,
+    .order_help =
+        "  POST /sim/fence           {\"agent\": \"a\", \"epoch\": 7}: what comes of it from now on under that "
+        "epoch, an older\n"
+        "                            one or none is remarked as `fenced`\n",
+    .options = {{"token", "TOKEN", "asks for this bearer token (default: none)"},
+                {"compact", NULL,
+                 "of actions keep only the ledger (counts per agent, remarks): for millions of them"}},
     .http_control = true,
     .serve = serve,
 };

@@ -128,6 +128,13 @@ json_t *sim_control(struct sim *s, const char *method, const char *path, const c
     }
     if (strcmp(path, "/sim/state") == 0 && get)
         return full_position(s);
+    if (s->kind->order) {
+        json_t *in = json_loadb(body, len, JSON_REJECT_DUPLICATES, NULL);
+        json_t *answer = s->kind->order(s, method, path, in, ret_status);
+        json_decref(in);
+        if (answer)
+            return answer;
+    }
     *ret_status = 404;
     return json_pack("{s:s}", "error",
                      "expected GET or POST /sim/mode, GET or DELETE /sim/requests, or GET /sim/state");
@@ -228,7 +235,7 @@ static void usage(const struct sim_kind *k, FILE *out)
             k->name, k->about, k->name, SLOW_MS, RETRY_S);
     for (size_t i = 0; i < SIM_OPTIONS_MAX && k->options[i].name; i++)
         fprintf(out, "      --%s %-*s%s\n", k->options[i].name, (int)(19 - strlen(k->options[i].name)),
-                k->options[i].arg, k->options[i].help);
+                k->options[i].arg ? k->options[i].arg : "", k->options[i].help);
     fprintf(out, "  -h, --help                this text\n\nmodes:\n");
     for (const struct sim_mode *m = k->modes; m->name; m++)
         fprintf(out, "  %-12s %s\n", m->name, m->help);
@@ -237,11 +244,12 @@ static void usage(const struct sim_kind *k, FILE *out)
             "  POST /sim/mode            {\"mode\": \"429\", \"retry_after\": 2, \"slow_ms\": 100, \"count\": 3}\n"
             "  GET /sim/mode             what it does now\n"
             "  GET /sim/requests         what came, oldest first, the last %d, and /sim/state; DELETE forgets them\n"
-            "  GET /sim/state            what has become of it\n\n"
+            "  GET /sim/state            what has become of it\n%s\n"
             "Prints `listening 127.0.0.1:PORT`, then `control 127.0.0.1:PORT`. SIGUSR1: mode ok. SIGTERM, SIGINT: "
             "the end.\n"
             "exit codes: 0 ended as asked, 1 failed, 2 wrong usage.\n",
-            k->http_control ? " (HTTP, on both ports)" : " (HTTP, on the control port)", REQUESTS_MAX);
+            k->http_control ? " (HTTP, on both ports)" : " (HTTP, on the control port)", REQUESTS_MAX,
+            k->order_help ? k->order_help : "");
 }
 
 static bool number(const char *text, int64_t max, int64_t *ret)
@@ -259,6 +267,9 @@ static bool number(const char *text, int64_t max, int64_t *ret)
 static int options(struct sim *s, int argc, char **argv, int64_t *ret_port, int64_t *ret_control)
 {
     const struct sim_kind *k = s->kind;
+    int takes[SIM_OPTIONS_MAX];
+    for (size_t i = 0; i < SIM_OPTIONS_MAX; i++)
+        takes[i] = k->options[i].arg ? required_argument : no_argument;
     const struct option rows[] = {{"port", required_argument, NULL, 'p'},
                                   {"control", required_argument, NULL, 'c'},
                                   {"mode", required_argument, NULL, 'm'},
@@ -266,8 +277,8 @@ static int options(struct sim *s, int argc, char **argv, int64_t *ret_port, int6
                                   {"retry-after", required_argument, NULL, 'r'},
                                   {"count", required_argument, NULL, 'n'},
                                   {"help", no_argument, NULL, 'h'},
-                                  {k->options[0].name, required_argument, NULL, OWN},
-                                  {k->options[0].name ? k->options[1].name : NULL, required_argument, NULL, OWN + 1},
+                                  {k->options[0].name, takes[0], NULL, OWN},
+                                  {k->options[0].name ? k->options[1].name : NULL, takes[1], NULL, OWN + 1},
                                   {0}};
     int64_t count = 0;
     bool ok = true;
@@ -294,7 +305,7 @@ static int options(struct sim *s, int argc, char **argv, int64_t *ret_port, int6
             break;
         case OWN:
         case OWN + 1:
-            s->values[c - OWN] = optarg;
+            s->values[c - OWN] = optarg ? optarg : "";
             break;
         case 'h':
             usage(k, stdout);

@@ -20,7 +20,7 @@ struct sim_mode {
     const char *name;
     const char *help;
 };
-struct sim_option { /* --name ARG */
+struct sim_option { /* --name ARG; arg NULL = a flag, whose value is "" */
     const char *name, *arg, *help;
 };
 #define SIM_OPTIONS_MAX 2
@@ -35,7 +35,10 @@ struct sim_kind {
     void (*mode_changed)(struct sim *s);        /* connections that hang are let go; may be NULL */
     json_t *(*state)(struct sim *s);            /* added to what control tells; may be NULL. A new reference */
     struct sim_option options[SIM_OPTIONS_MAX]; /* of its own */
-    bool http_control;                          /* control is answered on its own port as well */
+    /* More that control can be told, below /sim/; NULL = no such thing. May be NULL. A new reference */
+    json_t *(*order)(struct sim *s, const char *method, const char *path, const json_t *body, int *ret_status);
+    const char *order_help; /* lines for --help; NULL = none */
+    bool http_control;      /* control is answered on its own port as well */
     /* HTTP simulators: answers one request (sim_http.h). */
     enum MHD_Result (*serve)(struct sim_request *r);
 };

@@ -455,6 +455,70 @@ static void a_backend_with_its_override(void **state)
     stop(&t->sim);
 }
 
+static json_int_t ledger(struct town *t, const char *what)
+{
+    json_t *j = state_of(t);
+    json_int_t n = json_integer_value(json_object_get(json_object_get(j, "ledger"), what));
+    json_decref(j);
+    return n;
+}
+
+static void action_of(struct town *t, const char *agent, const char *key, unsigned epoch)
+{
+    char body[128], key_line[64], epoch_line[64];
+    snprintf(body, sizeof body, "{\"action\":\"block_ip\",\"agent\":\"%s\"}", agent);
+    snprintf(key_line, sizeof key_line, "Idempotency-Key: %s", key);
+    snprintf(epoch_line, sizeof epoch_line, "Redoubt-Epoch: %u", epoch);
+    post(t, t->sim.port, "/api/actions", body, (const char *const[]){key_line, epoch_line, NULL}, 5000);
+}
+
+static void a_backend_that_keeps_a_ledger(void **state)
+{
+    struct town *t = *state;
+    START(t, sim_backend_main, "backend", "--compact");
+    action_of(t, "a", "p-1", 3);
+    assert_int_equal(t->status, 202);
+    action_of(t, "a", "p-1", 3);
+    assert_int_equal(t->status, 200);
+    assert_non_null(strstr(t->body, "\"repeated\":true"));
+    mode_of(t, t->sim.control, "reject");
+    action_of(t, "a", "p-2", 3);
+    assert_int_equal(t->status, 422);
+    assert_int_equal(ledger(t, "executed"), 1);
+    /* Done, and the answer is lost: the same key must find it done. */
+    mode_of(t, t->sim.control, "lost");
+    action_of(t, "a", "p-3", 4);
+    assert_int_equal(t->fault, HTTP_CUT);
+    mode_of(t, t->sim.control, "ok");
+    action_of(t, "a", "p-3", 4);
+    assert_int_equal(t->status, 200);
+    assert_int_equal(ledger(t, "executed"), 2);
+    assert_int_equal(ledger(t, "repeated"), 2);
+    /* Whoever froze it was told that nothing comes any more. */
+    static const char *const wrong[] = {"", "{}", "{\"agent\":\"a\"}", "{\"agent\":\"a\",\"epoch\":0}",
+                                        "{\"agent\":\"a\",\"epoch\":5,\"x\":1}"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        static const char *const none[] = {NULL};
+        char url[64];
+        snprintf(url, sizeof url, "http://127.0.0.1:%d/sim/fence", t->sim.control);
+        call(t, (struct http_request){
+                    .method = "POST", .url = url, .headers = none, .body = wrong[i], .body_len = strlen(wrong[i])});
+        assert_int_equal(t->status, 400);
+    }
+    post(t, t->sim.control, "/sim/fence", "{\"agent\":\"a\",\"epoch\":5}", NULL, 5000);
+    assert_int_equal(t->status, 200);
+    action_of(t, "a", "p-4", 6);
+    action_of(t, "b", "p-5", 1);
+    assert_int_equal(ledger(t, "fenced"), 0);
+    action_of(t, "a", "p-5", 5);
+    assert_int_equal(ledger(t, "fenced"), 1);
+    json_t *j = state_of(t);
+    assert_int_equal(json_array_size(json_object_get(j, "actions")), 0); /* compact */
+    assert_int_equal(json_object_size(json_object_get(j, "keys")), 0);
+    json_decref(j);
+    stop(&t->sim);
+}
+
 /* ---- mail ---- */
 
 static int dial(int port)
@@ -689,12 +753,19 @@ static void wrong_usage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TOWN(an_llm_that_is_well),          TOWN(an_llm_that_fails_in_every_way),
-        TOWN(an_llm_of_three_tongues),      TOWN(closed_and_back),
-        TOWN(whoever_hangs_is_let_go),      TOWN(slacks_own_words),
-        TOWN(a_backend_with_its_override),  TOWN(the_dialogue),
-        TOWN(mail_that_fails_in_every_way), TOWN(a_link_that_fails_in_every_way),
-        TOWN(a_link_loses_nothing),         cmocka_unit_test(wrong_usage),
+        TOWN(an_llm_that_is_well),
+        TOWN(an_llm_that_fails_in_every_way),
+        TOWN(an_llm_of_three_tongues),
+        TOWN(closed_and_back),
+        TOWN(whoever_hangs_is_let_go),
+        TOWN(slacks_own_words),
+        TOWN(a_backend_with_its_override),
+        TOWN(a_backend_that_keeps_a_ledger),
+        TOWN(the_dialogue),
+        TOWN(mail_that_fails_in_every_way),
+        TOWN(a_link_that_fails_in_every_way),
+        TOWN(a_link_loses_nothing),
+        cmocka_unit_test(wrong_usage),
     };
     cmocka_set_test_filter(getenv("ONLY"));
     return cmocka_run_group_tests(tests, NULL, NULL);
