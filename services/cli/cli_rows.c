@@ -398,6 +398,22 @@ const struct cli_row cli_rows[] = {
           "Starts nats-server, redis-server, the services, simulators and an agent on free loopback ports in a "
           "private\n"
           "directory below $TMPDIR, kills the LLMs with SIGKILL, and tells what happened when."),
+    DRILL("backend-outage", "the backend goes away and comes back; its actions wait",
+          "On a private stack as for llm-outage. The agent acts all the time: each action that the guard accepts "
+          "must be\n"
+          "at the backend in the end, once, and those that waited in order."),
+    DRILL("logic-error", "the agent loses its judgement, is frozen, and unfrozen by a person",
+          "On a private stack as for llm-outage. Tries what must be refused: actions of an older epoch and of a "
+          "frozen\n"
+          "agent, and to unfreeze it before its self-test passes."),
+    DRILL("resource-exhaustion", "the agent runs out of memory, sheds load, is restarted",
+          "On a private stack as for llm-outage. The restart is made by an executor, `redoubt drill restart`."),
+    DRILL("partition", "the agent and the suite lose each other, and agree again",
+          "On a private stack as for llm-outage, with a link between agent and NATS that swallows everything for a "
+          "time."),
+    DRILL("agent-loss", "the agent is killed, and comes back by steps",
+          "On a private stack as for llm-outage. The alert must name what people do by hand, and the rollback's "
+          "command."),
     {.path = "drill all",
      .args = "[DRILL...]",
      .max_args = 6,

@@ -50,8 +50,9 @@ int cmd_baseline_check(struct cli *c, const void *opts, int argc, char **argv)
     if (code == CLI_OK) {
         b = baseline_load(&set);
         if (b->trusted)
-            printf("%s: good: version %s, %zu actions, signed off by %s at %s%s\n", set.path, b->version, b->actions.n,
-                   b->signed_by, clock_text(b->signed_ms, when), *set.public_key ? ", signature good" : "");
+            printf("%s: good: version %s, %zu actions, signed off by %s at %s%s\n", set.path, b->version,
+                   b->actions.n, b->signed_by, clock_text(b->signed_ms, when),
+                   *set.public_key ? ", signature good" : "");
         else
             code = cli_fail(c, CLI_REFUSED, "not trusted, the guard would refuse every action: %s", b->error);
         baseline_free(b);
@@ -81,7 +82,8 @@ int cmd_baseline_show(struct cli *c, const void *opts, int argc, char **argv)
     else if (*set.path)
         code = print_problems(&report);
     else
-        code = cli_fail(c, CLI_REFUSED, "the settings name no baseline (baseline.path); the strict built-in allows nothing");
+        code = cli_fail(c, CLI_REFUSED,
+                        "the settings name no baseline (baseline.path); the strict built-in allows nothing");
     conf_report_free(&report);
     baseline_free(b);
     settings_free(s);

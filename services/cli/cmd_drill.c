@@ -10,7 +10,9 @@
 #define LIVE_LIMIT_MS 300000
 
 /* In the order in which `all` plays them. */
-static const struct drill_story *const stories[] = {&drill_llm_outage};
+static const struct drill_story *const stories[] = {&drill_llm_outage,  &drill_backend_outage,
+                                                    &drill_logic_error, &drill_resource_exhaustion,
+                                                    &drill_partition,   &drill_agent_loss};
 #define STORIES (sizeof stories / sizeof stories[0])
 
 static const struct drill_story *story(const char *name)

@@ -17,7 +17,8 @@
 #define FILE_MAX       (1u << 20)
 #define SIGNOFF_SUFFIX ".signoff"
 #define NAME_MAX_BYTES 64
-#define SETTLE_MS      2000 /* a file that changed this shortly before it was read may change again under the same time stamp */
+#define SETTLE_MS                                                                                                    \
+    2000 /* a file that changed this shortly before it was read may change again under the same time stamp */
 
 /* ---- the file as a table ---- */
 
@@ -79,7 +80,8 @@ static const struct conf_schema action_schema = {"action", sizeof(struct baselin
 static const struct conf_field baseline_fields[] = {
     ROW("version", STRING, version, REQUIRED, 1, 64, "Named in the sign-off and in the audit trail."),
     ROW("description", STRING, description, "", 0, 1024, "For people."),
-    ROW("per_minute", INT, per_minute, "0", 0, 10000000, "Actions of one agent each minute, of all kinds; 0 = no limit."),
+    ROW("per_minute", INT, per_minute, "0", 0, 10000000,
+        "Actions of one agent each minute, of all kinds; 0 = no limit."),
     ROW("burst", INT, burst, "0", 0, 10000000, "So many at once; 0 = one, with per_minute."),
     ROW("actions", LIST, actions, REQUIRED, 1, 256, "What agents may do; nothing else.", .schema = &action_schema),
 };
@@ -114,7 +116,8 @@ static bool key_ok(const char *s)
 static struct match *compile_whole(const char *pattern, struct err *e)
 {
     if (strstr(pattern, "(*")) {
-        err_set(e, "found a verb, `(*`; allowed: patterns without one, as it could end a match before the value ends");
+        err_set(e,
+                "found a verb, `(*`; allowed: patterns without one, as it could end a match before the value ends");
         return NULL;
     }
     struct match *alone = match_compile(pattern, MATCH_TEXT, e);
@@ -209,7 +212,8 @@ static void check_baseline(void *object, struct conf_ctx *ctx)
         for (size_t k = 0; k < i; k++)
             if (strcmp(CONF_AT(b->actions, struct baseline_action, i)->name,
                        CONF_AT(b->actions, struct baseline_action, k)->name) == 0)
-                conf_problem(ctx, "actions", "`%s` occurs twice", CONF_AT(b->actions, struct baseline_action, i)->name);
+                conf_problem(ctx, "actions", "`%s` occurs twice",
+                             CONF_AT(b->actions, struct baseline_action, i)->name);
 }
 
 /* ---- files ---- */
@@ -244,11 +248,12 @@ static char *read_file(const char *path, size_t *ret_len, struct baseline_stamp 
     }
     if (text) {
         *ret_len = n;
-        *ret_stamp = (struct baseline_stamp){.changed_ns = st.st_ctim.tv_sec * INT64_C(1000000000) + st.st_ctim.tv_nsec,
-                                             .written_ns = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec,
-                                             .size = st.st_size,
-                                             .device = st.st_dev,
-                                             .inode = st.st_ino};
+        *ret_stamp =
+            (struct baseline_stamp){.changed_ns = st.st_ctim.tv_sec * INT64_C(1000000000) + st.st_ctim.tv_nsec,
+                                    .written_ns = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec,
+                                    .size = st.st_size,
+                                    .device = st.st_dev,
+                                    .inode = st.st_ino};
     }
     if (fd >= 0)
         close(fd);
@@ -354,7 +359,7 @@ static char *signed_text(const struct signoff *s)
 {
     char *text;
     return asprintf(&text, "redoubt-baseline-1\n%s\n%s\n%s\n%s\n", s->version, s->sha256, s->by, s->at) < 0 ? NULL
-                                                                                                           : text;
+                                                                                                            : text;
 }
 
 static bool line_ok(const char *s)
@@ -548,8 +553,8 @@ static char *signoff_text(const struct signoff *s)
     char *version_text = version ? json_dumps(version, JSON_ENCODE_ANY) : NULL;
     char *text = NULL;
     if (!by_text || !version_text ||
-        asprintf(&text, "version: %s\nsha256: \"%s\"\nby: %s\nat: \"%s\"\n%s%s%s", version_text, s->sha256, by_text, s->at,
-                 *s->signature ? "signature: \"" : "", s->signature, *s->signature ? "\"\n" : "") < 0)
+        asprintf(&text, "version: %s\nsha256: \"%s\"\nby: %s\nat: \"%s\"\n%s%s%s", version_text, s->sha256, by_text,
+                 s->at, *s->signature ? "signature: \"" : "", s->signature, *s->signature ? "\"\n" : "") < 0)
         text = NULL;
     free(by_text);
     free(version_text);
@@ -562,7 +567,8 @@ int baseline_sign(const char *path, const char *by, const unsigned char *key, st
 {
     struct conf_report report = {0};
     struct baseline_stamp stamp;
-    char hex[65], at[CLOCK_TEXT_MAX], sig64[sodium_base64_ENCODED_LEN(crypto_sign_BYTES, sodium_base64_VARIANT_ORIGINAL)];
+    char hex[65], at[CLOCK_TEXT_MAX],
+        sig64[sodium_base64_ENCODED_LEN(crypto_sign_BYTES, sodium_base64_VARIANT_ORIGINAL)];
     char target[512];
     size_t len;
     if (sodium_init() < 0)

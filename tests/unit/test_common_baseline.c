@@ -104,9 +104,10 @@ static void reads_what_is_right(void **state)
     assert_non_null(a);
     assert_true(a->queue);
     assert_int_equal(a->execute, BASELINE_BY_GUARD);
-    assert_int_equal(a->posture_bits,
-                     1u << REDOUBT__V1__POSTURE__POSTURE_NORMAL | 1u << REDOUBT__V1__POSTURE__POSTURE_BACKUP_LLM |
-                         1u << REDOUBT__V1__POSTURE__POSTURE_RECOVERING | 1u << REDOUBT__V1__POSTURE__POSTURE_DEGRADED);
+    assert_int_equal(a->posture_bits, 1u << REDOUBT__V1__POSTURE__POSTURE_NORMAL |
+                                          1u << REDOUBT__V1__POSTURE__POSTURE_BACKUP_LLM |
+                                          1u << REDOUBT__V1__POSTURE__POSTURE_RECOVERING |
+                                          1u << REDOUBT__V1__POSTURE__POSTURE_DEGRADED);
     assert_int_equal(a->parameters.n, 3);
     assert_int_equal(baseline_action(b, "collect_logs")->execute, BASELINE_BY_AGENT);
     assert_null(baseline_action(b, "block"));
@@ -128,7 +129,7 @@ static void refuses(const char *text, const char *word)
 static void finds_every_mistake(void **state)
 {
     (void)state;
-#define HEAD "version: a\nactions:\n  - name: x\n    postures: [normal]\n"
+#define HEAD         "version: a\nactions:\n  - name: x\n    postures: [normal]\n"
 #define PARAMETER(p) HEAD "    parameters:\n      - " p "\n"
     static const struct {
         const char *text, *word;
@@ -406,10 +407,14 @@ static void the_example_is_signed_off(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_what_is_right),       cmocka_unit_test(finds_every_mistake),
-        cmocka_unit_test(checks_values),             cmocka_unit_test(is_trusted_when_signed_off),
-        cmocka_unit_test(does_not_sign_what_is_wrong), cmocka_unit_test(any_change_ends_the_trust),
-        cmocka_unit_test(the_key_must_fit),          cmocka_unit_test(notices_changes_on_disk),
+        cmocka_unit_test(reads_what_is_right),
+        cmocka_unit_test(finds_every_mistake),
+        cmocka_unit_test(checks_values),
+        cmocka_unit_test(is_trusted_when_signed_off),
+        cmocka_unit_test(does_not_sign_what_is_wrong),
+        cmocka_unit_test(any_change_ends_the_trust),
+        cmocka_unit_test(the_key_must_fit),
+        cmocka_unit_test(notices_changes_on_disk),
         cmocka_unit_test(the_example_is_signed_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
