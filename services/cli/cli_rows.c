@@ -133,7 +133,7 @@ static const struct cli_opt drill_all_opts[] = {
         .text =                                                                                                      \
             text_ "\nSucceeds only if every step happened. Nothing stays behind, however it ends, unless --keep is " \
                   "given.",                                                                                          \
-        .connects = true, .run = cmd_drill, OPTS(drill_opts, opts_drill)                                             \
+        .connects = true, .answer_ms = 10000, .run = cmd_drill, OPTS(drill_opts, opts_drill)                                             \
     }
 
 static const struct cli_opt baseline_check_opts[] = {
