@@ -78,7 +78,8 @@ static const struct cli_opt alert_opts[] = {
     {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_alert, by), 0, 0, "who tests (default: $USER)"},
 };
 
-static const struct opts_sim_agent sim_agent_defaults = {.rate = 5, .call_ms = 5000};
+static const struct opts_sim_agent sim_agent_defaults = {
+    .rate = 5, .call_ms = 5000, .act = "block_ip", .act_ms = 15000, .restart = "exec"};
 static const struct cli_opt sim_agent_opts[] = {
     {"rate", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, rate), 1, 1000, "LLM calls a second (default: 5)"},
     {"instance", 0, CLI_TEXT, "NAME", offsetof(struct opts_sim_agent, instance), 0, 0,
@@ -96,8 +97,17 @@ static const struct cli_opt sim_agent_opts[] = {
      "with --misbehave: well at first; SIGUSR1 begins it"},
     {"lease-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, lease_ms), 100, 3600000,
      "out of touch with the suite for this long, it freezes itself (default: 30000)"},
+    {"act-rate", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, act_rate), 1, 1000,
+     "actions a second that it asks of the guard (default: none)"},
+    {"act", 0, CLI_TEXT, "NAME", offsetof(struct opts_sim_agent, act), 0, 0,
+     "which action, with the parameter `ip` (default: block_ip)"},
+    {"act-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, act_ms), 100, 600000,
+     "how long it asks for the outcome of an action (default: 15000)"},
+    {"restart", 0, CLI_TEXT, "HOW", offsetof(struct opts_sim_agent, restart), 0, 0,
+     "when the suite asks for it: exec, it begins anew in the same process; exit,\nit ends with code 75; never, it "
+     "does not (default: exec)"},
     {"verbose", 'v', CLI_FLAG, NULL, offsetof(struct opts_sim_agent, verbose), 0, 0,
-     "a line for every good call, too"},
+     "a line for every good call and every action, too"},
 };
 
 static const struct cli_opt drill_opts[] = {
@@ -375,12 +385,14 @@ const struct cli_row cli_rows[] = {
     {.path = "sim agent",
      .args = "[AGENT]",
      .max_args = 1,
-     .summary = "an MCP-Security agent: calls its LLM, reports, obeys directives",
+     .summary = "an MCP-Security agent: calls its LLM, reports, acts, obeys directives",
      .text = "AGENT is one of the settings file, which also says where each LLM is; it may be left out if there is "
              "only one.\n"
              "Prints one JSON line per event: connected, directive, call_failed, call_ok (the first one after a "
              "failure or a\n"
-             "re-initialisation), held_back and admitted (by the breaker), end. SIGTERM ends it.",
+             "re-initialisation), held_back and admitted (by the breaker), action (when they end in another way than "
+             "before),\n"
+             "actions (sums, each second), monitor, restart_asked, restarted, end. SIGTERM ends it.",
      .connects = true,
      .run = cmd_sim_agent,
      .defaults = &sim_agent_defaults,

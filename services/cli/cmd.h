@@ -64,8 +64,8 @@ struct opts_alert {
 int cmd_alert_test(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_sim_agent {
-    const char *instance, *misbehave;
-    int64_t rate, heartbeat_ms, call_ms, count, lease_ms;
+    const char *instance, *misbehave, *act, *restart;
+    int64_t rate, heartbeat_ms, call_ms, count, lease_ms, act_rate, act_ms;
     bool verbose, well;
 };
 int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv); /* sim_agent.c */

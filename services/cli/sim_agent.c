@@ -1,10 +1,11 @@
-/* sim_agent.c - a simulated MCP-Security agent on libredoubt: calls its LLM, reports each outcome, obeys directives.
+/* sim_agent.c - a simulated MCP-Security agent on libredoubt: calls its LLM, reports each outcome, acts, obeys directives.
  *
  * libredoubt's thread only takes a directive over into `now` under the lock and rebuilds the session for the new model; calls,
  * printing and everything else happen on the loop. One JSON line per event on stdout. */
 #include "cli/cli_bus.h"
 #include "cli/cmd.h"
 #include "cli/sim_mind.h"
+#include "cli/sim_work.h"
 #include "client/redoubt.h"
 #include "common/http.h"
 #include <inttypes.h>
@@ -17,6 +18,8 @@
 
 #define CALLS_MAX    64 /* under way at once; more are not started, as an agent would wait */
 #define MAX_RESPONSE (256 * 1024)
+#define NEWS_MS      1000
+#define EXIT_RESTART 75 /* EX_TEMPFAIL: whoever started it begins it anew */
 
 /* What libredoubt's thread hands over to the loop, in order. */
 struct happening {
@@ -41,15 +44,16 @@ struct sim_agent {
     struct loop loop;
     struct http *http;
     redoubt *client;
-    struct loop_timer pace, limit;
+    struct loop_timer pace, act_pace, news, limit;
     uv_signal_t signals[3];
     uv_async_t wake;
     pthread_mutex_t lock; /* guards `now`, the list of happenings and, until it is open, `client` */
     struct position now;
     struct happening *first, **last;
     unsigned under_way;
-    uint64_t calls, failures, held_back;
+    uint64_t calls, failures, held_back, shed;
     struct sim_mind mind;
+    struct sim_work work;
     bool failing, admitted, stopping;
     unsigned spoken_generation; /* the session whose first answer has been told */
 };
@@ -73,6 +77,8 @@ static void tell(struct sim_agent *a, json_t *line)
     fflush(stdout);
     json_decref(line);
 }
+
+static void stop(struct sim_agent *a);
 
 /* From libredoubt's thread; the lock is held. */
 static void hand_over(struct sim_agent *a, json_t *line)
@@ -100,6 +106,17 @@ static void on_wake(uv_async_t *w)
         free(h);
         h = next;
     }
+    if (atomic_load(&a->work.restart) && !a->stopping)
+        stop(a);
+}
+
+/* The same for whoever does not hold the lock. */
+static void hand_over_line(void *ctx, json_t *line)
+{
+    struct sim_agent *a = ctx;
+    pthread_mutex_lock(&a->lock);
+    hand_over(a, line);
+    pthread_mutex_unlock(&a->lock);
 }
 
 /* ---- directives: on libredoubt's thread ---- */
@@ -138,10 +155,12 @@ static enum redoubt_ack on_directive(void *ctx, const redoubt_directive *d, char
         a->now.epoch = d->epoch;
     }
     json_t *line = json_pack(
-        "{s:s, s:I, s:s, s:s, s:s, s:b, s:b, s:s, s:s}", "event", "directive", "epoch", (json_int_t)d->epoch,
+        "{s:s, s:I, s:s, s:s, s:s, s:b, s:b, s:s, s:s, s:i, s:b, s:i}", "event", "directive", "epoch", (json_int_t)d->epoch,
         "posture", wire_enum_name(&redoubt__v1__posture__descriptor, (int)d->posture), "llm", d->llm_target, "model",
         d->llm_model, "automation", d->automation_enabled, "reinitialised", other_llm && ack != REDOUBT_FAILED, "ack",
-        wire_enum_name(&redoubt__v1__ack_status__descriptor, (int)ack), "reason", d->reason);
+        wire_enum_name(&redoubt__v1__ack_status__descriptor, (int)ack), "reason", d->reason, "load_percent",
+        (int)d->load_percent, "restart_requested", d->restart_requested, "monitor_interval_ms",
+        (int)d->monitor_interval_ms);
     if (line)
         hand_over(a, line);
     pthread_mutex_unlock(&a->lock);
@@ -154,6 +173,18 @@ static void on_connection(void *ctx, bool up)
     pthread_mutex_lock(&a->lock);
     hand_over(a, json_pack("{s:s}", "event", up ? "connected" : "disconnected"));
     pthread_mutex_unlock(&a->lock);
+}
+
+static void on_restart(void *ctx, uint64_t epoch)
+{
+    struct sim_agent *a = ctx;
+    sim_work_restart(&a->work, epoch);
+}
+
+static void on_monitor(void *ctx, redoubt_monitor *m)
+{
+    struct sim_agent *a = ctx;
+    sim_work_monitor(&a->work, m);
 }
 
 static void on_heartbeat(void *ctx, uint64_t *progress, uint64_t *exceptions, uint32_t *queue_depth)
@@ -264,11 +295,35 @@ static void start_call(struct sim_agent *a, const struct position *p, uint64_t p
     (void)http_start(a->http, &r, NULL, on_answer, call);
 }
 
+/* Frozen, it only watches, and goes on to; otherwise it takes on what it may. */
+static bool takes_on(struct sim_agent *a)
+{
+    if (redoubt_posture_now(a->client) == REDOUBT_FROZEN || redoubt_load(a->client))
+        return true;
+    a->shed++;
+    return false;
+}
+
+static void on_act(void *ctx)
+{
+    struct sim_agent *a = ctx;
+    if (!a->stopping && takes_on(a))
+        sim_work_act(&a->work, a->client);
+}
+
+static void on_news(void *ctx)
+{
+    struct sim_agent *a = ctx;
+    json_t *sums = sim_work_news(&a->work);
+    if (sums)
+        tell(a, json_pack("{s:s, s:o}", "event", "actions", "actions", sums));
+}
+
 static void on_pace(void *ctx)
 {
     struct sim_agent *a = ctx;
-    if (a->stopping || a->under_way >= CALLS_MAX)
-        return; /* it waits for its LLM, as an agent would */
+    if (a->stopping || a->under_way >= CALLS_MAX || !takes_on(a))
+        return; /* it waits for its LLM, as an agent would, or sheds load */
     pthread_mutex_lock(&a->lock);
     struct position p = a->now;
     p.session = p.session ? strdup(p.session) : NULL;
@@ -347,6 +402,8 @@ static int start(struct sim_agent *a)
         uv_signal_start(&a->signals[i], caught[i] == SIGUSR1 ? on_turn : on_signal, caught[i]);
     }
     loop_timer_init(&a->loop, &a->pace, on_pace, a);
+    loop_timer_init(&a->loop, &a->act_pace, on_act, a);
+    loop_timer_init(&a->loop, &a->news, on_news, a);
     loop_timer_init(&a->loop, &a->limit, on_limit, a);
     if (!(a->http = http_open(&a->loop, &e)))
         return cli_fail(a->c, CLI_FAILED, "%s", e.text);
@@ -367,6 +424,8 @@ static int start(struct sim_agent *a)
                          .on_heartbeat = on_heartbeat,
                          .on_connection = on_connection,
                          .on_selftest = on_selftest,
+                         .on_restart = strcmp(a->o->restart, "never") == 0 ? NULL : on_restart,
+                         .on_monitor = on_monitor,
                          .ctx = a};
     pthread_mutex_lock(&a->lock);
     a->client = redoubt_open(&o, why);
@@ -375,6 +434,10 @@ static int start(struct sim_agent *a)
         return cli_fail(a->c, CLI_USAGE, "%s", why);
     int64_t every = 1000 / a->o->rate;
     loop_timer_start(&a->pace, every, every);
+    if (a->o->act_rate > 0) {
+        loop_timer_start(&a->act_pace, 1000 / a->o->act_rate, 1000 / a->o->act_rate);
+        loop_timer_start(&a->news, NEWS_MS, NEWS_MS);
+    }
     if (a->o->count > 0) /* so long that `count` calls have been due */
         loop_timer_start(&a->limit, a->o->count * every, 0);
     return CLI_OK;
@@ -404,8 +467,14 @@ int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv)
     a->last = &a->first;
     a->wake.data = a;
     a->admitted = true;
+    a->work = (struct sim_work){.action = a->o->act,
+                                .timeout_ms = (unsigned)a->o->act_ms,
+                                .verbose = a->o->verbose,
+                                .tell = hand_over_line,
+                                .ctx = a};
     pthread_mutex_init(&a->lock, NULL);
     int code = CLI_USAGE;
+    bool by_exec = strcmp(a->o->restart, "exec") == 0, never = strcmp(a->o->restart, "never") == 0;
     char which[32];
     if (!sim_mind_init(&a->mind, a->o->misbehave, which))
         cli_fail(c, 0,
@@ -414,19 +483,29 @@ int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv)
                  which);
     else if (a->o->well && sim_mind_turn(&a->mind))
         cli_fail(c, 0, "--well: it is well anyway without --misbehave");
+    else if (!by_exec && !never && strcmp(a->o->restart, "exit") != 0)
+        cli_fail(c, 0, "--restart: `%s` is none of exec, exit, never", a->o->restart);
     else if ((a->settings = cli_settings(c)) && (a->agent = pick_agent(c, a->settings, argc ? argv[0] : NULL))) {
+        if (sim_work_restarts() > 0) {
+            sim_mind_recover(&a->mind); /* a restart helps */
+            tell(a, json_pack("{s:s, s:I}", "event", "restarted", "times", (json_int_t)sim_work_restarts()));
+        }
         code = start(a);
         if (code == CLI_OK)
             loop_run(&a->loop);
         end(a);
         if (code == CLI_OK)
-            tell(a, json_pack("{s:s, s:I, s:I, s:I}", "event", "end", "calls", (json_int_t)a->calls, "failures",
-                              (json_int_t)a->failures, "held_back", (json_int_t)a->held_back));
+            tell(a, json_pack("{s:s, s:I, s:I, s:I, s:I, s:o}", "event", "end", "calls", (json_int_t)a->calls,
+                              "failures", (json_int_t)a->failures, "held_back", (json_int_t)a->held_back, "shed",
+                              (json_int_t)a->shed, "actions", sim_work_sums(&a->work)));
     }
+    bool restart = code == CLI_OK && atomic_load(&a->work.restart);
     settings_free(a->settings);
     sim_mind_done(&a->mind);
     free(a->now.session);
     pthread_mutex_destroy(&a->lock);
     free(a);
-    return code;
+    if (restart && by_exec)
+        sim_work_exec();
+    return restart ? EXIT_RESTART : code;
 }

@@ -62,6 +62,12 @@ bool sim_mind_init(struct sim_mind *m, const char *ways, char which[32])
     return true;
 }
 
+void sim_mind_recover(struct sim_mind *m)
+{
+    atomic_store(&m->bad, false);
+    hold_memory(m);
+}
+
 void sim_mind_done(struct sim_mind *m)
 {
     free(m->held);
