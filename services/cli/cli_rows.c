@@ -59,6 +59,12 @@ static const struct cli_opt force_opts[] = {
      "how long it holds, as 10m (default: until reset)"},
 };
 
+static const struct cli_opt unfreeze_opts[] = {
+    BY_AND_REASON,
+    {"without-selftest", 0, CLI_FLAG, NULL, offsetof(struct opts_order, without_selftest), 0, 0,
+     "a person vouches for it instead; lands in the audit trail"},
+};
+
 static const struct cli_opt maintain_opts[] = {
     BY_AND_REASON,
     {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_order, for_ms), 1000, YEAR_MS,
@@ -276,17 +282,22 @@ const struct cli_row cli_rows[] = {
      .min_args = 1,
      .max_args = 1,
      .summary = "stop an agent's automated actions until a person unfreezes it",
+     .text = "Answers when every guard has confirmed that no action from before is under way any more.",
      .connects = true,
+     .answer_ms = 20000,
      .run = cmd_agent_order,
      OPTS(order_opts, opts_order)},
     {.path = "unfreeze",
      .args = "AGENT",
      .min_args = 1,
      .max_args = 1,
-     .summary = "let a frozen agent act again",
+     .summary = "let a frozen agent act again, after a self-test that it passes",
+     .text = "The agent is asked every question of its settings (`selftest.questions`); one wrong answer, and it stays "
+             "frozen.",
      .connects = true,
+     .answer_ms = 600000,
      .run = cmd_agent_order,
-     OPTS(order_opts, opts_order)},
+     OPTS(unfreeze_opts, opts_order)},
     {.path = "agent", .summary = "look at an agent's position"},
     {.path = "agent show",
      .args = "[AGENT]",

@@ -28,6 +28,7 @@ struct opts_show {
 struct opts_order { /* who and why; lands in the audit trail */
     const char *by, *reason;
     int64_t for_ms;
+    bool without_selftest; /* unfreeze */
 };
 int cmd_breaker_show(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_breaker_order(struct cli *c, const void *opts, int argc, char **argv);

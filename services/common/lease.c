@@ -2,8 +2,9 @@
  *
  * The happy path: acquire -> held -> renew every ttl/3 -> close gives it back. One command is in flight at a time. The lease is lost
  * when a renewal is refused, or when the own clock passes `until`: ttl - ttl/6 after the last successful command was
- * *sent*. The token counter lives in a key of its own that never expires, in the same hash tag; if Redis was emptied, it goes on
- * above the highest token that this process has seen. */
+ * *sent*. The token counter lives in a key of its own that never expires, in the same hash tag. A token is above the last one, above the
+ * highest that this process has seen, and not below Redis' time in milliseconds: so that it is above all earlier ones also when Redis was
+ * emptied, and when another lease has guarded the same documents before. */
 #include "common/lease.h"
 #include "common/clock.h"
 #include "common/metric.h"
@@ -41,7 +42,10 @@ static struct store_script acquire_script = {
             "if not string.match(last, '^%d+$') then\n"
             "  return redis.error_reply('ERR the token counter is damaged: ' .. KEYS[2])\n"
             "end\n"
-            "if less(last, ARGV[3]) then redis.call('SET', KEYS[2], ARGV[3]) end\n"
+            "local t = redis.call('TIME')\n"
+            "local before = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) - 1)\n"
+            "if less(before, ARGV[3]) then before = ARGV[3] end\n"
+            "if less(last, before) then redis.call('SET', KEYS[2], before) end\n"
             "redis.call('INCR', KEYS[2])\n"
             "local token = redis.call('GET', KEYS[2])\n"
             "redis.call('SET', KEYS[1], token .. ' ' .. ARGV[1], 'PX', ARGV[2])\n"
@@ -75,7 +79,7 @@ struct lease {
     struct store *store;
     char key[KEY_MAX], counter[KEY_MAX];
     char holder[HOLDER_MAX];
-    int64_t ttl_ms;
+    int64_t ttl_ms, ask_ms;
     void (*on_held)(void *ctx, uint64_t fence);
     void (*on_lost)(void *ctx);
     void *ctx;
@@ -186,8 +190,8 @@ static void on_acquired(void *ctx, enum store_status st, const redisReply *reply
     if (ours) { /* the answer took longer than the lease: it is our own name that stands there, so take it anew */
         x->next_ms = now;
     } else if (shaped) {
-        int64_t left = reply->element[2]->integer + AFTER_END, every = x->ttl_ms / 3;
-        x->next_ms = now + (left < every ? left : every);
+        int64_t left = reply->element[2]->integer + AFTER_END;
+        x->next_ms = now + (left < x->ask_ms ? left : x->ask_ms);
     } else {
         x->next_ms = now + RETRY_MS;
     }
@@ -261,6 +265,7 @@ struct lease *lease_open(struct loop *l, struct store *s, const struct lease_opt
     snprintf(x->counter, sizeof x->counter, "redoubt:{lease:%s}:fence", o->name);
     snprintf(x->holder, sizeof x->holder, "%s", o->holder);
     x->ttl_ms = o->ttl_ms > 0 ? o->ttl_ms : TTL_MS;
+    x->ask_ms = o->ask_ms > 0 ? o->ask_ms : x->ttl_ms / 3;
     x->on_held = o->on_held;
     x->on_lost = o->on_lost;
     x->ctx = o->ctx;

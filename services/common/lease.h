@@ -14,6 +14,7 @@ struct lease_opts {
     const char *name;   /* key becomes redoubt:{lease:<name>} */
     const char *holder; /* instance */
     int64_t ttl_ms;     /* 0 = 3,000 */
+    int64_t ask_ms;     /* while another holds it: asked for this often; 0 = ttl/3 */
     void (*on_held)(void *ctx, uint64_t fence);
     void (*on_lost)(void *ctx);
     void *ctx;

@@ -13,7 +13,8 @@
 
 struct partitions;
 struct partition_opts {
-    const char *service;  /* "fallback": leases `<service>-<n>`, members `redoubt:{<service>}:members` */
+    const char
+        *service; /* kept by reference. "fallback": leases `<service>-<n>`, members `redoubt:{<service>}:members` */
     const char *instance; /* kept by reference */
     int64_t lease_ttl_ms, member_ttl_ms;
     void (*on_held)(void *ctx, unsigned partition, uint64_t fence);

@@ -204,7 +204,7 @@ void health_on_heartbeat(struct service *s, const void *message, const struct bu
     metric_add(&heard, 1);
     int64_t now_ms = clock_mono_ms();
     struct health_beat_news news;
-    struct health_heard b = {.instance = health_rank_hash(h->instance),
+    struct health_heard b = {.instance = rank_hash(h->instance),
                              .sequence = h->sequence,
                              .progress = h->progress,
                              .exceptions = h->exceptions,

@@ -20,7 +20,7 @@ static struct health_watch *watch_of(struct service *s, const char *name)
         return t;
     /* The link of a replica that has never been at fault. */
     const char *who = subject_tail(name, HEALTH_LINK_PREFIX);
-    return who && health_member_name(w, health_rank_hash(who)) ? health_link_of(w, name) : NULL;
+    return who && health_member_name(w, rank_hash(who)) ? health_link_of(w, name) : NULL;
 }
 
 static void reply_unwatched(struct service *s, const char *reply, const char *name)

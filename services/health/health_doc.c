@@ -444,7 +444,7 @@ static void on_put(void *ctx, enum store_status st, enum store_cas cas, const st
     if (st != STORE_OK || cas == STORE_CAS_FENCED) {
         t->doc.read = false; /* it may have happened, or the members have changed: reading tells */
         if (cas == STORE_CAS_FENCED && w->members && !w->draining)
-            health_members_refresh(w->members);
+            members_refresh(w->members);
     } else if (cas == STORE_CAS_LOST) {
         /* Another's document, or none: then ours is written on top of nothing, with the epoch that follows. */
         if (take_stored(t, doc))

@@ -1,5 +1,8 @@
 /* health_duty.c - who does what among the replicas of redoubt-health. */
 #include "health/health_duty.h"
+#include <string.h>
+
+#define HOST_MAX 23 /* of a host's name, in the name of a replica */
 
 struct health_duty health_duty_at(bool store_up, int64_t known_ms, int64_t opened_ms, int64_t ttl_ms, int64_t now_ms)
 {
@@ -30,4 +33,10 @@ bool health_duty_probes(const struct health_duty *d, uint32_t place, uint32_t va
 bool health_duty_announces(const struct health_duty *d, uint32_t place)
 {
     return d->sure && place == 0;
+}
+
+bool health_duty_on_host(const char *instance, const char *host)
+{
+    size_t n = strnlen(host, HOST_MAX);
+    return strncmp(instance, host, n) == 0 && strncmp(instance + n, "-health-", 8) == 0;
 }

@@ -1,11 +1,11 @@
 /* health_duty.h - who does what among the replicas of redoubt-health. Pure.
  *
- * Replicas share the targets by the ranking of health_rank.h over those that are alive. The first in a target's ranking owns it: it
+ * Replicas share the targets by the ranking of common/rank.h over those that are alive. The first in a target's ranking owns it: it
  * probes, speaks to the breaker and announces; with several vantage points the next ones probe, too. */
 #ifndef REDOUBT_HEALTH_DUTY_H
 #define REDOUBT_HEALTH_DUTY_H
 
-#include "health/health_rank.h"
+#include "common/rank.h"
 #include <stdbool.h>
 
 /* So many lifetimes of a membership the last known members go on sharing while the store is away. After that a replica that died
@@ -24,5 +24,7 @@ struct health_duty health_duty_at(bool store_up, int64_t known_ms, int64_t opene
 bool health_duty_owns(const struct health_duty *d, uint32_t place);
 bool health_duty_probes(const struct health_duty *d, uint32_t place, uint32_t vantage, bool paid);
 bool health_duty_announces(const struct health_duty *d, uint32_t place);
+/* Does this replica, by its name `<host>-health-<n>`, run on that host? A file or a process is seen by the watchers of its host alone. */
+bool health_duty_on_host(const char *instance, const char *host);
 
 #endif

@@ -64,7 +64,7 @@ struct health_watch *health_link_of(struct health_watcher *w, const char *name)
     t = health_take_in(w, name);
     t->link = true;
     t->gone = false;
-    t->place = HEALTH_UNPLACED; /* until the members are looked at */
+    t->place = RANK_UNPLACED; /* until the members are looked at */
     t->rule = (struct health_rule){.kind = HEALTH_TARGET_OTHER, .fall = 1, .rise = 1};
     loop_timer_init(&w->s->loop, &t->timer, never, t);
     return t;

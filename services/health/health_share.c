@@ -18,10 +18,10 @@ METRIC_DEFINE(unwatched, METRIC_GAUGE, "redoubt_health_unwatched",
 METRIC_DEFINE(taken, METRIC_COUNTER, "redoubt_health_taken_over_total",
               "Targets that this replica has begun to probe because the replicas changed.");
 
-const struct health_view *health_view(const struct health_watcher *w)
+const struct members_view *health_view(const struct health_watcher *w)
 {
-    static const struct health_view none = {.known_ms = INT64_MIN, .self = SIZE_MAX, .self_ranked = SIZE_MAX};
-    return w->members ? health_members_view(w->members) : &none;
+    static const struct members_view none = {.known_ms = INT64_MIN, .self = SIZE_MAX, .self_ranked = SIZE_MAX};
+    return w->members ? members_view(w->members) : &none;
 }
 
 static struct health_duty duty_now(const struct health_watcher *w)
@@ -50,7 +50,7 @@ static const char *host_of(const struct health_watch *t)
 
 static bool by_duty(const struct health_watch *t, const struct health_duty *d)
 {
-    if (*host_of(t) && t->place == HEALTH_UNPLACED) /* not to be seen from here, whoever else is there */
+    if (*host_of(t) && t->place == RANK_UNPLACED) /* not to be seen from here, whoever else is there */
         return false;
     return t->probe && health_duty_probes(d, t->place, t->vantage, t->probe->paid);
 }
@@ -68,7 +68,7 @@ uint64_t health_fence(const struct health_watcher *w)
 
 const char *health_member_name(const struct health_watcher *w, uint64_t who)
 {
-    const struct health_view *v = health_view(w);
+    const struct members_view *v = health_view(w);
     for (size_t i = 0; i < v->n; i++)
         if (v->hashes[i] == who)
             return v->names[i];
@@ -77,7 +77,7 @@ const char *health_member_name(const struct health_watcher *w, uint64_t who)
 
 bool health_member_counts(const struct health_watcher *w, uint64_t who)
 {
-    const struct health_view *v = health_view(w);
+    const struct members_view *v = health_view(w);
     for (size_t i = 0; i < v->n_ranked; i++)
         if (v->ranked[i] == who)
             return true;
@@ -85,18 +85,18 @@ bool health_member_counts(const struct health_watcher *w, uint64_t who)
 }
 
 /* Who of those that count is there; *ret_self is our own index among them, SIZE_MAX if we are none of them. */
-static size_t those_on_host(const struct health_watcher *w, const struct health_view *v, const char *host,
-                            uint64_t ret[static HEALTH_MEMBERS_MAX], size_t *ret_self)
+static size_t those_on_host(const struct health_watcher *w, const struct members_view *v, const char *host,
+                            uint64_t ret[static RANK_MAX], size_t *ret_self)
 {
     size_t n = 0;
     *ret_self = SIZE_MAX;
-    if (v->known_ms == INT64_MIN && health_rank_on_host(w->s->instance, host)) { /* nobody else is known */
-        ret[0] = health_rank_hash(w->s->instance);
+    if (v->known_ms == INT64_MIN && health_duty_on_host(w->s->instance, host)) { /* nobody else is known */
+        ret[0] = rank_hash(w->s->instance);
         *ret_self = 0;
         return 1;
     }
     for (size_t i = 0; i < v->n_ranked; i++) {
-        if (!health_rank_on_host(v->names[v->index[i]], host))
+        if (!health_duty_on_host(v->names[v->index[i]], host))
             continue;
         if (i == v->self_ranked)
             *ret_self = n;
@@ -105,18 +105,18 @@ static size_t those_on_host(const struct health_watcher *w, const struct health_
     return n;
 }
 
-static uint32_t place_on_host(struct health_watch *t, const struct health_view *v)
+static uint32_t place_on_host(struct health_watch *t, const struct members_view *v)
 {
-    uint64_t there[HEALTH_MEMBERS_MAX];
+    uint64_t there[RANK_MAX];
     size_t self, n = those_on_host(t->w, v, host_of(t), there, &self);
     if (n == 0 && !t->nowhere)
         log_warn("nobody watches it: there is no watcher on its host", F_STR("target", t->name),
                  F_STR("host", host_of(t)), F_STR("next", "run redoubt-health there, or correct `probe.host`"));
     t->nowhere = n == 0;
-    return self == SIZE_MAX ? HEALTH_UNPLACED : health_rank_place(there, n, t->hash, self);
+    return self == SIZE_MAX ? RANK_UNPLACED : rank_place(there, n, t->hash, self);
 }
 
-static uint32_t place_of(struct health_watch *t, const struct health_view *v)
+static uint32_t place_of(struct health_watch *t, const struct members_view *v)
 {
     if (*host_of(t))
         return place_on_host(t, v);
@@ -125,14 +125,14 @@ static uint32_t place_of(struct health_watch *t, const struct health_view *v)
         const char *who = t->name + strlen(HEALTH_LINK_PREFIX);
         if (strcmp(who, t->w->s->instance) == 0)
             return 0;
-        if (health_member_name(t->w, health_rank_hash(who)))
-            return HEALTH_UNPLACED;
+        if (health_member_name(t->w, rank_hash(who)))
+            return RANK_UNPLACED;
     }
     if (v->known_ms == INT64_MIN)
         return 0; /* nobody else is known */
     if (v->self_ranked == SIZE_MAX)
-        return HEALTH_UNPLACED;
-    return health_rank_place(v->ranked, v->n_ranked, t->hash, v->self_ranked);
+        return RANK_UNPLACED;
+    return rank_place(v->ranked, v->n_ranked, t->hash, v->self_ranked);
 }
 
 static void take_over(struct health_watch *t)
@@ -154,7 +154,7 @@ void health_share_age(struct health_watcher *w)
 
 void health_share_look(struct health_watcher *w)
 {
-    const struct health_view *v = health_view(w);
+    const struct members_view *v = health_view(w);
     struct health_duty d = w->duty = duty_now(w);
     size_t n = 0, nowhere = 0;
     for (struct health_watch *t = w->all; t; t = t->hh.next) {
@@ -185,7 +185,7 @@ static void on_view(void *ctx, bool changed)
     if (w->draining)
         return;
     if (changed) {
-        const struct health_view *v = health_view(w);
+        const struct members_view *v = health_view(w);
         log_info("replicas that share the targets", F_INT("members", (int64_t)v->n),
                  F_INT("counting", (int64_t)v->n_ranked), F_INT("generation", (int64_t)v->generation));
     }
@@ -200,15 +200,18 @@ static void on_view(void *ctx, bool changed)
 
 int health_share_open(struct health_watcher *w)
 {
-    struct health_members_opts o = {
-        .name = w->s->instance, .ttl_ms = w->s->settings->health.member_ttl_ms, .on_view = on_view, .ctx = w};
+    struct members_opts o = {.service = "health",
+                             .name = w->s->instance,
+                             .ttl_ms = w->s->settings->health.member_ttl_ms,
+                             .on_view = on_view,
+                             .ctx = w};
     w->opened_ms = clock_mono_ms();
-    w->members = health_members_open(&w->s->loop, w->s->store, &o);
+    w->members = members_open(&w->s->loop, w->s->store, &o);
     return w->members ? 0 : -1;
 }
 
 void health_share_rest(struct health_watcher *w)
 {
     if (w->members)
-        health_members_rest(w->members, health_link_faulty(w) || !health_may_act(w));
+        members_rest(w->members, health_link_faulty(w) || !health_may_act(w));
 }

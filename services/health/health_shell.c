@@ -85,8 +85,8 @@ struct health_watch *health_take_in(struct health_watcher *w, const char *name)
         t->w = w;
         t->gone = true; /* until it is begun */
         snprintf(t->name, sizeof t->name, "%s", name);
-        t->hash = health_rank_hash(t->name);
-        t->place = HEALTH_UNPLACED;
+        t->hash = rank_hash(t->name);
+        t->place = RANK_UNPLACED;
         t->vantage = 1;
         health_init(&t->verdict, clock_shared_ms());
         HASH_ADD_STR(w->all, name, t);
@@ -253,7 +253,7 @@ void health_on_store_up(struct service *s)
     struct health_watcher *w = health_watcher_of(s);
     w->store_up = true;
     if (!w->draining)
-        health_members_refresh(w->members);
+        members_refresh(w->members);
     sync_all(w, true); /* it may have been emptied */
 }
 
@@ -309,7 +309,7 @@ void health_drain(struct service *s)
         else
             loop_timer_stop(&t->timer);
     }
-    health_members_leave(w->members, on_left, w); /* the others take over at once */
+    members_leave(w->members, on_left, w); /* the others take over at once */
 }
 
 static void on_timer_closed(void *ctx)

@@ -2,6 +2,7 @@
 #ifndef REDOUBT_HEALTH_SHELL_H
 #define REDOUBT_HEALTH_SHELL_H
 
+#include "common/members.h"
 #include "common/metric_hist.h"
 #include "common/service.h"
 #include "common/subjects.h"
@@ -9,7 +10,6 @@
 #include "health/health_duty.h"
 #include "health/health_heartbeat.h"
 #include "health/health_logic.h"
-#include "health/health_members.h"
 #include "health/health_probe.h"
 #include "health/health_quorum.h"
 #include "health/health_schedule.h"
@@ -100,7 +100,7 @@ struct health_watcher {
     struct service *s;
     struct health_watch *all; /* by name */
     size_t n;                 /* that are watched */
-    struct health_members *members;
+    struct members *members;
     int64_t opened_ms;       /* when we began to ask who they are */
     struct health_duty duty; /* as it was when it was last looked at */
     bool store_up;
@@ -136,7 +136,7 @@ struct health_watch *health_find(struct health_watcher *w, const char *name); /*
 uint32_t health_random(void);
 
 /* health_share.c: which replica does what */
-const struct health_view *health_view(const struct health_watcher *w);
+const struct members_view *health_view(const struct health_watcher *w);
 bool health_owns(const struct health_watch *t); /* ours to speak for, to the breaker, too */
 bool health_probes(
     const struct health_watch *t); /* by duty, or because somebody asks, or because our link is in question */

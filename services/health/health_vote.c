@@ -146,7 +146,7 @@ static bool shared_view(const struct health_watch *t)
 /* Whom we ask: the first of the ranking, without us. */
 static size_t others(const struct health_watch *t, uint64_t ret[HEALTH_VOTERS_MAX])
 {
-    const struct health_view *v = health_view(t->w);
+    const struct members_view *v = health_view(t->w);
     int64_t want = t->vantage > 1 ? (int64_t)t->vantage - 1 : t->w->s->settings->health.confirmers;
     size_t n = 0;
     uint32_t first[HEALTH_VOTERS_MAX + 1];
@@ -154,7 +154,7 @@ static size_t others(const struct health_watch *t, uint64_t ret[HEALTH_VOTERS_MA
         want = HEALTH_VOTERS_MAX;
     if (t->link || want <= 0 || v->known_ms == INT64_MIN || !shared_view(t))
         return 0;
-    size_t found = health_rank_first(v->ranked, v->n_ranked, t->hash, (size_t)want + 1, first);
+    size_t found = rank_first(v->ranked, v->n_ranked, t->hash, (size_t)want + 1, first);
     for (size_t i = 0; i < found && n < (size_t)want; i++)
         if (first[i] != v->self_ranked)
             ret[n++] = v->ranked[first[i]];
@@ -316,7 +316,7 @@ size_t health_vote_list(const struct health_watch *t, struct health_vote *ret, s
     if (!q || max == 0)
         return 0;
     const struct health *v = &t->verdict;
-    ret[n++] = (struct health_vote){.who = health_rank_hash(t->w->s->instance),
+    ret[n++] = (struct health_vote){.who = rank_hash(t->w->s->instance),
                                     .heard_ms = clock_mono_ms(),
                                     .state = (uint8_t)v->state,
                                     .fault = (uint8_t)(health_bad(v->state) ? newest_fault(v) : HEALTH_FAULT_NONE)};
@@ -398,7 +398,7 @@ static void be_asked(struct health_watch *t, int about)
 void health_vote_ask(struct health_watch *t)
 {
     observe(t, t->verdict.state, true);
-    if (t->place != HEALTH_UNPLACED)
+    if (t->place != RANK_UNPLACED)
         be_asked(t, t->verdict.state);
 }
 
@@ -424,7 +424,7 @@ void health_on_observation(struct service *s, const void *message, const struct 
     }
     if (strcmp(o->observer, s->instance) == 0 || w->draining)
         return;
-    uint64_t who = health_rank_hash(o->observer);
+    uint64_t who = rank_hash(o->observer);
     if (!health_member_name(w, who)) {
         metric_add(&dropped, 1);
         return;
@@ -449,7 +449,7 @@ void health_on_observation(struct service *s, const void *message, const struct 
 
 void health_vote_members(struct health_watcher *w)
 {
-    const struct health_view *v = health_view(w);
+    const struct members_view *v = health_view(w);
     for (struct health_question *q = w->questions, *next; q; q = next) {
         next = q->next;
         health_poll_keep(&q->poll, v->ranked, v->n_ranked);

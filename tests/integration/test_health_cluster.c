@@ -4,10 +4,10 @@
 #include "../harness.h"
 #include "common/bus.h"
 #include "common/clock.h"
+#include "common/rank.h"
 #include "common/store.h"
 #include "common/subjects.h"
 #include "common/wire.h"
-#include "health/health_rank.h"
 #include <microhttpd.h>
 #include <setjmp.h>
 #include <sodium.h>
@@ -599,8 +599,8 @@ static void test_vantage_points(void **state)
     uint64_t members[REPLICAS];
     uint32_t sees; /* its owner, who reaches it all the time */
     for (int i = 0; i < REPLICAS; i++)
-        members[i] = health_rank_hash(e->instance[i]);
-    health_rank_first(members, REPLICAS, health_rank_hash(names[AGREED]), 1, &sees);
+        members[i] = rank_hash(e->instance[i]);
+    rank_first(members, REPLICAS, rank_hash(names[AGREED]), 1, &sees);
     for (int i = 0; i < REPLICAS; i++)
         atomic_store(&e->ways[i].blind, i != (int)sees);
     until_target(e, AGREED, STATE(UNHEALTHY));

@@ -3,9 +3,9 @@
  * The simulation plays watchers that die, come back, are cut off from the target, from each other or from the shared state, lose messages
  * and have clocks of their own, and checks: a minority of the watchers never takes a target away that is well (consul 5567, uptime-kuma
  * 3845); an outage is found within its bound; a link at fault is named. */
+#include "common/rank.h"
 #include "health/health.h"
 #include "health/health_quorum.h"
-#include "health/health_rank.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -186,7 +186,7 @@ struct world {
 
 static uint64_t id_of(int i)
 {
-    return health_rank_hash((char[]){'w', (char)('0' + i), 0});
+    return rank_hash((char[]){'w', (char)('0' + i), 0});
 }
 
 static void post(struct world *x, int from, bool asks, enum health_ballot b)
@@ -226,8 +226,8 @@ static uint32_t place_of(const struct watcher *w, int i, uint64_t target)
 {
     for (size_t k = 0; k < w->n_view; k++)
         if (w->view[k] == id_of(i))
-            return health_rank_place(w->view, w->n_view, target, k);
-    return HEALTH_UNPLACED;
+            return rank_place(w->view, w->n_view, target, k);
+    return RANK_UNPLACED;
 }
 
 static bool bad(const struct watcher *w)
@@ -239,7 +239,7 @@ static size_t asked_by(const struct world *x, int i, uint64_t *ret)
 {
     const struct watcher *w = &x->w[i];
     uint32_t first[CONFIRMERS + 1];
-    size_t n = 0, found = health_rank_first(w->view, w->n_view, x->target, CONFIRMERS + 1, first);
+    size_t n = 0, found = rank_first(w->view, w->n_view, x->target, CONFIRMERS + 1, first);
     for (size_t k = 0; k < found && n < CONFIRMERS; k++)
         if (w->view[first[k]] != id_of(i))
             ret[n++] = w->view[first[k]];
@@ -334,7 +334,7 @@ static void deliver(struct world *x)
         }
         if (!w->alive || w->cut)
             continue;
-        if (w->polling && place_of(w, m.from, x->target) != HEALTH_UNPLACED) {
+        if (w->polling && place_of(w, m.from, x->target) != RANK_UNPLACED) {
             health_poll_vote(&w->poll, id_of(m.from), m.ballot, 0, HEALTH_FAULT_CONNECT, x->now_ms);
             judge(x, m.to);
         }
@@ -401,7 +401,7 @@ static void simulate(uint64_t seed, size_t *faults, size_t *outages)
     x->seed = seed;
     x->now_ms = 1000000;
     x->announced = HEALTH_HEALTHY;
-    x->target = health_rank_hash("other.t") + seed;
+    x->target = rank_hash("other.t") + seed;
     for (int i = 0; i < WATCHERS; i++) {
         x->w[i].skew_ms = (int64_t)draw(120000) - 60000;
         health_init(&x->w[i].h, x->now_ms + x->w[i].skew_ms);
@@ -414,7 +414,7 @@ static void simulate(uint64_t seed, size_t *faults, size_t *outages)
         uint64_t all[WATCHERS];
         size_t n = members(x, true, all);
         uint32_t order[WATCHERS];
-        n = health_rank_first(all, n, x->target, n, order);
+        n = rank_first(all, n, x->target, n, order);
         for (size_t k = 0; k < ill && n > 0; k++) {
             int i = (int)draw(WATCHERS);
             uint64_t owner = all[order[0]];

@@ -1,6 +1,6 @@
 /* test_health_rank.c - who looks after what: evenness, least movement, duties; and what traffic and parents change. */
+#include "common/rank.h"
 #include "health/health_duty.h"
-#include "health/health_rank.h"
 #include "health/health_suppress.h"
 #include "health/health_traffic.h"
 #include <setjmp.h>
@@ -19,7 +19,7 @@ static void name_members(uint64_t *ret, size_t n)
     for (size_t i = 0; i < n; i++) {
         char name[64];
         snprintf(name, sizeof name, "host-%zu-health-0", i);
-        ret[i] = health_rank_hash(name);
+        ret[i] = rank_hash(name);
     }
 }
 
@@ -27,13 +27,13 @@ static uint64_t target(size_t i)
 {
     char name[64];
     snprintf(name, sizeof name, "llm.provider-%zu.model-%zu", i % 7, i);
-    return health_rank_hash(name);
+    return rank_hash(name);
 }
 
 static size_t owner(const uint64_t *members, size_t n, uint64_t t)
 {
     uint32_t first;
-    assert_int_equal(health_rank_first(members, n, t, 1, &first), 1);
+    assert_int_equal(rank_first(members, n, t, 1, &first), 1);
     return first;
 }
 
@@ -86,21 +86,21 @@ static void test_places(void **state)
         uint64_t t = target(i);
         uint32_t all[9], some[4], other[9];
         bool taken[9] = {false};
-        assert_int_equal(health_rank_first(members, 9, t, 9, all), 9);
-        assert_int_equal(health_rank_first(members, 9, t, 4, some), 4);
-        assert_int_equal(health_rank_first(turned, 9, t, 20, other), 9);
+        assert_int_equal(rank_first(members, 9, t, 9, all), 9);
+        assert_int_equal(rank_first(members, 9, t, 4, some), 4);
+        assert_int_equal(rank_first(turned, 9, t, 20, other), 9);
         for (uint32_t p = 0; p < 9; p++) {
             assert_false(taken[all[p]]);
             taken[all[p]] = true;
-            assert_int_equal(health_rank_place(members, 9, t, all[p]), p);
+            assert_int_equal(rank_place(members, 9, t, all[p]), p);
             assert_true(turned[other[p]] == members[all[p]]);
             if (p < 4)
                 assert_int_equal(some[p], all[p]);
         }
     }
     uint32_t none;
-    assert_int_equal(health_rank_first(members, 0, target(1), 3, &none), 0);
-    assert_int_equal(health_rank_first(members, 9, target(1), 0, &none), 0);
+    assert_int_equal(rank_first(members, 0, target(1), 3, &none), 0);
+    assert_int_equal(rank_first(members, 9, target(1), 0, &none), 0);
 }
 
 /* Whoever agrees on the members agrees on the duties: each target is probed once, or by `vantage`. */
@@ -124,8 +124,8 @@ static void test_duties(void **state)
                     assert_int_equal(health_duty_probes(&d, place, vantage, true), place == 0 || (in && d.shared));
                 }
             }
-            assert_false(health_duty_announces(&d, HEALTH_UNPLACED));
-            assert_false(health_duty_probes(&d, HEALTH_UNPLACED, 3, true));
+            assert_false(health_duty_announces(&d, RANK_UNPLACED));
+            assert_false(health_duty_probes(&d, RANK_UNPLACED, 3, true));
         }
     /* Before the members are told nobody probes; after a lifetime without an answer, who is alone does. */
     struct health_duty early = health_duty_at(true, INT64_MIN, 1000, ttl, 1000 + ttl - 1);
@@ -187,15 +187,15 @@ static void test_parents_suppress(void **state)
 static void test_hosts(void **state)
 {
     (void)state;
-    assert_true(health_rank_on_host("web-health-0", "web"));
-    assert_true(health_rank_on_host("web-1-health-12", "web-1"));
-    assert_false(health_rank_on_host("web-1-health-12", "web"));
-    assert_false(health_rank_on_host("web-breaker-0", "web"));
-    assert_false(health_rank_on_host("web", "web"));
-    assert_false(health_rank_on_host("", "web"));
+    assert_true(health_duty_on_host("web-health-0", "web"));
+    assert_true(health_duty_on_host("web-1-health-12", "web-1"));
+    assert_false(health_duty_on_host("web-1-health-12", "web"));
+    assert_false(health_duty_on_host("web-breaker-0", "web"));
+    assert_false(health_duty_on_host("web", "web"));
+    assert_false(health_duty_on_host("", "web"));
     /* A replica's name holds the first 23 bytes of its host's. */
-    assert_true(health_rank_on_host("abcdefghijklmnopqrstuvw-health-0", "abcdefghijklmnopqrstuvwxyz"));
-    assert_false(health_rank_on_host("abcdefghijklmnopqrstuv-health-0", "abcdefghijklmnopqrstuvwxyz"));
+    assert_true(health_duty_on_host("abcdefghijklmnopqrstuvw-health-0", "abcdefghijklmnopqrstuvwxyz"));
+    assert_false(health_duty_on_host("abcdefghijklmnopqrstuv-health-0", "abcdefghijklmnopqrstuvwxyz"));
 }
 
 int main(void)

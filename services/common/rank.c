@@ -1,9 +1,6 @@
-/* health_rank.c - who of the members looks after a target: rendezvous hashing. */
-#include "health/health_rank.h"
+/* rank.c - who of the members looks after a target: rendezvous hashing. */
+#include "common/rank.h"
 #include <stdbool.h>
-#include <string.h>
-
-#define HOST_MAX 23 /* of a host's name, in the name of a replica */
 
 /* The finaliser of splitmix64: every bit of the input moves every bit of the output. */
 static uint64_t mix(uint64_t x)
@@ -15,13 +12,7 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
-bool health_rank_on_host(const char *instance, const char *host)
-{
-    size_t n = strnlen(host, HOST_MAX);
-    return strncmp(instance, host, n) == 0 && strncmp(instance + n, "-health-", 8) == 0;
-}
-
-uint64_t health_rank_hash(const char *name)
+uint64_t rank_hash(const char *name)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a; names that differ in one byte are mixed apart */
     for (; *name; name++)
@@ -29,7 +20,7 @@ uint64_t health_rank_hash(const char *name)
     return mix(h);
 }
 
-uint64_t health_rank_weight(uint64_t member, uint64_t target)
+uint64_t rank_weight(uint64_t member, uint64_t target)
 {
     return mix(member ^ mix(target + UINT64_C(0x9e3779b97f4a7c15)));
 }
@@ -37,11 +28,11 @@ uint64_t health_rank_weight(uint64_t member, uint64_t target)
 /* True if a comes before b. The same weight is all but impossible, but must not give one target two owners. */
 static bool before(uint64_t a, uint64_t b, uint64_t target)
 {
-    uint64_t wa = health_rank_weight(a, target), wb = health_rank_weight(b, target);
+    uint64_t wa = rank_weight(a, target), wb = rank_weight(b, target);
     return wa != wb ? wa > wb : a < b;
 }
 
-uint32_t health_rank_place(const uint64_t *members, size_t n, uint64_t target, size_t i)
+uint32_t rank_place(const uint64_t *members, size_t n, uint64_t target, size_t i)
 {
     uint32_t place = 0;
     for (size_t k = 0; k < n; k++)
@@ -49,7 +40,7 @@ uint32_t health_rank_place(const uint64_t *members, size_t n, uint64_t target, s
     return place;
 }
 
-size_t health_rank_first(const uint64_t *members, size_t n, uint64_t target, size_t k, uint32_t *ret)
+size_t rank_first(const uint64_t *members, size_t n, uint64_t target, size_t k, uint32_t *ret)
 {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) { /* insertion: k is small */

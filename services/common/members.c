@@ -1,5 +1,5 @@
-/* health_members.c - which replicas of redoubt-health are alive, as one key in Redis has it. */
-#include "health/health_members.h"
+/* members.c - which replicas of redoubt-health are alive, as one key in Redis has it. */
+#include "common/members.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/subjects.h"
@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEY      "redoubt:{health}:members"
-#define COUNTER  "redoubt:{health}:generation"
+#define KEY_MAX  (NAME_MAX_LEN + 32)
 #define RESTS    '!' /* before the name of one who does not count */
 #define RETRY_MS 250
 
@@ -19,7 +18,7 @@
  *
  * The generation begins at Redis' time in milliseconds, so that after a loss of data it is above every earlier one. */
 static struct store_script refresh_script = {
-    .name = "health members",
+    .name = "members",
     .body = "local t = redis.call('TIME')\n"
             "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
             "local changed = redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now) > 0\n"
@@ -41,10 +40,19 @@ static struct store_script refresh_script = {
             "return answer\n",
 };
 
-struct health_members {
+/* KEYS: members. Answer: those whose time has not ended. */
+static struct store_script read_script = {
+    .name = "members read",
+    .body = "local t = redis.call('TIME')\n"
+            "local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))\n"
+            "return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')\n",
+};
+
+struct members {
     struct store *store;
-    struct health_members_opts o;
-    struct health_view view;
+    struct members_opts o;
+    char key[KEY_MAX], counter[KEY_MAX];
+    struct members_view view;
     struct loop_timer timer;
     bool rests;
     bool in_flight;
@@ -62,29 +70,36 @@ static int by_name(const void *a, const void *b)
     return strcmp(*x + (**x == RESTS), *y + (**y == RESTS));
 }
 
-/* From the script's answer; false if it is not one. */
-static bool read_view(struct health_members *m, const redisReply *reply, struct health_view *v)
+/* From element `from` on, in order of name; anything that is no name was not written by us. */
+static size_t names_of(const redisReply *reply, size_t from, const char *names[static RANK_MAX])
 {
-    const char *names[HEALTH_MEMBERS_MAX];
     size_t n = 0;
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1 || reply->element[0]->type != REDIS_REPLY_STRING)
-        return false;
-    *v = (struct health_view){.known_ms = m->sent_ms,
-                              .generation = strtoull(reply->element[0]->str, NULL, 10),
-                              .self = SIZE_MAX,
-                              .self_ranked = SIZE_MAX};
-    for (size_t i = 1; i < reply->elements && n < HEALTH_MEMBERS_MAX; i++) {
+    for (size_t i = from; i < reply->elements && n < RANK_MAX; i++) {
         const redisReply *r = reply->element[i];
         if (r->type == REDIS_REPLY_STRING && name_token_ok(r->str + (*r->str == RESTS)))
-            names[n++] = r->str; /* anything else was not written by us */
+            names[n++] = r->str;
     }
     qsort(names, n, sizeof *names, by_name);
+    return n;
+}
+
+/* From the script's answer; false if it is not one. */
+static bool read_view(struct members *m, const redisReply *reply, struct members_view *v)
+{
+    const char *names[RANK_MAX];
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1 || reply->element[0]->type != REDIS_REPLY_STRING)
+        return false;
+    *v = (struct members_view){.known_ms = m->sent_ms,
+                               .generation = strtoull(reply->element[0]->str, NULL, 10),
+                               .self = SIZE_MAX,
+                               .self_ranked = SIZE_MAX};
+    size_t n = names_of(reply, 1, names);
     for (size_t i = 0; i < n; i++) {
         const char *name = names[i] + (*names[i] == RESTS);
         if (v->n > 0 && strcmp(v->names[v->n - 1], name) == 0)
             continue;
-        snprintf(v->names[v->n], HEALTH_MEMBER_MAX, "%s", name);
-        v->hashes[v->n] = health_rank_hash(name);
+        snprintf(v->names[v->n], MEMBER_MAX, "%s", name);
+        v->hashes[v->n] = rank_hash(name);
         v->rests[v->n] = *names[i] == RESTS;
         if (strcmp(name, m->o.name) == 0)
             v->self = v->n;
@@ -103,16 +118,17 @@ static bool read_view(struct health_members *m, const redisReply *reply, struct 
 
 static void freed(void *ctx)
 {
-    struct health_members *m = ctx;
+    struct members *m = ctx;
     loop_cb done = m->done;
     void *done_ctx = m->done_ctx;
     free(m);
-    done(done_ctx);
+    if (done)
+        done(done_ctx);
 }
 
 static void on_left(void *ctx, enum store_status st, const redisReply *reply)
 {
-    struct health_members *m = ctx;
+    struct members *m = ctx;
     (void)st; /* who could not be taken off the list ends there by itself */
     (void)reply;
     loop_timer_close(&m->timer, freed);
@@ -120,14 +136,14 @@ static void on_left(void *ctx, enum store_status st, const redisReply *reply)
 
 static void on_refreshed(void *ctx, enum store_status st, const redisReply *reply);
 
-static void refresh(struct health_members *m)
+static void refresh(struct members *m)
 {
-    char me[HEALTH_MEMBER_MAX + 1], other[HEALTH_MEMBER_MAX + 1], ttl[24], seen[24];
+    char me[MEMBER_MAX + 1], other[MEMBER_MAX + 1], ttl[24], seen[24];
     snprintf(me, sizeof me, "%s%s", m->rests ? "!" : "", m->o.name);
     snprintf(other, sizeof other, "%s%s", m->rests ? "" : "!", m->o.name);
     snprintf(ttl, sizeof ttl, "%" PRId64, m->leaving ? 0 : m->o.ttl_ms);
     snprintf(seen, sizeof seen, "%" PRIu64, m->view.generation);
-    const char *keys[] = {KEY, COUNTER}, *args[] = {me, other, ttl, seen};
+    const char *keys[] = {m->key, m->counter}, *args[] = {me, other, ttl, seen};
     m->in_flight = true;
     m->again = false;
     m->sent_ms = clock_mono_ms();
@@ -136,8 +152,8 @@ static void refresh(struct health_members *m)
 
 static void on_refreshed(void *ctx, enum store_status st, const redisReply *reply)
 {
-    struct health_members *m = ctx;
-    struct health_view v;
+    struct members *m = ctx;
+    struct members_view v;
     m->in_flight = false;
     if (m->leaving) {
         refresh(m);
@@ -153,7 +169,7 @@ static void on_refreshed(void *ctx, enum store_status st, const redisReply *repl
     } else if (st == STORE_ERROR && !m->complained) {
         m->complained = true;
         log_error("the list of this service's replicas cannot be kept; delete the key, and it is written anew",
-                  F_STR("key", KEY), F_STR("why", reply->str));
+                  F_STR("key", m->key), F_STR("why", reply->str));
     }
     if (m->leaving)
         refresh(m);
@@ -163,19 +179,22 @@ static void on_refreshed(void *ctx, enum store_status st, const redisReply *repl
 
 static void on_due(void *ctx)
 {
-    struct health_members *m = ctx;
+    struct members *m = ctx;
     if (!m->in_flight && !m->leaving)
         refresh(m);
 }
 
-struct health_members *health_members_open(struct loop *l, struct store *s, const struct health_members_opts *o)
+struct members *members_open(struct loop *l, struct store *s, const struct members_opts *o)
 {
-    assert(o->name && o->ttl_ms > 0 && strlen(o->name) < HEALTH_MEMBER_MAX);
-    struct health_members *m = calloc(1, sizeof *m);
+    assert(o->service && strlen(o->service) <= NAME_MAX_LEN);
+    assert(o->name && o->ttl_ms > 0 && strlen(o->name) < MEMBER_MAX);
+    struct members *m = calloc(1, sizeof *m);
     if (!m)
         return NULL;
     m->store = s;
     m->o = *o;
+    snprintf(m->key, sizeof m->key, "redoubt:{%s}:members", o->service);
+    snprintf(m->counter, sizeof m->counter, "redoubt:{%s}:generation", o->service);
     m->view.known_ms = INT64_MIN;
     m->view.self = m->view.self_ranked = SIZE_MAX;
     loop_timer_init(l, &m->timer, on_due, m);
@@ -183,12 +202,12 @@ struct health_members *health_members_open(struct loop *l, struct store *s, cons
     return m;
 }
 
-const struct health_view *health_members_view(const struct health_members *m)
+const struct members_view *members_view(const struct members *m)
 {
     return &m->view;
 }
 
-void health_members_refresh(struct health_members *m)
+void members_refresh(struct members *m)
 {
     if (m->in_flight)
         m->again = true;
@@ -196,15 +215,15 @@ void health_members_refresh(struct health_members *m)
         loop_timer_start(&m->timer, 0, 0);
 }
 
-void health_members_rest(struct health_members *m, bool rests)
+void members_rest(struct members *m, bool rests)
 {
     if (m->rests == rests)
         return;
     m->rests = rests;
-    health_members_refresh(m);
+    members_refresh(m);
 }
 
-void health_members_leave(struct health_members *m, loop_cb done, void *ctx)
+void members_leave(struct members *m, loop_cb done, void *ctx)
 {
     m->leaving = true;
     m->done = done;
@@ -212,4 +231,44 @@ void health_members_leave(struct health_members *m, loop_cb done, void *ctx)
     loop_timer_stop(&m->timer);
     if (!m->in_flight)
         refresh(m);
+}
+
+/* ---- another service's ---- */
+
+struct read_call {
+    members_read_cb cb;
+    void *ctx;
+};
+
+static void on_read(void *ctx, enum store_status st, const redisReply *reply)
+{
+    struct read_call call = *(struct read_call *)ctx;
+    const char *names[RANK_MAX];
+    size_t n = 0, kept = 0;
+    const char *error = st == STORE_ERROR ? reply->str : st == STORE_OK ? "" : store_status_text(st);
+    free(ctx);
+    if (st == STORE_OK && reply->type != REDIS_REPLY_ARRAY) {
+        st = STORE_ERROR;
+        error = "the script was not answered with a list";
+    } else if (st == STORE_OK) {
+        n = names_of(reply, 0, names);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const char *name = names[i] + (*names[i] == RESTS);
+        if (kept == 0 || strcmp(names[kept - 1], name) != 0)
+            names[kept++] = name;
+    }
+    call.cb(call.ctx, st, kept, names, error);
+}
+
+void members_read(struct store *s, const char *service, members_read_cb cb, void *ctx)
+{
+    char key[KEY_MAX];
+    struct read_call *call = malloc(sizeof *call);
+    if (!call)
+        abort(); /* a callback that could not be promised would hang its owner */
+    *call = (struct read_call){cb, ctx};
+    snprintf(key, sizeof key, "redoubt:{%s}:members", service);
+    const char *keys[] = {key};
+    store_eval(s, &read_script, on_read, call, 1, keys, 0, NULL, NULL);
 }
