@@ -144,6 +144,27 @@ void bus_watch_close(struct bus_watch *w);
  * 2.9.10 dies of this request ($JS.API.STREAM.MSG.GET) while the stream is being created. */
 void bus_last(struct bus *b, const char *stream, const char *subject, int64_t timeout_ms, bus_reply_cb cb, void *ctx);
 
+/* The next message that matches `filter` (which may hold wildcards) from sequence from_seq on, read where it stands: no consumer, nothing
+ * is acknowledged. cb gets BUS_OK with the message; BUS_OK with NULL = there is none; BUS_REFUSED = JetStream said no. Only after on_up,
+ * as bus_last. */
+void bus_next(struct bus *b, const char *stream, const char *filter, uint64_t from_seq, int64_t timeout_ms,
+              bus_reply_cb cb, void *ctx);
+/* Takes one message out of a stream. BUS_OK also if it is not there any more: asking again after BUS_TIMEOUT is safe. A server (2.9) that
+ * is killed may forget what was taken out last: it stands there again, so whoever acts on messages knows them by their ids. */
+typedef void (*bus_done_cb)(void *ctx, enum bus_status st);
+void bus_remove(struct bus *b, const char *stream, uint64_t seq, int64_t timeout_ms, bus_done_cb cb, void *ctx);
+/* How many messages each subject that matches `filter` has, page by page in order of subject: each() per subject, then done() once, with
+ * what the stream holds in all (NULL unless BUS_OK). Subjects that come and go meanwhile may be missed or said twice. timeout_ms is of each page. */
+struct bus_stock {
+    uint64_t messages, bytes, subjects;
+    int64_t max_bytes; /* 0 = no limit */
+    uint64_t last_seq;
+};
+typedef void (*bus_count_fn)(void *ctx, const char *subject, uint64_t messages);
+typedef void (*bus_stock_cb)(void *ctx, enum bus_status st, const struct bus_stock *stock);
+void bus_counts(struct bus *b, const char *stream, const char *filter, int64_t timeout_ms, bus_count_fn each,
+                bus_stock_cb done, void *ctx);
+
 /* The suite's streams as rows; bus ensures all of them on each connect (created, or updated where a setting differs,
  * never deleted). */
 struct bus_stream {

@@ -1,4 +1,4 @@
-/* bus_last.c - the last message of one subject of a stream. */
+/* bus_last.c - one message of a stream: the last of a subject, or the next from a sequence on. */
 #include "common/bus_priv.h"
 #include "common/clock.h"
 #include <assert.h>
@@ -6,9 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NO_MESSAGE_FOUND 10037
+
 struct last {
     bus_reply_cb cb;
     void *ctx;
+    bool next; /* that there is none is an answer, not a refusal */
 };
 
 /* base64 of a JSON string, decoded and NUL-terminated; NULL if it is not. */
@@ -72,28 +75,46 @@ static void on_answer(void *ctx, enum bus_status st, const struct bus_msg *reply
         if (hdrs)
             headers(hdrs, &m);
         m.data = data;
-        if (!m.subject || !data)
-            st = BUS_REFUSED;
+        bool none =
+            json_integer_value(json_object_get(json_object_get(json, "error"), "err_code")) == NO_MESSAGE_FOUND;
+        if (!m.subject || !data) {
+            m.subject = NULL;
+            if (!none || !l->next)
+                st = BUS_REFUSED;
+        }
     }
-    l->cb(l->ctx, st, st == BUS_OK ? &m : NULL);
+    l->cb(l->ctx, st, st == BUS_OK && m.subject ? &m : NULL);
     json_decref(json);
     free(data);
     free(hdrs);
     free(l);
 }
 
-void bus_last(struct bus *b, const char *stream, const char *subject, int64_t timeout_ms, bus_reply_cb cb, void *ctx)
+/* Takes `body`. */
+static void get(struct bus *b, const char *stream, json_t *body, bool next, int64_t timeout_ms, bus_reply_cb cb,
+                void *ctx)
 {
     struct last *l = calloc(1, sizeof *l);
     char api[SUBJECT_MAX_LEN];
-    json_t *body = json_pack("{s:s}", "last_by_subj", subject);
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     assert(l && text && "out of memory for a request");
     json_decref(body);
-    l->cb = cb;
-    l->ctx = ctx;
+    *l = (struct last){.cb = cb, .ctx = ctx, .next = next};
     snprintf(api, sizeof api, "$JS.API.STREAM.MSG.GET.%s", stream);
     struct bus_out o = {.subject = api, .data = text, .len = strlen(text)};
     bus_request(b, &o, timeout_ms, on_answer, l);
     free(text);
+}
+
+void bus_last(struct bus *b, const char *stream, const char *subject, int64_t timeout_ms, bus_reply_cb cb, void *ctx)
+{
+    get(b, stream, json_pack("{s:s}", "last_by_subj", subject), false, timeout_ms, cb, ctx);
+}
+
+void bus_next(struct bus *b, const char *stream, const char *filter, uint64_t from_seq, int64_t timeout_ms,
+              bus_reply_cb cb, void *ctx)
+{
+    /* JSON knows no number above 2^63: a stream ends long before. */
+    json_int_t from = from_seq > INT64_MAX ? INT64_MAX : (json_int_t)from_seq;
+    get(b, stream, json_pack("{s:I, s:s}", "seq", from, "next_by_subj", filter), true, timeout_ms, cb, ctx);
 }

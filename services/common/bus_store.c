@@ -2,7 +2,7 @@
  *
  * A store waits in `queued`, is SENT (an answer is awaited), or has its turn later (BACKOFF). A window bounds what is sent at once,
  * so that a write never waits for the server. All attempts carry the same message id and listen at the same inbox: an answer
- * to any of them will do. */
+ * to any of them will do. On a work queue the order of a subject is kept: a later store waits for the end of the one before. */
 #include "common/bus_priv.h"
 #include "common/clock.h"
 #include "common/metric.h"
@@ -35,7 +35,7 @@ struct bus_stored_item {
         QUEUED,
         SENT,
         BACKOFF,
-        FOLLOWING, /* ends with `newer` */
+        FOLLOWING, /* ends with `newer`; on a work queue: waits for the end of `older` */
         SAYING_NO, /* refused at the door; said at the next turn */
     } state;
     uint64_t order;
@@ -48,9 +48,10 @@ struct bus_stored_item {
     void *ctx;
     enum bus_status verdict; /* SAYING_NO */
     char *why;               /* malloc'ed */
-    /* The others for this subject, if its stream keeps only the last. */
+    /* The others for this subject, if its stream keeps only the last, or is a work queue. */
     struct bus_stored_item *older, *newer;
-    bool last_value;
+    bool chained;
+    bool in_order; /* work queue */
     UT_hash_handle by_subject;
     struct bus_stored_item *prev, *next;
     char copy[];
@@ -108,7 +109,7 @@ static int64_t delay(const struct bus_stored_item *s, int64_t first_ms)
     return ms < WAIT_MAX_MS ? ms : WAIT_MAX_MS;
 }
 
-/* ---- last-value subjects ---- */
+/* ---- subjects on which it matters what is before what ---- */
 
 /* s is the latest of its subject now. */
 static void follow_up(struct bus_stored_item *s)
@@ -122,7 +123,7 @@ static void follow_up(struct bus_stored_item *s)
         was->newer = s;
         s->older = was;
     }
-    s->last_value = true;
+    s->chained = true;
     HASH_ADD_KEYPTR(by_subject, t->latest, s->o.subject, len, s);
 }
 
@@ -130,8 +131,8 @@ static void follow_up(struct bus_stored_item *s)
 static void requeue(struct bus_stored_item *s)
 {
     leave(s);
-    bool follow = s->newer && s->attempts > 0;
-    if (follow && s->state != FOLLOWING)
+    bool follow = s->in_order ? s->older != NULL : s->newer && s->attempts > 0;
+    if (follow && !s->in_order && s->state != FOLLOWING)
         metric_add(&superseded, 1);
     enter(s, follow ? FOLLOWING : QUEUED);
     wake_at(s, BUS_NEVER);
@@ -141,7 +142,7 @@ static void unchain(struct bus_stored_item *s)
 {
     struct bus_stores *t = &s->b->stores;
     struct bus_stored_item *older = s->older, *newer = s->newer;
-    if (!s->last_value)
+    if (!s->chained)
         return;
     if (older)
         older->newer = newer;
@@ -153,7 +154,9 @@ static void unchain(struct bus_stored_item *s)
             HASH_ADD_KEYPTR(by_subject, t->latest, older->o.subject, strlen(older->o.subject), older);
     }
     s->older = s->newer = NULL;
-    if (older && !newer && older->state == FOLLOWING)
+    if (s->in_order && newer && !older && newer->state == FOLLOWING)
+        requeue(newer); /* nobody before it any more */
+    if (!s->in_order && older && !newer && older->state == FOLLOWING)
         requeue(older); /* nobody to follow any more: its own turn */
 }
 
@@ -214,6 +217,7 @@ static void on_due(struct bus_wait *w)
     struct bus *b = s->b;
     if (s->state == SAYING_NO) {
         end(s, &(struct bus_stored){.status = s->verdict, .error = s->why ? s->why : ""});
+        bus_stores_pump(b); /* one behind it may have waited for its end */
         return;
     }
     if (clock_mono_ms() >= s->give_up_at_ms) {
@@ -362,7 +366,11 @@ void bus_store(struct bus *b, const struct bus_out *o, int64_t give_up_ms, bus_s
     }
     wake_at(s, BUS_NEVER);
     const struct bus_stream *row = bus_stream_of(s->o.subject);
-    if (row && row->max_per_subject == 1)
+    if (row && (row->max_per_subject == 1 || row->work_queue))
         follow_up(s);
+    if (row && row->work_queue) {
+        s->in_order = true;
+        requeue(s);
+    }
     bus_stores_pump(b);
 }

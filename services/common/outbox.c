@@ -269,6 +269,29 @@ static void write_out(struct outbox *b, bool probe)
     (void)rc;
 }
 
+/* ---- who waits for the stream ---- */
+
+static void wish_add(struct outbox *b, const struct outbox_piece *p)
+{
+    if (!p->stored)
+        return;
+    struct outbox_wish *w = malloc(sizeof *w);
+    assert(w && "out of memory for one that waits");
+    *w = (struct outbox_wish){.seq = p->seq, .stored = p->stored, .ctx = p->ctx};
+    HASH_ADD(hh, b->wishes, seq, sizeof w->seq, w);
+}
+
+void outbox_wish_end(struct outbox *b, uint64_t seq, int status, const char *error)
+{
+    struct outbox_wish *w;
+    HASH_FIND(hh, b->wishes, &seq, sizeof seq, w);
+    if (!w)
+        return;
+    HASH_DELETE(hh, b->wishes, w);
+    w->stored(w->ctx, status, error);
+    free(w);
+}
+
 static void job_succeeded(struct outbox *b, struct outbox_job *j)
 {
     struct outbox_segment *g = j->seg;
@@ -285,6 +308,7 @@ static void job_succeeded(struct outbox *b, struct outbox_job *j)
     for (struct outbox_piece *p; (p = outbox_queue_take(&j->pieces));) {
         outbox_cb cb = p->cb;
         void *ctx = p->ctx;
+        wish_add(b, p);
         g->entries[g->n++] = (struct outbox_entry){
             .seq = p->seq, .offset = (uint32_t)at, .len = p->size & 0xffffff, .state = OUTBOX_PENDING};
         g->open++;
@@ -419,6 +443,11 @@ static const char *bad_item(const struct outbox_item *i)
 
 void outbox_append(struct outbox *b, const struct outbox_item *i, outbox_cb cb, void *ctx)
 {
+    outbox_append_stored(b, i, cb, NULL, ctx);
+}
+
+void outbox_append_stored(struct outbox *b, const struct outbox_item *i, outbox_cb cb, outbox_cb stored, void *ctx)
+{
     const char *bad = b->closing ? "the outbox is closing" : bad_item(i);
     struct outbox_record r = {.kind = OUTBOX_ITEM,
                               .wall_ms = clock_wall_ms(),
@@ -438,7 +467,7 @@ void outbox_append(struct outbox *b, const struct outbox_item *i, outbox_cb cb, 
         else if (!(p = malloc(sizeof *p + size)))
             bad = "out of memory";
         else
-            *p = (struct outbox_piece){.cb = cb, .ctx = ctx, .size = size};
+            *p = (struct outbox_piece){.cb = cb, .stored = stored, .ctx = ctx, .size = size};
     }
     if (bad) {
         refuse(b, cb, ctx, bad);
@@ -586,6 +615,8 @@ void outbox_maybe_finish(struct outbox *b)
     }
     b->freeing = true;
     outbox_publish_detach(b);
+    while (b->wishes)
+        outbox_wish_end(b, b->wishes->seq, -1, "the outbox was closed");
     queue_free(&b->hot);
     outbox_shelf_free(&b->shelf);
     free(b->notes.items);

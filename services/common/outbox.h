@@ -34,6 +34,9 @@ struct outbox_item {
 /* status 0 = durable here; -1 = refused or disk failed (text). Called exactly once, on the loop, never from inside. cb may be NULL. */
 typedef void (*outbox_cb)(void *ctx, int status, const char *error);
 void outbox_append(struct outbox *b, const struct outbox_item *i, outbox_cb cb, void *ctx);
+/* The same; once it is durable, stored(ctx) is called exactly once as well, after cb: 0 = its stream has acknowledged it, -1 = given up, or the
+ * outbox closes before (it is published by whoever reads these files next). Not called for what never became durable. */
+void outbox_append_stored(struct outbox *b, const struct outbox_item *i, outbox_cb cb, outbox_cb stored, void *ctx);
 /* Items not yet acknowledged by their stream. */
 size_t outbox_backlog(const struct outbox *b);
 /* True if appends can be made durable now (last sync succeeded, not full). */

@@ -6,6 +6,7 @@
 #include "common/outbox.h"
 #include <stdbool.h>
 #include <stdint.h>
+#include <uthash.h>
 
 /* ---- records (outbox_file.c) ----
  *
@@ -118,7 +119,7 @@ void outbox_shelf_clean(int dir_fd);
 /* A record in memory: on its way to the disk, or from there to the bus. */
 struct outbox_piece {
     struct outbox_piece *next;
-    outbox_cb cb;
+    outbox_cb cb, stored; /* either may be NULL */
     void *ctx;
     uint64_t seq;
     size_t size;
@@ -139,6 +140,14 @@ struct outbox_ack_note {
 struct outbox_ack_notes {
     struct outbox_ack_note *items;
     size_t n, room;
+};
+
+/* Somebody waits until the stream has an item. */
+struct outbox_wish {
+    uint64_t seq;
+    outbox_cb stored;
+    void *ctx;
+    UT_hash_handle hh;
 };
 
 struct outbox_flight;
@@ -170,6 +179,7 @@ struct outbox {
     struct outbox_flight *flights;
     size_t n_flights;
     struct outbox_query *queries;
+    struct outbox_wish *wishes; /* by sequence */
     bool bus_was_up, bus_gone;
     int64_t next_check_ms;
 
@@ -188,6 +198,8 @@ void outbox_publish_new(struct outbox *b, struct outbox_piece *p);
 void outbox_publish_tick(struct outbox *b, int64_t now_ms);
 /* Lets go of everything that the bus still holds for us. */
 void outbox_publish_detach(struct outbox *b);
+/* Nobody need wait any more for item `seq`. */
+void outbox_wish_end(struct outbox *b, uint64_t seq, int status, const char *error);
 /* Remembers an acknowledgement for the next write. */
 void outbox_note_ack(struct outbox *b, uint64_t seq, unsigned stream, uint64_t stream_seq);
 /* Ends a close that waits, if nothing keeps it any more. */

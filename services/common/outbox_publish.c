@@ -97,6 +97,7 @@ static void lose(struct outbox *b, struct outbox_segment *g, struct outbox_entry
         g->settled_mono_ms = clock_mono_ms();
     b->pending--;
     b->backlog--;
+    outbox_wish_end(b, x->seq, -1, "cannot be read back from disk");
 }
 
 /* ---- reading back, on libuv's pool ---- */
@@ -247,6 +248,7 @@ static void stored(struct outbox *b, struct outbox_flight *f, struct outbox_segm
     outbox_note_ack(b, f->seq, stream, r->seq);
     b->backlog--;
     metric_add(&published, 1);
+    outbox_wish_end(b, f->seq, 0, NULL);
 }
 
 static void refused(struct outbox *b, const struct outbox_flight *f, struct outbox_segment *g, struct outbox_entry *x,
@@ -264,6 +266,7 @@ static void refused(struct outbox *b, const struct outbox_flight *f, struct outb
             g->settled_mono_ms = now;
         outbox_note_ack(b, f->seq, 0, 0);
         b->backlog--;
+        outbox_wish_end(b, f->seq, -1, why);
         return;
     }
     if (log_allowed(&b->said_refused, now, SAY_REFUSED_MS, &held))

@@ -273,6 +273,235 @@ static void the_last_value_is_the_latest(void **state)
     kit_close(&a);
 }
 
+/* ---- reading, counting and taking out, without a consumer ---- */
+
+struct counted {
+    int n, done;
+    uint64_t sum, of_b;
+    enum bus_status st;
+    struct bus_stock stock;
+};
+static void on_count(void *ctx, const char *subject, uint64_t messages)
+{
+    struct counted *c = ctx;
+    c->n++;
+    c->sum += messages;
+    if (strcmp(subject, SUBJECT_QUEUE "b.5") == 0)
+        c->of_b = messages;
+}
+static void on_stock(void *ctx, enum bus_status st, const struct bus_stock *stock)
+{
+    struct counted *c = ctx;
+    c->done++;
+    c->st = st;
+    if (stock)
+        c->stock = *stock;
+}
+static void count(struct kit_bus *kb, struct counted *c, const char *filter)
+{
+    *c = (struct counted){0};
+    bus_counts(kb->b, STREAM_ACTIONS, filter, 5000, on_count, on_stock, c);
+    assert_int_equal(c->n + c->done, 0);
+    KIT_WAIT(kb->k, c->done == 1);
+}
+
+struct removed {
+    int n;
+    enum bus_status st;
+};
+static void on_removed(void *ctx, enum bus_status st)
+{
+    struct removed *r = ctx;
+    r->n++;
+    r->st = st;
+}
+static enum bus_status remove_one(struct kit_bus *kb, uint64_t seq)
+{
+    struct removed r = {0};
+    bus_remove(kb->b, STREAM_ACTIONS, seq, 5000, on_removed, &r);
+    assert_int_equal(r.n, 0);
+    KIT_WAIT(kb->k, r.n == 1);
+    return r.st;
+}
+
+static const struct kit_answer *next(struct kit_bus *kb, const char *filter, uint64_t from)
+{
+    static struct kit_answer a;
+    a = (struct kit_answer){0};
+    bus_next(kb->b, STREAM_ACTIONS, filter, from, 5000, kit_answer, &a);
+    KIT_WAIT(kb->k, a.n == 1);
+    return &a;
+}
+
+static void a_queue_is_read_where_it_stands(void **state)
+{
+    struct kit *k = *state;
+    struct kit_bus a;
+    struct kit_stored s = {0};
+    struct counted c;
+    harness_start(k->nats);
+    kit_open_up(k, &a);
+    for (int i = 0; i < 30; i++) {
+        char subject[64], id[32];
+        snprintf(subject, sizeof subject, SUBJECT_QUEUE "%c.%d", 'a' + i % 3, i % 2 ? 5 : 0);
+        snprintf(id, sizeof id, "q/%d", i);
+        store(&a, &s, subject, id, id);
+    }
+    KIT_WAIT(k, s.ok == 30);
+    count(&a, &c, SUBJECT_QUEUE ">");
+    assert_int_equal(c.st, BUS_OK);
+    assert_int_equal(c.n, 6);
+    assert_int_equal(c.sum, 30);
+    assert_int_equal(c.of_b, 5);
+    assert_int_equal(c.stock.messages, 30);
+    assert_int_equal(c.stock.subjects, 6);
+    assert_int_equal(c.stock.max_bytes, 1 << 30);
+    assert_true(c.stock.bytes > 0 && c.stock.last_seq >= 30);
+    count(&a, &c, SUBJECT_QUEUE "b.*");
+    assert_int_equal(c.n, 2);
+    assert_int_equal(c.sum, 10);
+    count(&a, &c, SUBJECT_QUEUE "nobody.*");
+    assert_int_equal(c.n, 0);
+    assert_int_equal(c.st, BUS_OK);
+    assert_int_equal(c.stock.messages, 30);
+
+    /* b: 1 4 7 10 ... of 30; those with an odd number have priority 5. */
+    const struct kit_answer *m = next(&a, SUBJECT_QUEUE "b.5", 0);
+    assert_string_equal(m->data, "q/1");
+    assert_string_equal(m->id, "q/1");
+    assert_string_equal(m->subject, SUBJECT_QUEUE "b.5");
+    uint64_t first = m->seq;
+    m = next(&a, SUBJECT_QUEUE "b.5", first + 1);
+    assert_string_equal(m->data, "q/7");
+    m = next(&a, SUBJECT_QUEUE "b.*", first + 1);
+    assert_string_equal(m->data, "q/4");
+    assert_string_equal(next(&a, SUBJECT_QUEUE "b.5", 0)->data, "q/1"); /* reading takes nothing */
+
+    assert_int_equal(remove_one(&a, first), BUS_OK);
+    assert_int_equal(remove_one(&a, first), BUS_OK); /* gone already */
+    assert_int_equal(remove_one(&a, 1000000), BUS_OK);
+    assert_string_equal(next(&a, SUBJECT_QUEUE "b.5", 0)->data, "q/7");
+    for (;;) {
+        m = next(&a, SUBJECT_QUEUE "b.*", 0);
+        assert_int_equal(m->st, BUS_OK);
+        if (m->seq == 0)
+            break; /* none left: an answer without a message */
+        assert_int_equal(remove_one(&a, m->seq), BUS_OK);
+    }
+    count(&a, &c, SUBJECT_QUEUE ">");
+    assert_int_equal(c.sum, 20);
+    assert_int_equal(c.of_b, 0);
+
+    /* What is said when it cannot be known. */
+    struct removed r = {0};
+    struct kit_answer lost = {0};
+    harness_freeze(k->nats);
+    bus_remove(a.b, STREAM_ACTIONS, 1, 100, on_removed, &r);
+    bus_next(a.b, STREAM_ACTIONS, SUBJECT_QUEUE ">", 0, 100, kit_answer, &lost);
+    c = (struct counted){0};
+    bus_counts(a.b, STREAM_ACTIONS, SUBJECT_QUEUE ">", 100, on_count, on_stock, &c);
+    KIT_WAIT(k, r.n == 1 && lost.n == 1 && c.done == 1);
+    assert_int_equal(r.st, BUS_TIMEOUT);
+    assert_int_equal(lost.st, BUS_TIMEOUT);
+    assert_int_equal(c.st, BUS_TIMEOUT);
+    harness_thaw(k->nats);
+    bus_next(a.b, "NO_SUCH_STREAM", SUBJECT_QUEUE ">", 0, 5000, kit_answer, &lost);
+    bus_remove(a.b, "NO_SUCH_STREAM", 1, 5000, on_removed, &r);
+    bus_counts(a.b, "NO_SUCH_STREAM", ">", 5000, on_count, on_stock, &c);
+    KIT_WAIT(k, r.n == 2 && lost.n == 2 && c.done == 2);
+    assert_int_equal(r.st, BUS_REFUSED);
+    assert_int_equal(lost.st, BUS_REFUSED);
+    assert_int_equal(c.st, BUS_REFUSED);
+    kit_close(&a);
+}
+
+/* More subjects than the server tells of at once. */
+static void counts_come_in_pages(void **state)
+{
+    struct kit *k = *state;
+    struct kit_bus a;
+    struct kit_answer r;
+    struct counted c = {0};
+    enum { SUBJECTS = 100500 }; /* a page is 100,000 */
+    harness_start(k->nats);
+    kit_open_up(k, &a);
+    assert_null(strstr(kit_ask(&a, &r, "$JS.API.STREAM.CREATE.WIDE",
+                               "{\"name\":\"WIDE\",\"subjects\":[\"wide.*\"],\"storage\":\"memory\"}"),
+                       "\"error\""));
+    for (int i = 0; i < SUBJECTS; i++) {
+        char subject[32];
+        snprintf(subject, sizeof subject, "wide.%d", i);
+        kit_publish(&a, subject, "x");
+        if (i % 1000 == 0)
+            kit_turn(k);
+    }
+    KIT_WAIT_MS(k, stream_number(&a, "WIDE", "messages") == SUBJECTS, 3 * HARNESS_WAIT_MS);
+    bus_counts(a.b, "WIDE", "wide.>", 10000, on_count, on_stock, &c);
+    KIT_WAIT_MS(k, c.done == 1, 3 * HARNESS_WAIT_MS);
+    assert_int_equal(c.st, BUS_OK);
+    assert_int_equal(c.n, SUBJECTS);
+    assert_int_equal(c.sum, SUBJECTS);
+    kit_close(&a);
+}
+
+/* A work queue that is full for a while: what is stored then stands in it in the order of the calls. */
+static void a_work_queue_keeps_its_order(void **state)
+{
+    enum { N = 40 };
+    struct kit *k = *state;
+    struct kit_bus a;
+    struct kit_answer r;
+    struct kit_stored s = {0}, other = {0};
+    harness_start(k->nats);
+    kit_open_up(k, &a);
+    assert_null(strstr(kit_ask(&a, &r, "$JS.API.STREAM.UPDATE." STREAM_ACTIONS,
+                               "{\"name\":\"" STREAM_ACTIONS "\",\"subjects\":[\"" SUBJECT_QUEUE ">\"],"
+                               "\"max_msgs\":5,\"max_bytes\":-1,\"discard\":\"new\",\"retention\":\"workqueue\","
+                               "\"storage\":\"file\",\"num_replicas\":1,\"max_consumers\":-1}"),
+                       "\"error\""));
+    for (int i = 0; i < N; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "%d", i);
+        store(&a, &s, SUBJECT_QUEUE "a.0", id, id);
+    }
+    KIT_WAIT(k, s.ok == 5 && kit_metric("redoubt_bus_store_refused_for_now_total") > 0);
+    for (int i = 0; i < N; i++) { /* takes the first out; the next one finds room at a time of its own */
+        const struct kit_answer *m;
+        for (;;) {
+            m = next(&a, SUBJECT_QUEUE "a.0", 0);
+            if (m->seq == 0)
+                continue;
+            if (atoi(m->data) >= i || i <= 20)
+                break;
+            /* The server forgot in its death what had been taken out last. */
+            assert_int_equal(remove_one(&a, m->seq), BUS_OK);
+        }
+        assert_int_equal(atoi(m->data), i);
+        assert_int_equal(remove_one(&a, m->seq), BUS_OK);
+        if (i == 20) { /* with some on their way */
+            harness_kill(k->nats);
+            harness_start(k->nats);
+            KIT_WAIT(k, a.ups == 2);
+        }
+    }
+    KIT_WAIT(k, s.ok == N);
+    /* One that is given up or refused lets those behind it through. */
+    for (int i = 0; i < 5; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "full-%d", i);
+        store(&a, &other, SUBJECT_QUEUE "b.0", id, id);
+    }
+    KIT_WAIT(k, other.ok == 5);
+    struct bus_out o = kit_out(SUBJECT_QUEUE "a.0", "given-up", "x");
+    bus_store(a.b, &o, 300, kit_stored, &other);
+    store(&a, &s, SUBJECT_QUEUE "a.0", "behind", "behind");
+    KIT_WAIT(k, other.timeout == 1);
+    assert_int_equal(remove_one(&a, next(&a, SUBJECT_QUEUE "b.0", 0)->seq), BUS_OK);
+    KIT_WAIT(k, s.ok == N + 1);
+    assert_string_equal(next(&a, SUBJECT_QUEUE "a.0", 0)->data, "behind");
+    kit_close(&a);
+}
+
 /* ---- consumers ---- */
 
 struct worker {
@@ -684,6 +913,9 @@ int main(int argc, char **argv)
         TEST(a_full_stream_is_waited_for),
         TEST(nothing_is_lost_when_the_server_dies),
         TEST(the_last_value_is_the_latest),
+        TEST(a_queue_is_read_where_it_stands),
+        TEST(counts_come_in_pages),
+        TEST(a_work_queue_keeps_its_order),
         TEST(replicas_share_the_work),
         TEST(a_hold_is_prolonged),
         TEST(a_dead_worker_s_messages_come_again),

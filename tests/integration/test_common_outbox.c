@@ -11,7 +11,7 @@ struct box {
     struct kit *k;
     struct outbox *b;
     char dir[64];
-    size_t done, failed;
+    size_t done, failed, in_stream, not_in_stream;
     bool closed;
 };
 
@@ -171,6 +171,55 @@ static void a_killed_server_costs_nothing(void **state)
     box_remove(&x);
 }
 
+static void on_in_stream(void *ctx, int status, const char *error)
+{
+    struct box *x = ctx;
+    x->in_stream += status == 0;
+    x->not_in_stream += status != 0;
+    assert_true(status == 0 || *error);
+    assert_true(x->in_stream + x->not_in_stream <= x->done); /* durable first */
+}
+
+static void append_and_wait(struct box *x, size_t from, size_t n)
+{
+    for (size_t i = from; i < from + n; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "item-%zu", i);
+        struct outbox_item item = {.subject = SUBJECT_QUEUE "a.0", .id = id, .data = id, .len = strlen(id)};
+        outbox_append_stored(x->b, &item, on_append, on_in_stream, x);
+    }
+}
+
+static void whoever_wants_hears_of_the_stream(void **state)
+{
+    struct kit *k = *state;
+    struct kit_bus a;
+    struct box x = {0};
+    harness_start(k->nats);
+    kit_open_up(k, &a);
+    box_open(k, &x, &a);
+    append_and_wait(&x, 0, 300);
+    assert_int_equal(x.done + x.in_stream, 0);
+    KIT_WAIT(k, x.in_stream == 300);
+    assert_int_equal(x.done, 300);
+    harness_kill(k->nats);
+    append_and_wait(&x, 300, 100);
+    KIT_WAIT(k, x.done == 400);
+    assert_int_equal(x.in_stream, 300);
+    harness_start(k->nats);
+    KIT_WAIT(k, x.in_stream == 400);
+    /* Closed before the stream has them: said, too. */
+    harness_freeze(k->nats);
+    append_and_wait(&x, 400, 50);
+    KIT_WAIT(k, x.done == 450);
+    box_close(&x, 100);
+    harness_thaw(k->nats);
+    assert_int_equal(x.in_stream + x.not_in_stream, 450);
+    assert_int_equal(x.not_in_stream, 50);
+    kit_close(&a);
+    box_remove(&x);
+}
+
 static void a_process_that_ends_leaves_its_items_to_the_next(void **state)
 {
     struct kit *k = *state;
@@ -232,6 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_server_that_comes_late_gets_all_in_order),
         TEST(a_killed_server_costs_nothing),
+        TEST(whoever_wants_hears_of_the_stream),
         TEST(a_process_that_ends_leaves_its_items_to_the_next),
         TEST(a_server_that_lost_its_data_gets_the_newest_again),
     };
