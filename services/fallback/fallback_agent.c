@@ -189,7 +189,7 @@ static void loaded(struct agent *a, enum store_status st, const struct store_doc
 
 static void won(struct agent *a)
 {
-    bool was_shut = a->f.doc.llm_index < 0;
+    bool was_shut = fallback_without_llm(&a->f.doc);
     a->rev++;
     a->f = a->next;
     a->known = true;
@@ -222,7 +222,7 @@ static void won(struct agent *a)
     if (a->writing != WRITE_TIDY)
         carry_out_all(a, held, n, a->writing == WRITE_EVENT);
     free(held);
-    if (was_shut && a->f.doc.llm_index >= 0)
+    if (was_shut && !fallback_without_llm(&a->f.doc))
         shell_look_at_all(a->sh); /* whoever waits to release the same override */
     agent_run(a);
 }

@@ -46,10 +46,10 @@ static bool has_override(const struct set_agent *set)
 
 bool call_needed_elsewhere(const struct agent *a)
 {
-    if (a->f.doc.override_mode == FALLBACK_OVERRIDE_OFF || a->f.doc.llm_index < 0 || !has_override(a->set))
+    if (a->f.doc.override_mode == FALLBACK_OVERRIDE_OFF || fallback_without_llm(&a->f.doc) || !has_override(a->set))
         return false; /* nobody asks */
     for (const struct agent *b = a->sh->agents; b; b = b->hh.next)
-        if (b != a && has_override(b->set) && b->known && b->f.doc.llm_index < 0 &&
+        if (b != a && has_override(b->set) && b->known && fallback_without_llm(&b->f.doc) &&
             strcmp(a->set->override.url, b->set->override.url) == 0)
             return true;
     return false;
@@ -152,7 +152,7 @@ static const char *obstacle(struct shell *sh, const struct call *c)
         return "this replica does not lead any more";
     if (strcmp(a->f.doc.override_key, c->activation) != 0)
         return "the activation is history";
-    if (c->kind == FALLBACK_CALL_RELEASE && (a->f.doc.llm_index < 0 || call_needed_elsewhere(a)))
+    if (c->kind == FALLBACK_CALL_RELEASE && (fallback_without_llm(&a->f.doc) || call_needed_elsewhere(a)))
         return "the override is needed again";
     return NULL;
 }
