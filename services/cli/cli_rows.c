@@ -149,7 +149,7 @@ static const struct cli_opt drill_all_opts[] = {
         .text =                                                                                                      \
             text_ "\nSucceeds only if every step happened. Nothing stays behind, however it ends, unless --keep is " \
                   "given.",                                                                                          \
-        .connects = true, .answer_ms = 10000, .run = cmd_drill, OPTS(drill_opts, opts_drill)                                             \
+        .connects = true, .answer_ms = 10000, .run = cmd_drill, OPTS(drill_opts, opts_drill)                         \
     }
 
 static const struct cli_opt baseline_check_opts[] = {
@@ -292,8 +292,9 @@ const struct cli_row cli_rows[] = {
      .min_args = 1,
      .max_args = 1,
      .summary = "let a frozen agent act again, after a self-test that it passes",
-     .text = "The agent is asked every question of its settings (`selftest.questions`); one wrong answer, and it stays "
-             "frozen.",
+     .text =
+         "The agent is asked every question of its settings (`selftest.questions`); one wrong answer, and it stays "
+         "frozen.",
      .connects = true,
      .answer_ms = 600000,
      .run = cmd_agent_order,

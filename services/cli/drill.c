@@ -57,6 +57,18 @@ static void say_mark(const struct drill *d, const struct drill_mark *m, const st
     fflush(t->file);
 }
 
+/* From when on the mark may be seen; INT64_MAX = not yet. */
+static int64_t seen_from(const struct drill *d, const struct drill_mark *marks, size_t i)
+{
+    if (!marks[i].after)
+        return 0;
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(marks[k].key, marks[i].after) == 0)
+            return d->marks[d->step][k].seen ? d->marks[d->step][k].at_ms : INT64_MAX;
+    assert(false && "a mark waits only for one that is before it");
+    return 0;
+}
+
 /* Asks every mark of the present step that is not seen yet. True if all are. */
 static bool look_around(struct drill *d)
 {
@@ -66,10 +78,11 @@ static bool look_around(struct drill *d)
         const struct drill_mark *m = &s->marks[i];
         struct drill_moment *at = &d->marks[d->step][i];
         char detail[512] = "";
-        if (!at->seen && m->look && m->look(d, m, detail, sizeof detail))
+        int64_t from = seen_from(d, s->marks, i);
+        if (!at->seen && m->look && from != INT64_MAX && m->look(d, m, detail, sizeof detail))
             moment(at, clock_mono_ms(), detail);
         for (size_t k = 0; !at->seen && m->message && k < d->n_events; k++)
-            if (m->message(d, m, d->events[k].message, detail, sizeof detail))
+            if (d->events[k].at_ms >= from && m->message(d, m, d->events[k].message, detail, sizeof detail))
                 moment(at, d->events[k].at_ms, detail);
         if (at->seen && !at->told)
             say_mark(d, m, at);
@@ -311,7 +324,7 @@ int drill_run(struct cli *c, const struct drill_story *story, bool keep, const c
         drill_show_figures(d);
     else
         cli_fail(c, 0, "%s", d->why);
-    if (drill_store_figures(d, json) != CLI_OK)
+    if (played && drill_store_figures(d, json) != CLI_OK)
         code = CLI_FAILED;
     if (keep && played)
         show_kept(d);

@@ -33,6 +33,8 @@ struct drill_mark {
     int step;        /* of a directive; 0 = any */
     int percent;     /* share of calls or work that a directive allows; 0 = any */
     bool resolved;   /* of an alert: it is over */
+    /* Key of an earlier mark of the step: only what comes after it counts. NULL = anything since the step began. */
+    const char *after;
 };
 struct drill_step {
     const char *key;
@@ -91,11 +93,13 @@ struct drill_moment {
 struct drill_seen {
     uint64_t epoch;        /* of the directive that was waited for last */
     uint64_t frozen_epoch; /* of the last one that froze the agent */
-    int64_t fenced_ms;     /* wall clock: every guard has confirmed the freeze; 0 = not yet */
-    char alert_id[128];    /* of the alert that was waited for last */
-    bool answered;         /* the last request was */
-    int status;            /* of the answer; -1 = there was none */
-    int refusal;           /* of the guard's answer */
+    int posture;           /* of the newest one that came at all, likewise the next */
+    uint64_t newest_epoch, acked_epoch;
+    int64_t fenced_ms;  /* wall clock: every guard has confirmed the freeze; 0 = not yet */
+    char alert_id[128]; /* of the alert that was waited for last */
+    bool answered;      /* the last request was */
+    int status;         /* of the answer; -1 = there was none */
+    int refusal;        /* of the guard's answer */
     char answer[1100];
     size_t executed; /* actions at the backend when the step began */
     unsigned asked;  /* actions that the drill itself has asked for */

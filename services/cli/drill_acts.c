@@ -114,6 +114,23 @@ bool drill_look_ended(struct drill *d, const struct drill_mark *m, char *detail,
 
 /* ---- the bus ---- */
 
+/* Where the agent stands, whatever is waited for. */
+static void note_position(struct drill *d, const void *message)
+{
+    const ProtobufCMessageDescriptor *desc = ((const ProtobufCMessage *)message)->descriptor;
+    if (desc == PB_DESC(directive)) {
+        const PB(AgentState) *s = ((const PB(Directive) *)message)->state;
+        if (s && strcmp(s->agent, DRILL_AGENT) == 0 && s->epoch >= d->seen.newest_epoch) {
+            d->seen.newest_epoch = s->epoch;
+            d->seen.posture = (int)s->posture;
+        }
+    } else if (desc == PB_DESC(directive_ack)) {
+        const PB(DirectiveAck) *a = message;
+        if (a->status != PBE(ACK_STATUS__ACK_STATUS_FAILED) && a->epoch > d->seen.acked_epoch)
+            d->seen.acked_epoch = a->epoch;
+    }
+}
+
 /* All that the suite says; and the answers to actions, which go to their askers' own subjects. */
 static void on_message(void *ctx, const struct bus_msg *m)
 {
@@ -123,8 +140,10 @@ static void on_message(void *ctx, const struct bus_msg *m)
         desc = wire_by_subject(m->subject);
     void *message =
         desc && (suite || desc == PB_DESC(action_reply)) ? wire_unpack(desc, m->data, m->len, NULL) : NULL;
-    if (message)
-        drill_take(ctx, message);
+    if (!message)
+        return;
+    note_position(ctx, message);
+    drill_take(ctx, message);
 }
 
 static void on_bus_up(void *ctx)

@@ -5,7 +5,8 @@
 
 static int prepare(struct drill *d, struct err *e)
 {
-    static const struct drill_plan plan = {.mail_mode = "550"};
+    static const char *const args[] = {"--act-rate", "10", NULL};
+    static const struct drill_plan plan = {.mail_mode = "550", .agent_args = args};
     return drill_town_prepare(d, &plan, e);
 }
 
@@ -71,7 +72,7 @@ static const struct drill_step steps[] = {
            .who = "/api/admin/override/deactivate"}},
      .limit_ms = 25000,
      .logs = {"health", "breaker", "fallback", "agent"}},
-    DRILL_END(0),
+    DRILL_END(5),
 };
 
 static const struct drill_figure figures[] = {

@@ -165,6 +165,12 @@ DRILL_MARK_MESSAGE(drill_sees_queued)
     return true;
 }
 
+DRILL_MARK_LOOK(drill_look_posture)
+{
+    snprintf(detail, size, "#%" PRIu64, d->seen.newest_epoch);
+    return d->seen.posture == m->what && d->seen.newest_epoch > 0 && d->seen.acked_epoch >= d->seen.newest_epoch;
+}
+
 /* ---- what the simulated backend has seen ---- */
 
 /* Last request to this path. */

@@ -21,6 +21,7 @@ DRILL_MARK_MESSAGE(drill_sees_monitoring);  /* basic monitoring has looked */
 DRILL_MARK_MESSAGE(drill_sees_fenced);      /* a guard has nothing older in hand */
 DRILL_MARK_MESSAGE(drill_sees_queued);      /* an action waits */
 
+DRILL_MARK_LOOK(drill_look_posture);  /* the agent stands in posture `what`, confirmed, and nothing newer was said */
 DRILL_MARK_LOOK(drill_look_override); /* active in the backend for `what` ms, by a POST to path `who` */
 DRILL_MARK_LOOK(drill_look_released); /* by a POST to path `who` */
 DRILL_MARK_LOOK(drill_look_file);     /* the last alert is in file `who` of the stack's directory */

@@ -7,7 +7,8 @@
 
 static int prepare(struct drill *d, struct err *e)
 {
-    static const char *const args[] = {"--act-rate", "10", "--misbehave", "memory", "--well", NULL};
+    static const char *const args[] = {"--act-rate", "10",        "--misbehave", "memory",
+                                       "--well",     "--restart", "never",       NULL};
     char settings[3 * DRILL_PATH], self[DRILL_PATH];
     if (drill_stack_self(self, sizeof self, e))
         return -1;
@@ -65,7 +66,11 @@ static const struct drill_step steps[] = {
                DRILL_DIRECTIVE("ramp_50", "50 %", RECOVERING, .percent = 50),
                DRILL_DIRECTIVE("restored", "agent is in full function", NORMAL,
                                .step = DRILL_PBE(STEP__STEP_RESTORE_LOAD)),
-               DRILL_ACK(DRILL_PRIMARY),
+               {.key = "ack",
+                .text = "agent confirms",
+                .message = drill_sees_ack,
+                .llm = DRILL_PRIMARY,
+                .after = "restored"},
                DRILL_ALERT("over", "people hear that it is over", "resources", INFO, .resolved = true),
                {.key = "acts", .text = "its actions reach the backend", .look = drill_look_executed, .what = 3}},
      .limit_ms = 30000,

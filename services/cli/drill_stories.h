@@ -12,12 +12,7 @@ extern const struct drill_story drill_resource_exhaustion;
 extern const struct drill_story drill_partition;
 extern const struct drill_story drill_agent_loss;
 
-#define DRILL_SERVICES "audit alert breaker fallback health"
-#define DRILL_ACTS                                                                                                   \
-    {                                                                                                                \
-        .key = NULL                                                                                                  \
-    }
-#define DRILL_ENDS_GUARD
+#define DRILL_SERVICES "audit alert breaker guard fallback health"
 
 /* ---- marks ---- */
 
@@ -38,9 +33,10 @@ extern const struct drill_story drill_agent_loss;
         .key = key_, .text = text_, .message = drill_sees_directive, .what = DRILL_PBE(POSTURE__POSTURE_##posture),  \
         __VA_ARGS__                                                                                                  \
     }
+/* Of the mark `directive`. */
 #define DRILL_ACK(llm_)                                                                                              \
     {                                                                                                                \
-        .key = "ack", .text = "agent confirms", .message = drill_sees_ack, .llm = llm_                               \
+        .key = "ack", .text = "agent confirms", .message = drill_sees_ack, .llm = llm_, .after = "directive"         \
     }
 #define DRILL_ALERT(key_, text_, notice, severity, ...)                                                              \
     {                                                                                                                \
@@ -84,13 +80,18 @@ extern const struct drill_story drill_agent_loss;
                   DRILL_HEALTHY("primary", DRILL_PRIMARY),                                                           \
                   DRILL_HEALTHY("backup", DRILL_BACKUP),                                                             \
                   DRILL_HEALTHY("backend", DRILL_BACKEND),                                                           \
+                  DRILL_HEALTHY("alive", "agent." DRILL_AGENT),                                                      \
                   DRILL_DIRECTIVE("directive", "agent has its position", NORMAL, .llm = DRILL_PRIMARY),              \
                   DRILL_ACK(DRILL_PRIMARY),                                                                          \
                   {.key = "works",                                                                                   \
                    .text = "primary answers the agent",                                                              \
                    .message = drill_sees_work,                                                                       \
                    .who = DRILL_PRIMARY},                                                                            \
-                  DRILL_ACTS},                                                                                       \
+                  {.key = "acts", .text = "its actions reach the backend", .look = drill_look_executed, .what = 2},  \
+                  {.key = "normal",                                                                                  \
+                   .text = "nothing is left to be said to it",                                                       \
+                   .look = drill_look_posture,                                                                       \
+                   .what = DRILL_PBE(POSTURE__POSTURE_NORMAL)}},                                                     \
         .limit_ms = 20000, .logs = {                                                                                 \
             "health",                                                                                                \
             "fallback",                                                                                              \
@@ -118,8 +119,8 @@ extern const struct drill_story drill_agent_loss;
      .limit_ms = 15000,                                                                                              \
      .logs = {"agent", "guard"},                                                                                     \
      .ends = true},                                                                                                  \
-        DRILL_ENDS("health"), DRILL_ENDS("fallback"), DRILL_ENDS_GUARD DRILL_ENDS("breaker"), DRILL_ENDS("alert"),   \
-        DRILL_ENDS("audit"),                                                                                         \
+        DRILL_ENDS("health"), DRILL_ENDS("fallback"), DRILL_ENDS("guard"), DRILL_ENDS("breaker"),                    \
+        DRILL_ENDS("alert"), DRILL_ENDS("audit"),                                                                    \
     {                                                                                                                \
         .key = "audit", .text = "the audit trail is verified from the first byte to the last",                       \
         .marks = {{.key = "whole", .text = "whole", .look = drill_look_trail, .what = 1}}, .limit_ms = 5000,         \

@@ -1,5 +1,6 @@
 /* drill_town.c - the private suite that drills play on: its settings, processes and ports. */
 #include "cli/drill.h"
+#include "common/baseline.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -15,23 +16,25 @@ static const char baseline[] = "# Made by `redoubt drill`.\n"
                                "    parameters:\n"
                                "      - { name: ip, type: ip, required: true }\n";
 
-static const char *const services[] = {"audit", "alert", "breaker", "fallback", "health"};
+static const char *const services[] = {"audit", "alert", "breaker", "guard", "fallback", "health"};
 
 static int write_servers(struct drill *d, struct err *e)
 {
     const struct drill_town *w = &d->town;
     const char *dir = d->stack.dir;
-    char nats[1024], redis[2048];
+    char nats[1024], redis[2048], path[2 * DRILL_PATH];
     snprintf(nats, sizeof nats, "listen: \"127.0.0.1:%d\"\njetstream: { store_dir: \"%s/nats\" }\n", w->nats_port,
              dir);
     snprintf(redis, sizeof redis,
              "bind 127.0.0.1\nport %d\ndir \"%s/redis\"\nappendonly yes\nappendfsync everysec\nsave \"\"\n"
              "daemonize no\n",
              w->redis_port, dir);
+    snprintf(path, sizeof path, "%s/baseline.yaml", dir);
     return drill_stack_write(&d->stack, "nats.conf", nats, e) ||
                    drill_stack_write(&d->stack, "redis.conf", redis, e) ||
                    drill_stack_write(&d->stack, "watched.log", "", e) ||
-                   drill_stack_write(&d->stack, "baseline.yaml", baseline, e)
+                   drill_stack_write(&d->stack, "baseline.yaml", baseline, e) ||
+                   baseline_sign(path, "redoubt drill", NULL, e)
                ? -1
                : 0;
 }

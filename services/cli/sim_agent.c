@@ -155,12 +155,12 @@ static enum redoubt_ack on_directive(void *ctx, const redoubt_directive *d, char
         a->now.epoch = d->epoch;
     }
     json_t *line = json_pack(
-        "{s:s, s:I, s:s, s:s, s:s, s:b, s:b, s:s, s:s, s:i, s:b, s:i}", "event", "directive", "epoch", (json_int_t)d->epoch,
-        "posture", wire_enum_name(&redoubt__v1__posture__descriptor, (int)d->posture), "llm", d->llm_target, "model",
-        d->llm_model, "automation", d->automation_enabled, "reinitialised", other_llm && ack != REDOUBT_FAILED, "ack",
-        wire_enum_name(&redoubt__v1__ack_status__descriptor, (int)ack), "reason", d->reason, "load_percent",
-        (int)d->load_percent, "restart_requested", d->restart_requested, "monitor_interval_ms",
-        (int)d->monitor_interval_ms);
+        "{s:s, s:I, s:s, s:s, s:s, s:b, s:b, s:s, s:s, s:i, s:b, s:i}", "event", "directive", "epoch",
+        (json_int_t)d->epoch, "posture", wire_enum_name(&redoubt__v1__posture__descriptor, (int)d->posture), "llm",
+        d->llm_target, "model", d->llm_model, "automation", d->automation_enabled, "reinitialised",
+        other_llm && ack != REDOUBT_FAILED, "ack", wire_enum_name(&redoubt__v1__ack_status__descriptor, (int)ack),
+        "reason", d->reason, "load_percent", (int)d->load_percent, "restart_requested", d->restart_requested,
+        "monitor_interval_ms", (int)d->monitor_interval_ms);
     if (line)
         hand_over(a, line);
     pthread_mutex_unlock(&a->lock);

@@ -14,9 +14,9 @@ struct sim_work {
     void (*tell)(void *ctx, json_t *line);
     void *ctx;
     _Atomic uint64_t asked, over, not_taken, ended[REDOUBT_ACT_UNKNOWN + 1]; /* by enum redoubt_acted */
-    _Atomic bool restart; /* asked for */
-    uint64_t n, shown;    /* loop thread */
-    int last;             /* libredoubt's thread, likewise the next */
+    _Atomic bool restart;                                                    /* asked for */
+    uint64_t n, shown;                                                       /* loop thread */
+    int last; /* libredoubt's thread, likewise the next */
     int last_refusal;
 };
 /* One action more. Loop thread. */

@@ -193,12 +193,10 @@ struct partitions *partitions_open(struct loop *l, struct store *s, const struct
         snprintf(name, sizeof name, "partition-%u", i);
         p->at[i] = (struct part){.p = p, .hash = rank_hash(name)};
     }
-    p->members = members_open(l, s,
-                              &(struct members_opts){.service = o->service,
-                                                     .name = o->instance,
-                                                     .ttl_ms = o->member_ttl_ms,
-                                                     .on_view = on_view,
-                                                     .ctx = p});
+    p->members = members_open(
+        l, s,
+        &(struct members_opts){
+            .service = o->service, .name = o->instance, .ttl_ms = o->member_ttl_ms, .on_view = on_view, .ctx = p});
     if (!p->members) {
         free(p);
         return NULL;

@@ -76,7 +76,7 @@ void fallback_on_unfreeze(struct turn *t)
         fallback_drill_end(t, t->ev->by, t->ev->detail, false); /* and with it the freeze */
     else
         fallback_thaw(t, t->ev->by, t->ev->detail);
-    const char *test = t->ev->waived            ? "without a self-test"
+    const char *test = t->ev->waived           ? "without a self-test"
                        : t->rule->has_selftest ? "after a passed self-test"
                                                : "no self-test is set";
     fallback_record(t, "agent.unfreeze", true, t->ev->by, "%s: %.400s", test, t->ev->detail);

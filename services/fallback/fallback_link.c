@@ -41,8 +41,7 @@ static const uint32_t link_moves[LINKS] = {
     [GONE] = SM_BIT(RETURNING),
     [RETURNING] = SM_BIT(UP) | SM_BIT(GONE),
 };
-static const struct sm_table link_sm = {
-    .name = "link", .n = LINKS, .state_names = link_names, .allowed = link_moves};
+static const struct sm_table link_sm = {.name = "link", .n = LINKS, .state_names = link_names, .allowed = link_moves};
 
 bool fallback_in_maintenance(const struct turn *t)
 {
@@ -120,7 +119,8 @@ static void say_gone(struct turn *t)
     if (r->procedure && *r->procedure)
         snprintf(hand, sizeof hand, "by hand until it is back: %.170s", r->procedure);
     if (deployed && r->rollback == FALLBACK_ROLLBACK_OFFER)
-        snprintf(rollback, sizeof rollback, "; or: redoubt rollback start %.64s --by NAME --reason WHY", r->deployment);
+        snprintf(rollback, sizeof rollback, "; or: redoubt rollback start %.64s --by NAME --reason WHY",
+                 r->deployment);
     else if (deployed && r->rollback == FALLBACK_ROLLBACK_START)
         snprintf(rollback, sizeof rollback, "; a rollback of %.64s is started in %" PRId64 " s", r->deployment,
                  r->rollback_after_ms / 1000);
@@ -247,8 +247,9 @@ void fallback_on_rolled(struct turn *t)
         fallback_record(t, "rollback.asked", true, NULL, "job %s: %.300s", d->rollback_id, t->ev->detail);
         fallback_resolve(t, FALLBACK_NOTICE_ROLLBACK, "the rollback of %.64s is under way", t->rule->deployment);
     } else if (!fallback_told(t, FALLBACK_NOTICE_ROLLBACK)) {
-        fallback_raise(t, FALLBACK_NOTICE_ROLLBACK, "%s is gone and the rollback of %.64s could not be started: %.250s",
-                       t->rule->agent, t->rule->deployment, t->ev->detail);
+        fallback_raise(t, FALLBACK_NOTICE_ROLLBACK,
+                       "%s is gone and the rollback of %.64s could not be started: %.250s", t->rule->agent,
+                       t->rule->deployment, t->ev->detail);
     }
 }
 

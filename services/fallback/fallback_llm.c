@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define AWAIT_AGAIN_MS 2000 /* an agent without an LLM gets in line again so often */
-#define AWAIT_BACK_MS 30000 /* one that only wants a better one */
+#define AWAIT_AGAIN_MS 2000  /* an agent without an LLM gets in line again so often */
+#define AWAIT_BACK_MS  30000 /* one that only wants a better one */
 
 static bool in_share(const struct turn *t, const struct fallback_target *x)
 {
@@ -67,7 +67,8 @@ static int better(struct turn *t, size_t limit, int otherwise)
     int line = -1;
     for (size_t i = 0; i < limit; i++) {
         const struct fallback_target *x = t->seen.llm[i];
-        if (t->rule->chain[i].unfit || !fallback_use_of(x)->comes_back || !in_share(t, x) || fallback_health_blocks(x))
+        if (t->rule->chain[i].unfit || !fallback_use_of(x)->comes_back || !in_share(t, x) ||
+            fallback_health_blocks(x))
             continue;
         int64_t at = x->well_since_ms + t->rule->restore_hold_ms;
         if (t->now_ms < at) {
@@ -195,8 +196,8 @@ static void settle_waiting(struct turn *t)
     int to = better(t, at < 0 ? t->rule->n_chain : (size_t)at, -1);
     if (to >= 0) {
         go_to(t, to);
-        fallback_change(t, FALLBACK_STEP_RESTORE_LLM, FALLBACK_FAILURE_NONE, t->d->llm_target, 0, "%s is usable again",
-                        t->d->llm_target);
+        fallback_change(t, FALLBACK_STEP_RESTORE_LLM, FALLBACK_FAILURE_NONE, t->d->llm_target, 0,
+                        "%s is usable again", t->d->llm_target);
     } else if (at < 0) {
         int from = named_index(t);
         leave(t, from, refuge(t, from));
@@ -218,8 +219,8 @@ static void settle_without(struct turn *t)
         leave(t, 0, to);
     } else if (to >= 0) {
         go_to(t, to);
-        fallback_change(t, FALLBACK_STEP_RESTORE_LLM, FALLBACK_FAILURE_NONE, t->d->llm_target, 0, "%s is usable again",
-                        t->d->llm_target);
+        fallback_change(t, FALLBACK_STEP_RESTORE_LLM, FALLBACK_FAILURE_NONE, t->d->llm_target, 0,
+                        "%s is usable again", t->d->llm_target);
     }
 }
 

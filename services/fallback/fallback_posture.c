@@ -32,8 +32,8 @@ static const char *const step_names[FALLBACK_STEPS] = {
     "FREEZE",      "UNFREEZE",        "RESTRICT",     "RECONNECT",
     "SHED_LOAD",   "REQUEST_RESTART", "RESTART",      "RESTORE_LOAD",
     "WAIT_LLM"};
-static const char *const failure_names[] = {"NONE",    "LLM_OUTAGE", "BACKEND_FAILURE", "LOGIC_ERROR", "RESOURCE_EXHAUSTION",
-                                            "NETWORK", "AGENT_DOWN"};
+static const char *const failure_names[] = {
+    "NONE", "LLM_OUTAGE", "BACKEND_FAILURE", "LOGIC_ERROR", "RESOURCE_EXHAUSTION", "NETWORK", "AGENT_DOWN"};
 
 const char *fallback_posture_name(int p)
 {
@@ -206,7 +206,8 @@ const char *fallback_invariant(const struct fallback_doc *d)
         {d->load_percent == least, "the share of work is the least that is asked for"},
         {(d->shed_percent == 100) == (d->resources == FALLBACK_RESOURCES_OK), "work is shed for a reason"},
         {d->return_percent == 100 || d->link == FALLBACK_LINK_RETURNING, "a way back is walked by who returns"},
-        {!d->restart_requested || d->resources == FALLBACK_RESOURCES_SHEDDING, "a restart is asked for with a reason"},
+        {!d->restart_requested || d->resources == FALLBACK_RESOURCES_SHEDDING,
+         "a restart is asked for with a reason"},
         {(d->resources == FALLBACK_RESOURCES_RESTARTING) == (d->restart_id[0] != '\0'),
          "a restart has an id exactly while it is under way"},
         {d->n_restarts <= FALLBACK_RESTARTS_MAX, "the restarts can be counted"},

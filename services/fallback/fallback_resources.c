@@ -65,8 +65,8 @@ bool fallback_no_resources(const struct fallback_view *v)
 /* Since when it is well; 0 = it is not, or not for sure. The verdict on its resources counts; without one, that on its life. */
 static int64_t well_since(const struct turn *t)
 {
-    const struct fallback_verdict *v = t->seen.resources && t->seen.resources->epoch > 0 ? t->seen.resources
-                                                                                         : t->view->verdict;
+    const struct fallback_verdict *v =
+        t->seen.resources && t->seen.resources->epoch > 0 ? t->seen.resources : t->view->verdict;
     if (!v || v->epoch == 0 || v->health != FALLBACK_HEALTH_HEALTHY)
         return 0;
     return v->since_ms > 0 ? v->since_ms : 1;
@@ -117,10 +117,12 @@ static void restart(struct turn *t, int64_t since_ms)
     snprintf(e->key, sizeof e->key, "%s", d->restart_id);
     fallback_record(t, "agent.restart", true, NULL, "restart %zu within the hour, id %s", d->n_restarts,
                     d->restart_id);
-    fallback_change(t, FALLBACK_STEP_RESTART, FALLBACK_FAILURE_RESOURCE, "", since_ms,
-                    "still exhausted with 10 %% of its work, and it did not restart itself: restarted by the executor");
-    fallback_raise(t, FALLBACK_NOTICE_RESOURCES, "%s has no resources left: it is being restarted (%zu of %u an hour)",
-                   t->rule->agent, d->n_restarts, t->rule->restarts_per_hour);
+    fallback_change(
+        t, FALLBACK_STEP_RESTART, FALLBACK_FAILURE_RESOURCE, "", since_ms,
+        "still exhausted with 10 %% of its work, and it did not restart itself: restarted by the executor");
+    fallback_raise(t, FALLBACK_NOTICE_RESOURCES,
+                   "%s has no resources left: it is being restarted (%zu of %u an hour)", t->rule->agent,
+                   d->n_restarts, t->rule->restarts_per_hour);
 }
 
 /* What follows a restart: the agent's resources tell whether it helped. */
@@ -133,8 +135,8 @@ static void restarted(struct turn *t, bool failed, const char *how)
     t->f->run.restarting = false;
     set_rung(t, strict ? R_ASKED : R_TENTH);
     fallback_record(t, "agent.restart", true, NULL, "restart %s %.300s", id, how);
-    fallback_change(t, strict ? FALLBACK_STEP_REQUEST_RESTART : FALLBACK_STEP_SHED_LOAD, FALLBACK_FAILURE_RESOURCE, "",
-                    0, "the restart %.300s", how);
+    fallback_change(t, strict ? FALLBACK_STEP_REQUEST_RESTART : FALLBACK_STEP_SHED_LOAD, FALLBACK_FAILURE_RESOURCE,
+                    "", 0, "the restart %.300s", how);
     if (failed)
         people_must(t, how);
 }
@@ -156,8 +158,9 @@ static void shed(struct turn *t, enum rung r, const struct fallback_verdict *v)
     if (r == R_ASKED) {
         fallback_change(t, rungs[r].step, FALLBACK_FAILURE_RESOURCE, "", v->since_ms,
                         "still exhausted with 10 %% of its work: it shall restart itself");
-        fallback_raise(t, FALLBACK_NOTICE_RESOURCES, "%s has no resources left (%.250s): it was asked to restart itself",
-                       t->rule->agent, v->reason);
+        fallback_raise(t, FALLBACK_NOTICE_RESOURCES,
+                       "%s has no resources left (%.250s): it was asked to restart itself", t->rule->agent,
+                       v->reason);
     } else {
         fallback_change(t, rungs[r].step, FALLBACK_FAILURE_RESOURCE, "", v->since_ms,
                         "resources used up: it takes on %u %% of its work (%.200s)", rungs[r].percent, v->reason);

@@ -24,15 +24,21 @@ struct guard_replay_view {
     uint64_t released_epoch;         /* actions up to this epoch were released by a person */
 };
 
-enum guard_replay_step { GUARD_REPLAY_REST, GUARD_REPLAY_READING, GUARD_REPLAY_RUNNING, GUARD_REPLAY_BURYING, GUARD_REPLAY_REMOVING };
+enum guard_replay_step {
+    GUARD_REPLAY_REST,
+    GUARD_REPLAY_READING,
+    GUARD_REPLAY_RUNNING,
+    GUARD_REPLAY_BURYING,
+    GUARD_REPLAY_REMOVING
+};
 enum guard_left { /* of an action that leaves the queue */
-    GUARD_LEFT_DONE,
-    GUARD_LEFT_EXPIRED,
-    GUARD_LEFT_REFUSED,  /* the guard itself says no to it now */
-    GUARD_LEFT_REJECTED, /* the backend said no for good */
-    GUARD_LEFT_POISON,   /* tried too often */
-    GUARD_LEFT_MALFORMED,
-    GUARD_LEFT_KINDS
+                  GUARD_LEFT_DONE,
+                  GUARD_LEFT_EXPIRED,
+                  GUARD_LEFT_REFUSED,  /* the guard itself says no to it now */
+                  GUARD_LEFT_REJECTED, /* the backend said no for good */
+                  GUARD_LEFT_POISON,   /* tried too often */
+                  GUARD_LEFT_MALFORMED,
+                  GUARD_LEFT_KINDS
 };
 struct guard_replay {
     uint64_t waiting[GUARD_PRIORITIES]; /* as far as is known */
@@ -46,8 +52,8 @@ struct guard_replay {
     bool remove; /* at REST: it has left, but could not be taken out yet */
     uint32_t tries;
     uint64_t tried_seq;
-    int64_t wake_ms; /* nothing is read to be run before this */
-    int64_t look_ms; /* nothing is looked for that has expired before this */
+    int64_t wake_ms;                 /* nothing is read to be run before this */
+    int64_t look_ms;                 /* nothing is looked for that has expired before this */
     uint64_t left[GUARD_LEFT_KINDS]; /* since the queue was empty the last time */
 };
 
@@ -83,7 +89,8 @@ struct guard_replay_outcome {
 const char *guard_replay_waits_for(const struct guard_replay_view *v);
 uint64_t guard_replay_waiting(const struct guard_replay *r);
 uint64_t guard_replay_skipped(const struct guard_replay *r);
-bool guard_replay_expired(const struct guard_replay_rule *rule, int64_t queued_ms, int64_t expires_ms, int64_t now_ms);
+bool guard_replay_expired(const struct guard_replay_rule *rule, int64_t queued_ms, int64_t expires_ms,
+                          int64_t now_ms);
 
 /* At REST: the next thing to do. And the moment at which that will be something; INT64_MAX = not by time alone. */
 struct guard_replay_do guard_replay_next(struct guard_replay *r, const struct guard_replay_view *v, int64_t now_ms);

@@ -16,7 +16,7 @@ const OTHER = 'other';
 const settings = (w, dir) => `targets:
   - { name: llm.a, kind: llm, probe: { type: llm, url: "${w.llm.url}", model: m, interval: 500ms, fast_interval: 200ms, timeout: 1s }, breaker: { consecutive: 3, open: 1s, ramp_step: 200ms } }
   - { name: backend.a, kind: backend, probe: { type: http, url: "${w.backend.url}/health", interval: 500ms, fast_interval: 200ms, timeout: 1s }, breaker: { consecutive: 3, open: 1s, ramp_step: 200ms } }
-  - { name: side.a, kind: other, probe: { type: http, url: "${w.side.url}/health", interval: 500ms, fast_interval: 200ms, timeout: 1s } }
+  - { name: side.a, kind: other, probe: { type: http, url: "${w.side.url}/health", interval: 500ms, fast_interval: 200ms, timeout: 1s }, breaker: { consecutive: 3, open: 1s, ramp_step: 200ms } }
 agents:
 ${[TARGET, OTHER].map((name) => `  - name: ${name}
     chain: [ { target: llm.a, model: m } ]

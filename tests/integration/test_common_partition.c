@@ -336,8 +336,9 @@ static void anothers_members(void **state)
     assert_string_equal(x.names[1], "replica-1");
     assert_string_equal(x.error, "");
     /* Ended, not cleaned up yet, and nobody's names. */
-    const char *add[] = {"ZADD", "redoubt:{other}:members", "1", "old", "99999999999999", "!rests",
-                         "99999999999999", "No Name", "99999999999999", "rests"};
+    const char *add[] = {
+        "ZADD",    "redoubt:{other}:members", "1",    "old", "99999999999999", "!rests", "99999999999999",
+        "No Name", "99999999999999",          "rests"};
     store_cmd(a->store, NULL, NULL, 10, add, NULL);
     x = read_from(a, "other");
     assert_int_equal(x.n, 1);

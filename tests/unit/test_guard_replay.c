@@ -655,8 +655,7 @@ static void a_town(unsigned seed)
     uint64_t done = 0;
     for (size_t i = 0; i < t->n; i++) {
         struct action *x = &t->a[i];
-        if (x->there || (x->executed == 0 && x->buried == 0) || x->executed > 1 ||
-            (x->kind != 0 && x->executed > 0))
+        if (x->there || (x->executed == 0 && x->buried == 0) || x->executed > 1 || (x->kind != 0 && x->executed > 0))
             fail_msg("seed %u: action %zu of kind %d: there %d, executed %d, buried %d", seed, i, x->kind, x->there,
                      x->executed, x->buried);
         done += x->executed == 1;
