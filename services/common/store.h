@@ -82,6 +82,12 @@ void store_doc_get(struct store *s, const char *key, store_doc_cb cb, void *ctx)
  * WON also when the stored document is already this very one (a repeat after STORE_UNKNOWN). */
 void store_doc_put(struct store *s, const char *key, uint64_t expect_rev, uint64_t fence, bool pending,
                    const void *data, size_t len, store_cas_cb cb, void *ctx);
+/* The same, and in the same step plain fields for those who read only Redis: `fields` is name, value, name, value..., up to
+ * STORE_FIELDS_MAX pairs, none of them a name of the four above. */
+#define STORE_FIELDS_MAX 8
+void store_doc_put_fields(struct store *s, const char *key, uint64_t expect_rev, uint64_t fence, bool pending,
+                          const void *data, size_t len, size_t n_fields, const char *const fields[], store_cas_cb cb,
+                          void *ctx);
 /* Clears `pending` if rev is still `rev`. */
 void store_doc_announced(struct store *s, const char *key, uint64_t rev, store_cb cb, void *ctx);
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Decimal numbers stay text in Lua: its own are exact to 2^53 only. `less` compares them by length, then by digits.
- * KEYS: the document. ARGV: expected rev, new rev, fence, pending, data. Answer: verdict, rev, doc, pending. */
+ * KEYS: the document. ARGV: expected rev, new rev, fence, pending, data, then names and values of plain fields. Answer: verdict, rev, doc, pending. */
 static struct store_script put_script = {
     .name = "doc put",
     .body =
@@ -20,7 +20,8 @@ static struct store_script put_script = {
         "end\n"
         "if less(ARGV[3], fence) then return {'fenced', rev, h[3] or '', h[4] or '0'} end\n"
         "if rev == ARGV[1] then\n"
-        "  redis.call('HSET', KEYS[1], 'rev', ARGV[2], 'fence', ARGV[3], 'pending', ARGV[4], 'doc', ARGV[5])\n"
+        "  redis.call('HSET', KEYS[1], 'rev', ARGV[2], 'fence', ARGV[3], 'pending', ARGV[4], 'doc', ARGV[5], "
+        "unpack(ARGV, 6))\n"
         "  return {'won', ARGV[2], '', ARGV[4]}\n"
         "end\n"
         "if rev == ARGV[2] and h[3] == ARGV[5] then return {'won', rev, '', h[4] or '0'} end\n"
@@ -136,19 +137,30 @@ static void on_put(void *ctx, enum store_status st, const redisReply *reply)
     call.cb(call.ctx, st, cas, &d);
 }
 
-void store_doc_put(struct store *s, const char *key, uint64_t expect_rev, uint64_t fence, bool pending,
-                   const void *data, size_t len, store_cas_cb cb, void *ctx)
+void store_doc_put_fields(struct store *s, const char *key, uint64_t expect_rev, uint64_t fence, bool pending,
+                          const void *data, size_t len, size_t n_fields, const char *const fields[], store_cas_cb cb,
+                          void *ctx)
 {
-    assert(len > 0 && len <= MESSAGE_MAX && expect_rev < UINT64_MAX);
+    assert(len > 0 && len <= MESSAGE_MAX && expect_rev < UINT64_MAX && n_fields <= STORE_FIELDS_MAX);
     struct put_call *call = must_alloc(sizeof *call);
     *call = (struct put_call){cb, ctx};
     char expect[24], next[24], fenced[24];
     snprintf(expect, sizeof expect, "%" PRIu64, expect_rev);
     snprintf(next, sizeof next, "%" PRIu64, expect_rev + 1);
     snprintf(fenced, sizeof fenced, "%" PRIu64, fence);
-    const char *args[] = {expect, next, fenced, pending ? "1" : "0", data};
-    const size_t lens[] = {strlen(expect), strlen(next), strlen(fenced), 1, len};
-    store_eval(s, &put_script, on_put, call, 1, &key, 5, args, lens);
+    const char *args[5 + 2 * STORE_FIELDS_MAX] = {expect, next, fenced, pending ? "1" : "0", data};
+    size_t lens[5 + 2 * STORE_FIELDS_MAX] = {strlen(expect), strlen(next), strlen(fenced), 1, len};
+    for (size_t i = 0; i < 2 * n_fields; i++) {
+        args[5 + i] = fields[i];
+        lens[5 + i] = strlen(fields[i]);
+    }
+    store_eval(s, &put_script, on_put, call, 1, &key, (int)(5 + 2 * n_fields), args, lens);
+}
+
+void store_doc_put(struct store *s, const char *key, uint64_t expect_rev, uint64_t fence, bool pending,
+                   const void *data, size_t len, store_cas_cb cb, void *ctx)
+{
+    store_doc_put_fields(s, key, expect_rev, fence, pending, data, len, 0, NULL, cb, ctx);
 }
 
 void store_doc_announced(struct store *s, const char *key, uint64_t rev, store_cb cb, void *ctx)

@@ -12,6 +12,7 @@
 #include "common/sm.h"
 #include "fallback/fallback_shell.h"
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,8 @@ struct agent *ticket_agent(const struct ticket *t)
 
 static void move(struct agent *a, int to)
 {
+    a->sh->storing -= a->place == STORING;
+    a->sh->storing += to == STORING;
     sm_move(&agent_place_sm, &a->place, to);
 }
 
@@ -132,8 +135,7 @@ static void carry_out(struct agent *a, const struct fallback_effect *e, const ch
         call_start(a, e);
         break;
     case FALLBACK_WAKE_AT:
-        a->wake_at_ms = e->at_ms;
-        shell_wake(a->sh, e->at_ms);
+        agent_wake_at(a, e->at_ms);
         break;
     case FALLBACK_ANSWER:
         if (reply && *reply)
@@ -146,7 +148,7 @@ static void carry_out(struct agent *a, const struct fallback_effect *e, const ch
         roll_start(a, e);
         break;
     case FALLBACK_FENCE:
-        fence_start(a);
+        fence_start(a, e->epoch);
         break;
     case FALLBACK_AWAIT:
         wave_await(a, e->index);
@@ -167,7 +169,7 @@ static void carry_out_all(struct agent *a, const struct fallback_effect *effects
         memcpy(reply, a->queue->reply, sizeof reply);
         pop(a);
     }
-    a->wake_at_ms = INT64_MAX;
+    agent_wake_at(a, INT64_MAX);
     bool fenced = false;
     for (size_t i = 0; i < n; i++) {
         fenced |= effects[i].kind == FALLBACK_FENCE;
@@ -189,10 +191,10 @@ static void loaded(struct agent *a, enum store_status st, const struct store_doc
 
 static void won(struct agent *a)
 {
-    bool was_shut = fallback_without_llm(&a->f.doc);
     a->rev++;
     a->f = a->next;
     a->known = true;
+    agent_count_need(a);
     a->restored = false;
     if (a->next_directive.data) {
         bytes_free(&a->directive);
@@ -213,7 +215,7 @@ static void won(struct agent *a)
         end = &(*end)->next;
     *end = a->next_owed;
     a->next_owed = NULL;
-    shell_say_soon(a->sh);
+    agent_say_soon(a);
     struct fallback_effect *held = a->held;
     size_t n = a->n_held;
     a->held = NULL;
@@ -222,9 +224,8 @@ static void won(struct agent *a)
     if (a->writing != WRITE_TIDY)
         carry_out_all(a, held, n, a->writing == WRITE_EVENT);
     free(held);
-    if (was_shut && !fallback_without_llm(&a->f.doc))
-        shell_look_at_all(a->sh); /* whoever waits to release the same override */
     agent_run(a);
+    shell_look_at_apis(a->sh);
 }
 
 static void on_put(void *ctx, enum store_status st, enum store_cas r, const struct store_doc *current)
@@ -248,7 +249,7 @@ static void on_put(void *ctx, enum store_status st, enum store_cas r, const stru
     }
     move(a, HURT);
     if (st == STORE_OK)
-        trouble(a, "our lease is older than the writer before us", "another replica leads");
+        trouble(a, "our lease is older than the writer before us", "another replica acts for it");
     else
         trouble(a, "document not written", current->error[0] ? current->error : store_status_text(st));
 }
@@ -287,7 +288,7 @@ static void write_next(struct agent *a, enum writing what_for)
 {
     a->writing = what_for;
     struct bytes doc = {0};
-    uint64_t fence = lease_fence(a->sh->lease);
+    uint64_t fence = agent_fence(a);
     bool pending = a->pending || a->next_directive.data;
     if (fence == 0 || !pack(a, pending, fence, &doc)) { /* no lease: on_lost is about to come */
         drop_next(a);
@@ -298,7 +299,11 @@ static void write_next(struct agent *a, enum writing what_for)
     move(a, STORING);
     a->put_pending = pending;
     a->op++;
-    store_doc_put(a->sh->s->store, a->key, a->rev, fence, pending, doc.data, doc.len, on_put, ticket_new(a, a->op));
+    char epoch[24];
+    snprintf(epoch, sizeof epoch, "%" PRIu64, a->next.doc.epoch);
+    const char *plain[] = {"epoch", epoch, "posture", fallback_posture_name(a->next.doc.posture)};
+    store_doc_put_fields(a->sh->s->store, a->key, a->rev, fence, pending, doc.data, doc.len, 2, plain, on_put,
+                         ticket_new(a, a->op));
     free(doc.data);
 }
 
@@ -306,23 +311,18 @@ static void write_next(struct agent *a, enum writing what_for)
 
 static void look_around(struct agent *a, struct fallback_view *v)
 {
-    static const struct fallback_target never_heard_of;
     struct shell *sh = a->sh;
     *v = (struct fallback_view){.verdict = &a->verdict,
                                 .judgement = &a->judgement,
                                 .resources = &a->resources,
                                 .ready = shell_ready(sh),
                                 .bus_up = sh->bus_up_mono_ms != 0,
-                                .may_loosen = shell_may_loosen(sh),
-                                .override_needed_elsewhere = call_needed_elsewhere(a)};
-    for (size_t i = 0; i < a->rule.n_chain; i++) {
-        const struct target *x = shell_target(sh, a->rule.chain[i].target);
-        v->llm[i] = x ? &x->view : &never_heard_of;
-    }
-    if (a->rule.backend[0]) {
-        const struct target *x = shell_target(sh, a->rule.backend);
-        v->backend = x ? &x->view : &never_heard_of;
-    }
+                                .may_loosen = shell_may_loosen(sh) && agent_fence(a) != 0,
+                                .override_needed_elsewhere = agent_needed_elsewhere(a)};
+    for (size_t i = 0; i < a->rule.n_chain; i++)
+        v->llm[i] = agent_sees(a, i);
+    if (a->rule.backend[0])
+        v->backend = agent_sees(a, USE_BACKEND);
     wave_view(a, v);
 }
 
@@ -337,8 +337,8 @@ static bool hold(struct agent *a, const struct fallback_effect *effects, size_t 
     for (size_t i = 0; i < n; i++) {
         const struct fallback_effect *x = &effects[i];
         if (x->kind == FALLBACK_ISSUE) {
-            a->next_directive = fallback_directive_pack(a->name, &a->next.doc, lease_fence(a->sh->lease),
-                                                        clock_wall_ms(), a->rule.ack_ms, &e);
+            a->next_directive =
+                fallback_directive_pack(a->name, &a->next.doc, agent_fence(a), clock_wall_ms(), a->rule.ack_ms, &e);
             if (!a->next_directive.data) {
                 log_error("own directive is not valid", F_STR("agent", a->name), F_STR("why", e.text));
                 return false;
@@ -458,6 +458,7 @@ static void restore(struct agent *a, uint64_t rev, const char *why)
     metric_add(&repaired, 1);
     log_warn("document restored", F_STR("agent", a->name), F_INT("epoch", a->f.doc.epoch), F_STR("why", why));
     a->known = a->restored = true;
+    agent_count_need(a);
     begin(a, false);
 }
 
@@ -490,6 +491,7 @@ static void loaded(struct agent *a, enum store_status st, const struct store_doc
     a->f.doc = d;
     a->f.doc.revision = doc->rev;
     a->known = true;
+    agent_count_need(a);
     a->restored = false;
     a->pending = doc->pending;
     bytes_copy(&a->directive, m->directive.data, m->directive.len);
@@ -529,12 +531,12 @@ void agent_forget(struct agent *a)
     effects_forget(a);
     move(a, AWAY);
     a->op++;
-    a->wake_at_ms = INT64_MAX;
+    agent_wake_at(a, INT64_MAX);
     a->look = false;
     while (a->queue) {
         if (a->queue->reply[0])
             service_reply(a->sh->s, a->queue->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, 0,
-                          "this replica has lost its lease; look at the agent's state and try again");
+                          "this replica does not act for %s any more; look at its state and try again", a->name);
         pop(a);
     }
 }
@@ -545,6 +547,10 @@ void agent_free(struct agent *a)
         return;
     while (a->queue)
         pop(a);
+    agent_wake_at(a, INT64_MAX);
+    agent_say_not(a);
+    agent_leave_api(a);
+    agent_unlink_targets(a);
     drop_next(a);
     effects_agent_free(a);
     bytes_free(&a->directive);

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 METRIC_DEFINE(calls_made, METRIC_COUNTER, "redoubt_fallback_override_calls_total", "Calls of override APIs.");
 METRIC_DEFINE(calls_failed, METRIC_COUNTER, "redoubt_fallback_override_failures_total",
@@ -17,7 +18,9 @@ METRIC_DEFINE(calls_failed, METRIC_COUNTER, "redoubt_fallback_override_failures_
 
 struct call {
     struct service *s;
-    uint64_t generation; /* of the lease */
+    uint64_t generation; /* of its partition */
+    unsigned partition;
+    struct api *api;
     char agent[NAME_MAX_LEN + 1];
     char *url, *path, *body, *auth_header, *token; /* as they were when it began; token is a secret */
     int auth;
@@ -30,43 +33,53 @@ struct call {
     bool waits; /* for another call of the same API */
     int64_t began_ms;
     void *handle; /* while it is at the backend */
-    struct call *next;
+    struct call *prev, *next;
 };
 
 static const char *const names[] = {[FALLBACK_CALL_ACTIVATE] = "override.activate",
                                     [FALLBACK_CALL_RENEW] = "override.renew",
                                     [FALLBACK_CALL_RELEASE] = "override.release"};
 
-static bool has_override(const struct set_agent *set)
+/* ---- calls of the same API ---- */
+
+static bool is_release(const struct call *c)
 {
-    return set->override.url && set->override.url[0];
+    return c->kind == FALLBACK_CALL_RELEASE;
 }
 
-/* ---- who else needs the same API ---- */
-
-bool call_needed_elsewhere(const struct agent *a)
+static bool must_wait(const struct call *c)
 {
-    if (a->f.doc.override_mode == FALLBACK_OVERRIDE_OFF || fallback_without_llm(&a->f.doc) || !has_override(a->set))
-        return false; /* nobody asks */
-    for (const struct agent *b = a->sh->agents; b; b = b->hh.next)
-        if (b != a && has_override(b->set) && b->known && fallback_without_llm(&b->f.doc) &&
-            strcmp(a->set->override.url, b->set->override.url) == 0)
-            return true;
-    return false;
+    return c->api->at_work[!is_release(c)] > 0;
 }
 
-static bool must_wait(const struct shell *sh, const struct call *c)
+static void begin(struct call *c);
+
+static void go(struct call *c)
 {
-    for (const struct call *o = sh->calls; o; o = o->next)
-        if (o != c && !o->waits && strcmp(o->url, c->url) == 0 &&
-            (o->kind == FALLBACK_CALL_RELEASE) != (c->kind == FALLBACK_CALL_RELEASE))
-            return true;
-    return false;
+    c->waits = false;
+    c->api->at_work[is_release(c)]++;
+    begin(c);
+}
+
+/* The first that waits, if nothing keeps it from going on. */
+static struct call *next_to_go(struct api *x)
+{
+    for (struct call *c = x->calls; c; c = c->next)
+        if (c->waits && !must_wait(c))
+            return c;
+    return NULL;
+}
+
+/* One has ended: those that waited for it go on. */
+static void go_on(struct api *x, bool release)
+{
+    if (x->at_work[release] > 0)
+        return; /* of this kind some are still at work: who waited waits on */
+    for (struct call *c; (c = next_to_go(x));)
+        go(c);
 }
 
 /* ---- the end ---- */
-
-static void begin(struct call *c);
 
 static void call_free(struct call *c)
 {
@@ -78,14 +91,6 @@ static void call_free(struct call *c)
         explicit_bzero(c->token, strlen(c->token));
     free(c->token);
     free(c);
-}
-
-static void unlink_call(struct shell *sh, struct call *c)
-{
-    struct call **at = &sh->calls;
-    while (*at != c)
-        at = &(*at)->next;
-    *at = c->next;
 }
 
 static void audit(const struct call *c, int outcome, int audit_class, const char *detail, outbox_cb done, void *ctx)
@@ -105,21 +110,15 @@ static void finish(struct call *c, bool ok, const char *detail)
 {
     struct shell *sh = c->s->state;
     if (sh) {
-        unlink_call(sh, c);
-        for (struct call *o = sh->calls, *next; o; o = next) {
-            next = o->next;
-            if (o->waits && !must_wait(sh, o)) {
-                o->waits = false;
-                begin(o);
-                next = sh->calls; /* begin() may have ended it at once */
-            }
-        }
+        DL_DELETE(c->api->calls, c);
+        c->api->at_work[is_release(c)]--;
+        go_on(c->api, is_release(c));
         struct agent *a = shell_agent(sh, c->agent);
         struct fallback_event ev = {
             .kind = FALLBACK_CALLED, .failed = !ok, .call = c->kind, .called_at_ms = c->began_ms};
         snprintf(ev.key, sizeof ev.key, "%s", c->activation);
         snprintf(ev.detail, sizeof ev.detail, "%s", detail);
-        if (a && c->generation == sh->generation)
+        if (a && c->generation == agent_generation(a))
             agent_event(a, &ev, NULL);
     }
     call_free(c);
@@ -148,11 +147,11 @@ static void on_answer(void *ctx, bool ok, const char *detail)
 static const char *obstacle(struct shell *sh, const struct call *c)
 {
     struct agent *a = shell_agent(sh, c->agent);
-    if (!a || c->generation != sh->generation || !shell_leads(sh))
-        return "this replica does not lead any more";
+    if (!a || c->generation != agent_generation(a) || agent_fence(a) == 0)
+        return "this replica does not act for the agent any more";
     if (strcmp(a->f.doc.override_key, c->activation) != 0)
         return "the activation is history";
-    if (c->kind == FALLBACK_CALL_RELEASE && (fallback_without_llm(&a->f.doc) || call_needed_elsewhere(a)))
+    if (c->kind == FALLBACK_CALL_RELEASE && (fallback_without_llm(&a->f.doc) || agent_needed_elsewhere(a)))
         return "the override is needed again";
     return NULL;
 }
@@ -210,7 +209,9 @@ void call_start(struct agent *a, const struct fallback_effect *e)
     if (!c)
         abort(); /* the decider waits for its end */
     c->s = a->sh->s;
-    c->generation = a->sh->generation;
+    c->generation = agent_generation(a);
+    c->partition = a->partition;
+    c->api = shell_api(a->sh, set->url);
     c->kind = e->call;
     c->epoch = a->f.doc.epoch;
     c->duration_ms = set->duration_ms;
@@ -229,30 +230,38 @@ void call_start(struct agent *a, const struct fallback_effect *e)
     baseline_say(a->sh, baseline, sizeof baseline);
     snprintf(c->why, sizeof c->why, "Redoubt, agent %s, epoch %" PRIu64 ": %s%s%s", a->name, a->f.doc.epoch,
              a->f.doc.reason, *baseline ? "; " : "", baseline);
-    c->waits = must_wait(a->sh, c);
-    struct call **end = &a->sh->calls;
-    while (*end)
-        end = &(*end)->next;
-    *end = c;
-    if (!c->waits)
-        begin(c);
+    c->waits = true;
+    DL_APPEND(c->api->calls, c);
+    if (!must_wait(c))
+        go(c);
 }
 
-/* The lease is lost: whoever leads next may activate, and must not be undone by a release of ours. */
-void calls_cancel_releases(struct shell *sh)
+/* Another replica's agent needs it from now on, and must not be undone by a release of ours. */
+void calls_cancel_releases(struct shell *sh, struct api *x)
 {
-    for (struct call *c = sh->calls; c; c = c->next)
-        if (c->handle && c->kind == FALLBACK_CALL_RELEASE)
+    for (struct call *c = x->calls; c; c = c->next)
+        if (c->handle && is_release(c))
             sh->api->cancel(c->handle);
+}
+
+/* The partition is lost: whoever acts for its agents next may activate, and must not be undone by a release of ours. */
+void calls_cancel_releases_of(struct shell *sh, unsigned partition)
+{
+    for (struct api *x = sh->apis; x; x = x->hh.next)
+        for (struct call *c = x->calls; c; c = c->next)
+            if (c->handle && is_release(c) && c->partition == partition)
+                sh->api->cancel(c->handle);
 }
 
 /* At the end of the service. Those under way are freed by their own callbacks, which find no state any more. */
 void calls_free(struct shell *sh)
 {
-    for (struct call *c = sh->calls, *next; c; c = next) {
-        next = c->next;
-        if (c->waits)
-            call_free(c);
+    for (struct api *x = sh->apis; x; x = x->hh.next) {
+        for (struct call *c = x->calls, *next; c; c = next) {
+            next = c->next;
+            if (c->waits)
+                call_free(c);
+        }
+        x->calls = NULL;
     }
-    sh->calls = NULL;
 }

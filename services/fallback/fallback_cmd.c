@@ -1,4 +1,4 @@
-/* fallback_cmd.c - operators' commands. Any replica takes them; the one that leads carries them out.
+/* fallback_cmd.c - operators' commands. Any replica takes them; the one that acts for the agent carries them out.
  *
  * A freeze or unfreeze is in the audit trail before it is done. If the trail cannot be written, a freeze is done all the same
  * (with the gap said), an unfreeze is refused. Before an unfreeze the agent must answer the questions of its settings rightly, unless a person
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEADER_MS    1500 /* a leader answers in milliseconds; after this there is none */
+#define HOLDER_MS    1500 /* who acts for it answers in milliseconds; after this there is none */
 #define DRILL_MIN_MS 1000
 #define OK           REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK
 #define ALREADY      REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_ALREADY
@@ -34,7 +34,7 @@ static const struct verb verbs[] = {
 
 static const struct verb *verb_of(const char *subject)
 {
-    const char *tail = subject_tail(subject, FALLBACK_LEADER_CMD);
+    const char *tail = subject_tail(subject, FALLBACK_HOLDER_CMD);
     if (!tail)
         tail = subject_tail(subject, SUBJECT_CMD "fallback.");
     for (size_t i = 0; tail && i < sizeof verbs / sizeof verbs[0]; i++)
@@ -74,19 +74,19 @@ static void tell_state(struct agent *a, const char *reply)
 {
     PB(AgentState) m;
     fallback_doc_fill(&m, a->name, &a->f.doc);
-    m.fence = lease_fence(a->sh->lease);
+    m.fence = agent_fence(a);
     m.announce_pending = a->pending;
     reply_state(a->sh->s, reply, &m, "");
 }
 
-/* Nobody leads: the last directive of the stream is still worth knowing. */
+/* Nobody acts for it: the last directive of the stream is still worth knowing. */
 static bool tell_last_directive(struct agent *a, const char *reply)
 {
     struct err e;
     PB(Directive) *d = a->seen.data ? wire_unpack(PB_DESC(directive), a->seen.data, a->seen.len, &e) : NULL;
     if (!d)
         return false;
-    reply_state(a->sh->s, reply, d->state, "as of the last directive: no replica leads at the moment");
+    reply_state(a->sh->s, reply, d->state, "as of the last directive: no replica acts for it at the moment");
     wire_free(d);
     return true;
 }
@@ -173,7 +173,7 @@ static void on_tested(void *ctx, bool passed, const char *text)
     }
 }
 
-/* ---- the leader ---- */
+/* ---- whoever acts for the agent ---- */
 
 static bool blank(const char *text)
 {
@@ -202,7 +202,7 @@ static bool valid(struct service *s, const struct verb *v, const PB(AgentCommand
 static int64_t patience_ms(const struct shell *sh, const struct agent *a, const struct verb *v,
                            const PB(AgentCommand) * c)
 {
-    int64_t ms = LEADER_MS;
+    int64_t ms = HOLDER_MS;
     if (v->event == FALLBACK_FREEZE || v->event == FALLBACK_DRILL)
         ms += sh->s->settings->fallback.fence_ms;
     if (v->event == FALLBACK_UNFREEZE && !c->without_selftest && a)
@@ -210,7 +210,7 @@ static int64_t patience_ms(const struct shell *sh, const struct agent *a, const 
     return ms;
 }
 
-static void lead(struct service *s, const struct verb *v, const PB(AgentCommand) * c, const char *reply)
+static void act(struct service *s, const struct verb *v, const PB(AgentCommand) * c, const char *reply)
 {
     struct shell *sh = s->state;
     struct agent *a = shell_agent(sh, c->agent);
@@ -262,19 +262,17 @@ static void lead(struct service *s, const struct verb *v, const PB(AgentCommand)
     free(o);
 }
 
-void cmd_leader(struct service *s, const void *message, const struct bus_msg *m)
+void cmd_holder(struct service *s, const void *message, const struct bus_msg *m)
 {
     const PB(AgentCommand) *c = message;
-    struct shell *sh = s->state;
     const struct verb *v = verb_of(m->subject);
-    if (!shell_leads(sh))
-        return; /* the leader hears it, too */
     if (!v || !m->reply || strlen(m->reply) >= REPLY_TEXT) {
-        service_bad_input(s, "command to the leader", m, "no such verb, or no reply subject");
+        service_bad_input(s, "command passed on", m, "no such verb, or no reply subject");
         return;
     }
-    if (valid(s, v, c, m->reply))
-        lead(s, v, c, m->reply);
+    struct agent *a = shell_agent(s->state, c->agent);
+    if (a && agent_fence(a) != 0 && valid(s, v, c, m->reply)) /* otherwise another hears it, too */
+        act(s, v, c, m->reply);
 }
 
 /* ---- any replica ---- */
@@ -286,7 +284,7 @@ struct passed_on {
     char reply[REPLY_TEXT];
 };
 
-static void on_leader(void *ctx, enum bus_status st, const struct bus_msg *m)
+static void on_holder(void *ctx, enum bus_status st, const struct bus_msg *m)
 {
     struct passed_on *p = ctx;
     struct shell *sh = p->s->state;
@@ -297,8 +295,10 @@ static void on_leader(void *ctx, enum bus_status st, const struct bus_msg *m)
         if (bus_publish(p->s->bus, &o, &e))
             log_warn("reply lost", F_STR("why", e.text));
     } else if (sh && !(a && p->verb->event == FALLBACK_LOOK && tell_last_directive(a, p->reply))) {
-        service_reply(p->s, p->reply, UNAVAILABLE, 0,
-                      "no replica of fallback leads at the moment: is the shared state (Redis) reachable? try again");
+        service_reply(
+            p->s, p->reply, UNAVAILABLE, 0,
+            "no replica of fallback acts for %s at the moment: is the shared state (Redis) reachable? try again",
+            p->agent);
     }
     free(p);
 }
@@ -314,8 +314,8 @@ void cmd_any(struct service *s, const void *message, const struct bus_msg *m)
     }
     if (!valid(s, v, c, m->reply))
         return;
-    if (shell_leads(sh)) {
-        lead(s, v, c, m->reply);
+    if (agent_fence(shell_agent(sh, c->agent)) != 0) {
+        act(s, v, c, m->reply);
         return;
     }
     struct passed_on *p = calloc(1, sizeof *p);
@@ -328,7 +328,7 @@ void cmd_any(struct service *s, const void *message, const struct bus_msg *m)
     p->verb = v;
     snprintf(p->agent, sizeof p->agent, "%s", c->agent);
     snprintf(p->reply, sizeof p->reply, "%s", m->reply);
-    snprintf(subject, sizeof subject, "%s%s", FALLBACK_LEADER_CMD, v->name);
+    snprintf(subject, sizeof subject, "%s%s", FALLBACK_HOLDER_CMD, v->name);
     struct bus_out o = {.subject = subject, .type = m->type, .data = m->data, .len = m->len};
-    bus_request(s->bus, &o, patience_ms(sh, shell_agent(sh, c->agent), v, c), on_leader, p);
+    bus_request(s->bus, &o, patience_ms(sh, shell_agent(sh, c->agent), v, c), on_holder, p);
 }

@@ -68,7 +68,7 @@ void restarts_close(struct shell *sh);
 void roll_start(struct agent *a, const struct fallback_effect *e);
 
 /* fallback_fence.c: FALLBACK_FENCE, and the ANSWER that waits for it */
-void fence_start(struct agent *a);
+void fence_start(struct agent *a, uint64_t epoch); /* of the directive that froze it */
 /* The operator is told when the fence that was just started has ended. */
 void fence_answer(struct agent *a, const char *reply, const struct fallback_effect *e);
 void fence_drop(struct agent *a); /* whoever waits is told that it is not known */

@@ -220,14 +220,14 @@ void fence_drop(struct agent *a)
     drop(a, "this replica does not act for the agent any more");
 }
 
-void fence_start(struct agent *a)
+void fence_start(struct agent *a, uint64_t epoch)
 {
     drop(a, "the agent was frozen once more meanwhile");
     struct fence *x = calloc(1, sizeof *x);
     if (!x)
         abort(); /* somebody waits for its end */
     x->a = a;
-    x->epoch = a->f.doc.epoch;
+    x->epoch = epoch;
     service_new_id(a->sh->s, x->id);
     x->began_mono_ms = clock_mono_ms();
     x->until_mono_ms = x->began_mono_ms + a->sh->s->settings->fallback.fence_ms;
@@ -244,7 +244,7 @@ void fence_start(struct agent *a)
 void fence_answer(struct agent *a, const char *reply, const struct fallback_effect *e)
 {
     struct fence *x = a->fx.fence;
-    if (!x || x->epoch != a->f.doc.epoch || x->reply[0]) {
+    if (!x || x->reply[0]) {
         cmd_answer(a, reply, e, a->f.doc.epoch);
         return;
     }

@@ -3,25 +3,6 @@
 #include "fallback/fallback_shell.h"
 #include <string.h>
 
-static bool uses(const struct agent *a, const char *target)
-{
-    if (strcmp(a->rule.backend, target) == 0)
-        return true;
-    for (size_t i = 0; i < a->rule.n_chain; i++)
-        if (strcmp(a->rule.chain[i].target, target) == 0)
-            return true;
-    return false;
-}
-
-static void look_at_users(struct shell *sh, const char *target)
-{
-    for (struct agent *a = sh->agents, *next; a; a = next) {
-        next = a->hh.next;
-        if (uses(a, target))
-            agent_look(a);
-    }
-}
-
 /* The subject says whose message it may be. */
 static bool in_place(struct service *s, const char *prefix, const char *name, const struct bus_msg *m)
 {
@@ -41,7 +22,7 @@ void in_breaker(struct service *s, const void *message, const struct bus_msg *m)
     struct target *t = shell_target(sh, b->target);
     if (t && fallback_target_breaker(&t->view, b->epoch, (int)b->state, b->ramp_percent, b->since_unix_ms,
                                      b->evidence_unix_ms))
-        look_at_users(sh, b->target);
+        target_look_at_users(t);
 }
 
 #define AGENT_PREFIX "agent."
@@ -56,7 +37,7 @@ void in_health(struct service *s, const void *message, const struct bus_msg *m)
     if (!agent) {
         struct target *t = shell_target(sh, h->target);
         if (t && fallback_target_health(&t->view, h->epoch, (int)h->state))
-            look_at_users(sh, h->target);
+            target_look_at_users(t);
         return;
     }
     char name[NAME_MAX_LEN + 1];
@@ -89,6 +70,12 @@ void in_directive(struct service *s, const void *message, const struct bus_msg *
     if (d->state->epoch <= a->seen_epoch || !bytes_copy(&a->seen, m->data, m->len))
         return;
     a->seen_epoch = d->state->epoch;
+    a->seen_needs = d->state->llm_index < 0 && !d->state->llm_waiting;
+    bool needed = a->needing;
+    agent_count_need(a);
+    if (a->needing && !needed) /* another replica's agent: it is about to activate */
+        calls_cancel_releases(sh, a->api);
+    shell_look_at_apis(sh);
     if (a->place == HERE && a->seen_epoch > a->f.doc.epoch) {
         log_warn("a later directive than ours was issued; reading the document again", F_STR("agent", a->name),
                  F_INT("epoch", a->seen_epoch));
@@ -108,7 +95,7 @@ void in_ack(struct service *s, const void *message, const struct bus_msg *m)
         return;
     }
     if (!agent_decided(a))
-        return; /* the leader takes it; or we do when it comes again */
+        return; /* whoever acts for it takes it; or we do when it comes again */
     if (k->epoch > a->f.doc.epoch) {
         service_bad_input(s, "acknowledgement", m, "confirms a directive that was never issued");
         return;

@@ -102,4 +102,6 @@ void rule_set(struct agent *a, const struct set_agent *set)
         .has_selftest = set->selftest.questions.n > 0,
     };
     set_chain(a, set);
+    agent_link_targets(a);
+    agent_join_api(a);
 }

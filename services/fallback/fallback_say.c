@@ -11,6 +11,10 @@ METRIC_DEFINE(resent, METRIC_COUNTER, "redoubt_fallback_resent_total",
               "Directives sent again because the agent did not confirm.");
 
 #define OWED_AGAIN_MS 5000 /* after an outbox that refused */
+/* Agents wait for directives; people can wait a little longer. Packing and syncing alerts and records would delay the next agents'. */
+#define SAY_AFTER_MS  5
+#define SAY_BY_MS     200 /* then, even if directives are still being written */
+#define SAY_AT_ONCE   32  /* agents per turn of the loop */
 
 /* ---- the directive ---- */
 
@@ -234,6 +238,64 @@ void owed_send(struct agent *a)
             service_audit(a->sh->s, &copy, on_durable, t);
         }
     }
+}
+
+/* ---- when ---- */
+
+void agent_say_soon(struct agent *a)
+{
+    struct shell *sh = a->sh;
+    if (a->to_say || !a->owed)
+        return;
+    a->to_say = true;
+    a->say_next = NULL;
+    if (!sh->to_say)
+        sh->say_by_mono_ms = clock_mono_ms() + SAY_BY_MS;
+    *(sh->to_say ? sh->to_say_end : &sh->to_say) = a;
+    sh->to_say_end = &a->say_next;
+    if (!loop_timer_active(&sh->say))
+        loop_timer_start(&sh->say, SAY_AFTER_MS, 0);
+}
+
+void agent_say_not(struct agent *a)
+{
+    if (!a->to_say)
+        return;
+    struct agent **at = &a->sh->to_say;
+    while (*at != a)
+        at = &(*at)->say_next;
+    *at = a->say_next;
+    if (!*at)
+        a->sh->to_say_end = at;
+    a->to_say = false;
+}
+
+static void say(struct shell *sh, size_t most)
+{
+    while (sh->to_say && most-- > 0) {
+        struct agent *a = sh->to_say;
+        sh->to_say = a->say_next;
+        a->to_say = false;
+        if (a->place == HERE) /* otherwise its next write asks again, or the tick */
+            owed_send(a);
+    }
+}
+
+void shell_say_all(struct shell *sh)
+{
+    say(sh, SIZE_MAX);
+}
+
+void shell_on_say(void *ctx)
+{
+    struct shell *sh = ctx;
+    if (sh->storing > 0 && clock_mono_ms() < sh->say_by_mono_ms) {
+        loop_timer_start(&sh->say, SAY_AFTER_MS, 0);
+        return;
+    }
+    say(sh, SAY_AT_ONCE);
+    if (sh->to_say)
+        loop_timer_start(&sh->say, 1, 0);
 }
 
 bool owed_any_durable(const struct agent *a)

@@ -1,4 +1,4 @@
-/* fallback_shell.c - the service's life: lease, agents from the settings, timers, connections. */
+/* fallback_shell.c - the service's life: partitions, agents from the settings, timers, connections. */
 #include "fallback/fallback_shell.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -6,15 +6,16 @@
 #include "common/sm.h"
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 METRIC_DEFINE(agents_now, METRIC_GAUGE, "redoubt_fallback_agents", "Agents in the settings.");
-METRIC_DEFINE(leading, METRIC_GAUGE, "redoubt_fallback_leading", "1 while this replica holds the lease.");
+METRIC_DEFINE(held_now, METRIC_GAUGE, "redoubt_fallback_partitions",
+              "Partitions of agents that this replica acts for.");
 
 #define TICK_MS         1000
-#define TARGETS_MAX     10000 /* targets that breaker and health may tell us of */
-#define READY_AFTER_MS  5000  /* the bus is up but the stream is silent: then what is known must do */
-#define STORE_ALERT_MS  2000  /* a restart of Redis is no news */
-#define ANNOUNCE_MS     5000  /* an announcement that did not come back is made again */
+#define READY_AFTER_MS  5000 /* the bus is up but the stream is silent: then what is known must do */
+#define STORE_ALERT_MS  2000 /* a restart of Redis is no news */
+#define ANNOUNCE_MS     5000 /* an announcement that did not come back is made again */
 #define STORE_ALERT_KEY "fallback/shared-state"
 
 /* ---- finding ---- */
@@ -26,62 +27,24 @@ struct agent *shell_agent(struct shell *sh, const char *name)
     return a;
 }
 
-struct target *shell_target(struct shell *sh, const char *name)
+uint64_t agent_fence(const struct agent *a)
 {
-    struct target *t;
-    HASH_FIND_STR(sh->targets, name, t);
-    if (t || HASH_COUNT(sh->targets) >= TARGETS_MAX || !(t = calloc(1, sizeof *t)))
-        return t;
-    snprintf(t->name, sizeof t->name, "%s", name);
-    HASH_ADD_STR(sh->targets, name, t);
-    return t;
+    return a->sh->partitions ? partition_fence(a->sh->partitions, a->partition) : 0;
 }
 
-bool shell_leads(const struct shell *sh)
+uint64_t agent_generation(const struct agent *a)
 {
-    return sh->lease && lease_fence(sh->lease) != 0;
+    return a->sh->generation[a->partition];
 }
 
 bool shell_may_loosen(const struct shell *sh)
 {
-    return sh->synced && shell_leads(sh) && store_up(sh->s->store) && !service_tilted(sh->s);
+    return sh->synced && store_up(sh->s->store) && !service_tilted(sh->s);
 }
 
 bool shell_ready(const struct shell *sh)
 {
     return sh->ever_synced || (sh->bus_up_mono_ms && clock_mono_ms() - sh->bus_up_mono_ms >= READY_AFTER_MS);
-}
-
-/* ---- time ---- */
-
-static void arm(struct shell *sh, int64_t at_ms)
-{
-    int64_t in_ms = at_ms - clock_shared_ms();
-    sh->wake_at_ms = at_ms;
-    loop_timer_start(&sh->wake, in_ms > 0 ? in_ms : 0, 0);
-}
-
-void shell_wake(struct shell *sh, int64_t at_ms)
-{
-    if (at_ms < sh->wake_at_ms)
-        arm(sh, at_ms);
-}
-
-static void on_wake(void *ctx)
-{
-    struct shell *sh = ctx;
-    int64_t now_ms = clock_shared_ms(), next_ms = INT64_MAX;
-    sh->wake_at_ms = INT64_MAX;
-    for (struct agent *a = sh->agents; a; a = a->hh.next)
-        if (a->wake_at_ms <= now_ms) {
-            a->wake_at_ms = INT64_MAX;
-            agent_look(a);
-        }
-    for (struct agent *a = sh->agents; a; a = a->hh.next)
-        if (a->wake_at_ms < next_ms)
-            next_ms = a->wake_at_ms;
-    if (next_ms != INT64_MAX)
-        arm(sh, next_ms);
 }
 
 void shell_look_at_all(struct shell *sh)
@@ -103,9 +66,18 @@ static struct agent *add_agent(struct shell *sh, const struct set_agent *set)
     a->place = AWAY;
     a->queue_end = &a->queue;
     a->wake_at_ms = INT64_MAX;
+    a->partition = partition_of(a->name);
     rule_set(a, set);
     HASH_ADD_STR(sh->agents, name, a);
+    DL_APPEND2(sh->of[a->partition], a, mate_prev, mate_next);
     return a;
+}
+
+static void remove_agent(struct shell *sh, struct agent *a)
+{
+    HASH_DEL(sh->agents, a);
+    DL_DELETE2(sh->of[a->partition], a, mate_prev, mate_next);
+    agent_free(a);
 }
 
 static void drop_agent(struct shell *sh, struct agent *a)
@@ -114,8 +86,7 @@ static void drop_agent(struct shell *sh, struct agent *a)
         log_warn("an agent left the settings while its override is in force; it lapses by itself",
                  F_STR("agent", a->name), F_STR("key", a->f.doc.override_key));
     agent_forget(a);
-    HASH_DEL(sh->agents, a);
-    agent_free(a);
+    remove_agent(sh, a);
 }
 
 /* After a reload: strings of the old settings are about to go. */
@@ -139,48 +110,62 @@ static void on_reload(struct service *s, const struct settings *was)
     metric_set(&agents_now, HASH_COUNT(sh->agents));
     effects_reload(sh);
     for (struct agent *a = sh->agents; a; a = a->hh.next) {
-        if (a->place == AWAY && shell_leads(sh))
+        if (a->place == AWAY && agent_fence(a) != 0)
             agent_load(a);
         else
             agent_look(a);
     }
 }
 
-/* ---- the lease ---- */
+/* ---- partitions ---- */
 
-static void on_held(void *ctx, uint64_t fence)
+static void on_held(void *ctx, unsigned partition, uint64_t fence)
 {
     struct service *s = ctx;
     struct shell *sh = s->state;
+    struct agent *a;
     if (!sh || s->draining)
         return;
-    sh->generation++;
-    metric_set(&leading, 1);
-    log_info("leading", F_INT("fence", fence));
-    for (struct agent *a = sh->agents; a; a = a->hh.next)
-        agent_load(a);
+    sh->generation[partition]++;
+    log_debug("acting for a partition", F_INT("partition", partition), F_INT("fence", fence));
+    DL_FOREACH2(sh->of[partition], a, mate_next)
+    agent_load(a);
 }
 
-static void on_lost(void *ctx)
+static void on_lost(void *ctx, unsigned partition)
 {
     struct service *s = ctx;
     struct shell *sh = s->state;
+    struct agent *a;
     if (!sh)
         return;
-    sh->generation++;
-    metric_set(&leading, 0);
-    calls_cancel_releases(sh);
-    log_warn("not leading any more", F_STR("next", "watching; the next leader reads every document again"));
-    for (struct agent *a = sh->agents; a; a = a->hh.next)
-        agent_forget(a);
+    sh->generation[partition]++;
+    calls_cancel_releases_of(sh, partition);
+    log_debug("not acting for a partition any more", F_INT("partition", partition));
+    DL_FOREACH2(sh->of[partition], a, mate_next)
+    agent_forget(a);
+}
+
+/* One line for what is up to 32 at a time. */
+static void say_partitions(struct shell *sh)
+{
+    size_t held = sh->partitions ? partitions_held(sh->partitions) : 0;
+    size_t members = sh->partitions ? partitions_members(sh->partitions) : 0;
+    metric_set(&held_now, (int64_t)held);
+    if (held == sh->said_held && members == sh->said_members)
+        return;
+    sh->said_held = held;
+    sh->said_members = members;
+    log_info("acting for a share of the agents", F_INT("partitions", held), F_INT("of", PARTITIONS),
+             F_INT("replicas", members));
 }
 
 static void load_the_hurt(struct shell *sh)
 {
-    if (!shell_leads(sh) || !store_up(sh->s->store))
+    if (!store_up(sh->s->store))
         return;
     for (struct agent *a = sh->agents; a; a = a->hh.next)
-        if (a->place == HURT)
+        if (a->place == HURT && agent_fence(a) != 0)
             agent_load(a);
 }
 
@@ -213,15 +198,18 @@ static void on_watch_synced(struct service *s)
 static void on_store_up(struct service *s)
 {
     struct shell *sh = s->state;
-    struct lease_opts o = {.name = "fallback",
-                           .holder = s->instance,
-                           .ttl_ms = s->settings->fallback.lease_ttl_ms,
-                           .on_held = on_held,
-                           .on_lost = on_lost,
-                           .ctx = s};
+    struct partition_opts o = {.service = s->desc->name,
+                               .instance = s->instance,
+                               .lease_ttl_ms = s->settings->fallback.lease_ttl_ms,
+                               .member_ttl_ms = s->settings->fallback.member_ttl_ms,
+                               .on_held = on_held,
+                               .on_lost = on_lost,
+                               .ctx = s};
+    if (sh->partitions)
+        partitions_refresh(sh->partitions);
     /* Only now: a first try without a store would cost its pause. */
-    if (!sh->lease && !s->draining && !(sh->lease = lease_open(&s->loop, s->store, &o)))
-        log_error("no lease: out of memory; this replica only watches");
+    else if (!s->draining && !(sh->partitions = partitions_open(&s->loop, s->store, &o)))
+        log_error("no partitions: out of memory; this replica only watches");
     load_the_hurt(sh);
 }
 
@@ -261,8 +249,10 @@ static void tick(struct service *s)
     struct shell *sh = s->state;
     int64_t now = clock_mono_ms();
     watch_store(sh, now);
+    say_partitions(sh);
     load_the_hurt(sh);
     effects_tick(sh, now);
+    shell_look_at_apis(sh);
     bool loosen = shell_may_loosen(sh);
     if (loosen && !sh->could_loosen)
         shell_look_at_all(sh);
@@ -278,27 +268,6 @@ static void tick(struct service *s)
     }
 }
 
-/* Agents wait for directives; people can wait 5 ms longer. Packing and syncing alerts and records would delay the next agent's. */
-#define SAY_AFTER_MS 5
-
-static void say_all(struct shell *sh)
-{
-    for (struct agent *a = sh->agents; a; a = a->hh.next)
-        if (a->place == HERE)
-            owed_send(a);
-}
-
-static void on_say(void *ctx)
-{
-    say_all(ctx);
-}
-
-void shell_say_soon(struct shell *sh)
-{
-    if (!loop_timer_active(&sh->say))
-        loop_timer_start(&sh->say, SAY_AFTER_MS, 0);
-}
-
 /* ---- life ---- */
 
 static int start(struct service *s, struct err *e)
@@ -309,41 +278,42 @@ static int start(struct service *s, struct err *e)
     s->state = sh;
     sh->s = s;
     sh->api = &override_http;
-    sh->wake_at_ms = INT64_MAX;
-    loop_timer_init(&s->loop, &sh->wake, on_wake, sh);
-    loop_timer_init(&s->loop, &sh->say, on_say, sh);
+    sh->armed_ms = INT64_MAX;
+    loop_timer_init(&s->loop, &sh->wake, shell_on_wake, sh);
+    loop_timer_init(&s->loop, &sh->say, shell_on_say, sh);
     effects_open(sh);
     for (size_t i = 0; i < s->settings->agents.n; i++)
         if (!add_agent(sh, CONF_AT(s->settings->agents, struct set_agent, i)))
             return err_set(e, "out of memory");
     metric_set(&agents_now, HASH_COUNT(sh->agents));
-    metric_set(&leading, 0);
+    metric_set(&held_now, 0);
     return 0;
 }
 
-static void lease_given_back(void *ctx)
+static void given_back(void *ctx)
 {
     service_drained(ctx);
 }
 
-/* What was decided is stored or forgotten; whoever leads next reads it. Giving the lease back at once saves its TTL. */
+/* What was decided is stored or forgotten; whoever acts next reads it. Giving the leases back at once saves their TTL. */
 static void drain(struct service *s)
 {
     struct shell *sh = s->state;
-    say_all(sh);
+    shell_say_all(sh);
     for (struct agent *a = sh->agents; a; a = a->hh.next)
         agent_forget(a);
-    if (sh->lease)
-        lease_close(sh->lease, lease_given_back, s);
+    if (sh->partitions)
+        partitions_close(sh->partitions, given_back, s);
     else
         service_drained(s);
-    sh->lease = NULL;
+    sh->partitions = NULL;
 }
 
 static void free_shell(void *ctx)
 {
     struct shell *sh = ctx;
     effects_free(sh);
+    free(sh->heap);
     free(sh);
 }
 
@@ -361,14 +331,10 @@ static void stop(struct service *s)
     effects_close(sh);
     for (struct agent *a = sh->agents, *next; a; a = next) {
         next = a->hh.next;
-        HASH_DEL(sh->agents, a);
-        agent_free(a);
+        remove_agent(sh, a);
     }
-    for (struct target *t = sh->targets, *next; t; t = next) {
-        next = t->hh.next;
-        HASH_DEL(sh->targets, t);
-        free(t);
-    }
+    targets_free(sh);
+    apis_free(sh);
     loop_timer_close(&sh->say, close_wake);
 }
 
@@ -379,7 +345,7 @@ static const struct service_sub subs[] = {
     {SUBJECT_ACK "*", SERVICE_SUB_ALL, PB_DESC(directive_ack), in_ack},
     {SUBJECT_FENCED "*", SERVICE_SUB_ALL, PB_DESC(fenced), in_fenced},
     {SUBJECT_MONITOR "*", SERVICE_SUB_ALL, PB_DESC(monitor_report), in_monitor},
-    {FALLBACK_LEADER_CMD "*", SERVICE_SUB_ALL, PB_DESC(agent_command), cmd_leader},
+    {FALLBACK_HOLDER_CMD "*", SERVICE_SUB_ALL, PB_DESC(agent_command), cmd_holder},
 };
 static const struct service_cmd cmds[] = {
     {"freeze", PB_DESC(agent_command), cmd_any}, {"unfreeze", PB_DESC(agent_command), cmd_any},

@@ -2,7 +2,7 @@
 #ifndef REDOUBT_FALLBACK_SHELL_H
 #define REDOUBT_FALLBACK_SHELL_H
 
-#include "common/lease.h"
+#include "common/partition.h"
 #include "common/service.h"
 #include "common/subjects.h"
 #include "fallback/fallback.h"
@@ -20,6 +20,27 @@ struct target {
     char name[TARGET_MAX_LEN + 1];
     struct fallback_target view;
     struct intake intake;
+    struct use *users; /* agents that look at it */
+    UT_hash_handle hh;
+};
+/* That an agent looks at a target: one place for each of its chain, and one for its backend. */
+struct use {
+    struct agent *agent;
+    struct target *target;   /* NULL = this place is empty */
+    struct use *prev, *next; /* of the target */
+};
+#define USE_BACKEND FALLBACK_CHAIN_MAX
+#define USES_MAX    (FALLBACK_CHAIN_MAX + 1)
+
+/* An override API, by its URL; kept until the end. */
+struct call;
+struct api {
+    char *url;
+    struct agent *agents;
+    size_t needing;      /* agents without an LLM, whoever acts for them */
+    bool look;           /* the last need is gone: who waits to release is to be looked at */
+    struct call *calls;  /* in order */
+    unsigned at_work[2]; /* calls that do not wait; [1]: releases */
     UT_hash_handle hh;
 };
 
@@ -42,7 +63,7 @@ struct owed {
 
 /* Where an agent's document is. */
 enum place {
-    AWAY,    /* this replica does not lead */
+    AWAY,    /* this replica does not act for it */
     LOADING, /* asked for */
     HERE,    /* f is the document; nothing in flight */
     STORING, /* next is being written */
@@ -54,10 +75,16 @@ struct agent {
     char name[NAME_MAX_LEN + 1];
     char key[KEY_TEXT];
     struct shell *sh;
-    const struct set_agent *set; /* in the service's settings */
-    struct fallback_rule rule;   /* strings in the settings */
+    unsigned partition;
+    struct agent *mate_prev, *mate_next; /* of the same partition */
+    const struct set_agent *set;         /* in the service's settings */
+    struct fallback_rule rule;           /* strings in the settings */
     struct fallback_verdict verdict, judgement, resources;
     struct agent_effects fx;
+    struct use uses[USES_MAX];
+    struct api *api; /* NULL = it has no override */
+    struct agent *api_prev, *api_next;
+    bool needing; /* counted in the API */
 
     int place;
     uint64_t op;  /* of the store command in flight; older answers are ignored */
@@ -87,21 +114,28 @@ struct agent {
     struct queued *queue, **queue_end;
     bool look;          /* a LOOK is due */
     int64_t wake_at_ms; /* shared time; INT64_MAX = none */
+    size_t heap_at;     /* unless it is none */
+    bool to_say;        /* in the list of those that owe */
+    struct agent *say_next;
 
     struct bytes seen; /* the newest directive that the watch saw */
     uint64_t seen_epoch;
+    bool seen_needs;          /* by it the agent has no LLM and needs the override */
     uint64_t last_seen_epoch; /* of the last one that came, newest or not: what the stream holds */
     UT_hash_handle hh;
 };
 
-struct call;
 struct shell {
     struct service *s;
-    struct lease *lease; /* NULL before the store was up for the first time, and while draining */
-    uint64_t generation; /* grows each time the lease is got */
+    struct partitions *partitions; /* NULL before the store was up for the first time, and while draining */
+    struct agent *of[PARTITIONS];
+    uint64_t generation[PARTITIONS]; /* grows each time the partition is got or lost */
+    size_t said_held, said_members;  /* in the last line of the log about it */
     struct agent *agents;
     struct target *targets;
-    struct call *calls;
+    size_t strangers; /* targets that no agent uses */
+    struct api *apis;
+    bool apis_due;
     const struct override_api *api;
     bool synced;            /* the watches have replayed the present, and the bus is up since */
     bool ever_synced;       /* that happened once in this process */
@@ -110,14 +144,20 @@ struct shell {
     int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
     bool store_alert;
     struct loop_timer wake;
-    int64_t wake_at_ms;
+    struct agent **heap; /* by wake_at_ms */
+    size_t heap_n, heap_cap;
+    int64_t armed_ms;
+    bool waking;
+    size_t storing;        /* agents whose document is being written */
     struct loop_timer say; /* alerts and records, a moment after the directives that they are about */
+    struct agent *to_say, **to_say_end;
+    int64_t say_by_mono_ms; /* then whatever else is to be done */
     uint64_t owed_ids;
     struct effects fx;
     struct log_limit trouble;
 };
 
-/* A callback's way back: the agent is looked up again by name, since it may be gone, and the lease lost and got again. */
+/* A callback's way back: the agent is looked up again by name, since it may be gone, and its partition lost and got again. */
 struct ticket {
     struct service *s;
     char agent[NAME_MAX_LEN + 1];
@@ -128,17 +168,38 @@ struct agent *ticket_agent(const struct ticket *t); /* NULL if it is gone */
 
 /* fallback_shell.c */
 struct agent *shell_agent(struct shell *sh, const char *name);
-struct target *shell_target(struct shell *sh, const char *name); /* made if new; NULL if there are too many */
-bool shell_leads(const struct shell *sh);
-bool shell_may_loosen(const struct shell *sh);
+bool shell_may_loosen(const struct shell *sh); /* as far as it is the same for all agents */
 bool shell_ready(const struct shell *sh);
-void shell_wake(struct shell *sh, int64_t at_ms);
 void shell_look_at_all(struct shell *sh);
+/* The token of its partition; 0 = we do not act for it. */
+uint64_t agent_fence(const struct agent *a);
+uint64_t agent_generation(const struct agent *a);
+
+/* fallback_index.c: agents by target */
+struct target *shell_target(struct shell *sh, const char *name); /* made if new; NULL if there are too many */
+void agent_link_targets(struct agent *a);                        /* by its rule */
+void agent_unlink_targets(struct agent *a);
+const struct fallback_target *agent_sees(const struct agent *a, size_t place); /* never NULL */
+void target_look_at_users(struct target *t);
+void targets_free(struct shell *sh);
+
+/* fallback_wake.c: agents by time */
+void agent_wake_at(struct agent *a, int64_t at_ms); /* INT64_MAX = not */
+void shell_on_wake(void *ctx);
+
+/* fallback_api.c: agents by override API */
+struct api *shell_api(struct shell *sh, const char *url); /* made if new */
+void agent_join_api(struct agent *a);                     /* by its settings */
+void agent_leave_api(struct agent *a);
+void agent_count_need(struct agent *a); /* its document, or its last directive, has changed */
+bool agent_needed_elsewhere(const struct agent *a);
+void shell_look_at_apis(struct shell *sh); /* what agent_count_need() has left to be done */
+void apis_free(struct shell *sh);
 
 /* fallback_agent.c: documents and decisions */
 extern const struct sm_table agent_place_sm;
 void agent_load(struct agent *a);
-void agent_forget(struct agent *a); /* the lease is lost */
+void agent_forget(struct agent *a); /* its partition is lost */
 void agent_event(struct agent *a, const struct fallback_event *ev, const char *reply);
 void agent_look(struct agent *a);
 void agent_run(struct agent *a); /* does what is due */
@@ -151,16 +212,18 @@ void agent_resend(struct agent *a);
 struct owed *owed_new(struct agent *a, const struct fallback_effect *e, const struct fallback_doc *d);
 struct owed *owed_take(struct shell *sh, PB(AgentState) * m);
 void owed_send(struct agent *a);
-/* owed_send() for every agent, SAY_AFTER_MS from now at the latest. */
-void shell_say_soon(struct shell *sh);
+void agent_say_soon(struct agent *a); /* owed_send() in a moment, after the directives of others */
+void agent_say_not(struct agent *a);  /* it is about to be freed */
+void shell_say_all(struct shell *sh); /* now */
+void shell_on_say(void *ctx);
 bool owed_any_durable(const struct agent *a);
 void owed_drop_left_out(struct agent *a);
 void owed_free(struct owed *o);
 
 /* fallback_call.c: the override API */
 void call_start(struct agent *a, const struct fallback_effect *e);
-bool call_needed_elsewhere(const struct agent *a);
-void calls_cancel_releases(struct shell *sh);
+void calls_cancel_releases(struct shell *sh, struct api *x);
+void calls_cancel_releases_of(struct shell *sh, unsigned partition);
 void calls_free(struct shell *sh);
 
 /* fallback_in.c: messages; fallback_cmd.c: operators */
@@ -169,8 +232,8 @@ void in_health(struct service *s, const void *message, const struct bus_msg *m);
 void in_directive(struct service *s, const void *message, const struct bus_msg *m);
 void in_ack(struct service *s, const void *message, const struct bus_msg *m);
 void cmd_any(struct service *s, const void *message, const struct bus_msg *m);
-void cmd_leader(struct service *s, const void *message, const struct bus_msg *m);
+void cmd_holder(struct service *s, const void *message, const struct bus_msg *m);
 void cmd_answer(struct agent *a, const char *reply, const struct fallback_effect *e, uint64_t epoch);
-#define FALLBACK_LEADER_CMD SUBJECT_CMD "fallback.leader."
+#define FALLBACK_HOLDER_CMD SUBJECT_CMD "fallback.leader." /* to all replicas: whoever acts for the agent answers */
 
 #endif

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert(PARTITIONS == INTAKE_PARTITIONS, "a bit for each");
+
 METRIC_DEFINE(turns, METRIC_COUNTER, "redoubt_fallback_wave_turns_total",
               "Turns given to agents that waited for a model.");
 
@@ -20,7 +22,10 @@ static bool limited(const struct target *t)
 /* The partitions that are ours, as bits. */
 static uint32_t held(const struct shell *sh)
 {
-    return shell_leads(sh) ? UINT32_MAX : 0;
+    uint32_t bits = 0;
+    for (unsigned i = 0; sh->partitions && i < PARTITIONS; i++)
+        bits |= (uint32_t)(partition_fence(sh->partitions, i) != 0) << i;
+    return bits;
 }
 
 static struct target *known_target(struct shell *sh, const char *name)

@@ -125,6 +125,50 @@ static struct result put(struct env *v, uint64_t rev, uint64_t fence, bool pendi
     return r;
 }
 
+static void check_field(struct env *v, const char *name, const char *expected)
+{
+    /* Compared by Redis: 1 if it is that. */
+    struct result r = {0};
+    const char *argv[] = {
+        "EVAL", "return redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] and 1 or 0", "1", KEY, name, expected};
+    store_cmd(v->store[0], on_cmd, &r, 6, argv, NULL);
+    wait_for(v, &r);
+    assert_int_equal(r.st, STORE_OK);
+    if (r.rev != 1)
+        fail_msg("%s is not %s", name, expected);
+}
+
+/* Plain fields are written in the same step as the document, or not at all. */
+static void plain_fields(void **state)
+{
+    struct env *v = *state;
+    const char *one[] = {"epoch", "1", "posture", "NORMAL"}, *two[] = {"epoch", "2", "posture", "FROZEN"};
+    struct result r = {0};
+    store_doc_put_fields(v->store[0], KEY, 0, 5, false, "a", 1, 2, one, on_cas, &r);
+    wait_for(v, &r);
+    assert_int_equal(r.cas, STORE_CAS_WON);
+    check_field(v, "epoch", "1");
+    check_field(v, "doc", "a");
+    r = (struct result){0};
+    store_doc_put_fields(v->store[0], KEY, 1, 4, false, "b", 1, 2, two, on_cas, &r);
+    wait_for(v, &r);
+    assert_int_equal(r.cas, STORE_CAS_FENCED);
+    r = (struct result){0};
+    store_doc_put_fields(v->store[0], KEY, 7, 5, false, "b", 1, 2, two, on_cas, &r);
+    wait_for(v, &r);
+    assert_int_equal(r.cas, STORE_CAS_LOST);
+    check_field(v, "epoch", "1");
+    r = (struct result){0};
+    store_doc_put_fields(v->store[0], KEY, 1, 5, true, "b", 1, 2, two, on_cas, &r);
+    wait_for(v, &r);
+    assert_int_equal(r.cas, STORE_CAS_WON);
+    check_field(v, "epoch", "2");
+    check_field(v, "posture", "FROZEN");
+    check_field(v, "rev", "2");
+    assert_int_equal(put(v, 2, 5, false, "c").cas, STORE_CAS_WON);
+    check_field(v, "epoch", "2"); /* not touched by who does not know of it */
+}
+
 static struct result announced(struct env *v, uint64_t rev)
 {
     struct result r = {0};
@@ -299,6 +343,6 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {T(written_and_read),    T(fences),       T(large_revisions), T(races),
-                                       T(somebody_elses_data), T(without_redis)};
+                                       T(somebody_elses_data), T(plain_fields), T(without_redis)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,7 +166,7 @@ static void write_settings(size_t n)
     assert_non_null(f);
     fprintf(f,
             "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\ntilt_hold: 1s\n"
-            "fallback: { lease_ttl: 1s }\ntargets:\n",
+            "fallback: { lease_ttl: 1s, member_ttl: 1s }\ntargets:\n",
             T.nats->url, T.redis->port, harness_dir(T.h));
     for (size_t i = 0; i < AGENTS; i++)
         fprintf(f,
@@ -500,6 +500,16 @@ static redisReply *redis(const char *fmt, const char *a)
     return r;
 }
 
+static bool field_is(const char *agent, const char *field, const char *expected)
+{
+    char key[128];
+    snprintf(key, sizeof key, "HGET redoubt:{a:%s}:doc %%s", agent);
+    redisReply *r = redis(key, field);
+    bool same = r->type == REDIS_REPLY_STRING && strcmp(r->str, expected) == 0;
+    freeReplyObject(r);
+    return same;
+}
+
 /* ---- tests ---- */
 
 static void every_agent_has_a_first_directive(void **state)
@@ -790,6 +800,10 @@ static void emptied_redis_is_filled_again(void **state)
         if (dead)
             start_all();
         WAIT(state_is(a, OVERRIDE(ACTIVE), true));
+        /* Those who read only Redis see it as well. */
+        char text[24];
+        snprintf(text, sizeof text, "%" PRIu64, epoch);
+        WAIT(field_is(a, "epoch", text) && field_is(a, "posture", "SECURITY_FALLBACK"));
         WAIT(state_is("a-first", OVERRIDE(OFF), true));
         assert_int_equal(last(a)->state->epoch, epoch);
         assert_int_equal(posture_of(a), POSTURE(SECURITY_FALLBACK));
