@@ -85,9 +85,9 @@ static bool unsaid(const struct guard_replay *r)
 
 /* ---- at rest ---- */
 
-static bool runs(const struct guard_replay *r, const struct guard_replay_view *v)
+bool guard_replay_runs(const struct guard_replay *r, const struct guard_replay_view *v)
 {
-    return first(r) >= 0 && !guard_replay_waits_for(v);
+    return !r->remove && first(r) >= 0 && !guard_replay_waits_for(v);
 }
 
 static bool looks(const struct guard_replay *r)
@@ -99,7 +99,7 @@ int64_t guard_replay_due(const struct guard_replay *r, const struct guard_replay
 {
     if (!v->held || r->step != GUARD_REPLAY_REST)
         return INT64_MAX;
-    if (r->remove || runs(r, v))
+    if (r->remove || guard_replay_runs(r, v))
         return r->wake_ms;
     return looks(r) ? r->look_ms : INT64_MAX;
 }
@@ -117,7 +117,7 @@ struct guard_replay_do guard_replay_next(struct guard_replay *r, const struct gu
         return NOTHING;
     if (r->remove)
         return begin_remove(r);
-    r->looking = !runs(r, v);
+    r->looking = !guard_replay_runs(r, v);
     r->step = GUARD_REPLAY_READING;
     if (r->looking)
         return (struct guard_replay_do){.what = GUARD_REPLAY_READ, .priority = -1};

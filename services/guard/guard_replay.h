@@ -92,6 +92,8 @@ uint64_t guard_replay_skipped(const struct guard_replay *r);
 bool guard_replay_expired(const struct guard_replay_rule *rule, int64_t queued_ms, int64_t expires_ms,
                           int64_t now_ms);
 
+/* Would the next thing be to run one? That is what the pace counts. */
+bool guard_replay_runs(const struct guard_replay *r, const struct guard_replay_view *v);
 /* At REST: the next thing to do. And the moment at which that will be something; INT64_MAX = not by time alone. */
 struct guard_replay_do guard_replay_next(struct guard_replay *r, const struct guard_replay_view *v, int64_t now_ms);
 int64_t guard_replay_due(const struct guard_replay *r, const struct guard_replay_view *v);

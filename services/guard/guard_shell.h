@@ -66,6 +66,8 @@ void guard_queue_held(struct guard *g, unsigned partition); /* we act for its ag
 void guard_queue_lost(struct guard *g, unsigned partition);
 void guard_queue_moved(struct guard *g, struct guard_agent *a); /* its position has changed */
 void guard_queue_tick(struct guard *g);                         /* every second */
+/* Actions of this agent up to this epoch were released by a person after a freeze, for guard_view.released_epoch; 0 = none are known of. */
+uint64_t guard_queue_released(const struct guard *g, const char *agent);
 /* Commands queue_list, queue_show, queue_drop, queue_release. */
 void guard_queue_cmd(struct service *s, const void *message, const struct bus_msg *m);
 
