@@ -116,6 +116,37 @@ static const struct cli_opt sim_agent_opts[] = {
      "a line for every good call and every action, too"},
 };
 
+static const struct opts_sim_fleet sim_fleet_defaults = {.heartbeat_ms = 1000,
+                                                         .act = "block_ip",
+                                                         .act_ms = 15000,
+                                                         .chain =
+                                                             "llm.sim.primary=gpt-4o,llm.sim.backup=gpt-3.5-turbo"};
+static const struct cli_opt sim_fleet_opts[] = {
+    {"agents", 'n', CLI_INT, "N", offsetof(struct opts_sim_fleet, n), 1, 99999,
+     "so many agents (default: all of the settings file; with --prefix 1000)"},
+    {"prefix", 0, CLI_TEXT, "TEXT", offsetof(struct opts_sim_fleet, prefix), 0, 0,
+     "agents TEXT00001, TEXT00002, ... instead of those of the settings file"},
+    {"heartbeat-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_fleet, heartbeat_ms), 100, 600000,
+     "time between heartbeats of each agent (default: 1000)"},
+    {"report-rate", 0, CLI_INT, "N", offsetof(struct opts_sim_fleet, report_rate), 1, 100000,
+     "good calls a second that all of them together report (default: none)"},
+    {"act-rate", 0, CLI_INT, "N", offsetof(struct opts_sim_fleet, act_rate), 1, 100000,
+     "actions a second that all of them together ask of the guard (default: none)"},
+    {"act", 0, CLI_TEXT, "NAME", offsetof(struct opts_sim_fleet, act), 0, 0,
+     "which action, with the parameter `ip` (default: block_ip)"},
+    {"act-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_fleet, act_ms), 100, 600000,
+     "how long they ask for the outcome of an action (default: 15000)"},
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_sim_fleet, for_ms), 1, YEAR_MS, "end after this time"},
+    {"verbose", 'v', CLI_FLAG, NULL, offsetof(struct opts_sim_fleet, verbose), 0, 0, "a line for each action, too"},
+    {"print-settings", 0, CLI_FLAG, NULL, offsetof(struct opts_sim_fleet, print_settings), 0, 0,
+     "print the `agents:` of a settings file for them, and end"},
+    {"chain", 0, CLI_TEXT, "LIST", offsetof(struct opts_sim_fleet, chain), 0, 0,
+     "for that: TARGET=MODEL,... (default: llm.sim.primary=gpt-4o,\nllm.sim.backup=gpt-3.5-turbo)"},
+    {"backend", 0, CLI_TEXT, "TARGET", offsetof(struct opts_sim_fleet, backend), 0, 0, "for that: their backend"},
+    {"actions-url", 0, CLI_TEXT, "URL", offsetof(struct opts_sim_fleet, actions_url), 0, 0,
+     "for that: where the guard passes their actions on"},
+};
+
 static const struct cli_opt drill_opts[] = {
     {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill, json), 0, 0,
      "write steps and figures there; - = stdout (default: a file below\n$XDG_STATE_HOME/redoubt/drills)"},
@@ -409,6 +440,21 @@ const struct cli_row cli_rows[] = {
      .run = cmd_sim_agent,
      .defaults = &sim_agent_defaults,
      OPTS(sim_agent_opts, opts_sim_agent)},
+    {.path = "sim fleet",
+     .args = NULL,
+     .summary = "many simulated agents in one process, on one connection",
+     .text =
+         "Each takes its directives (every epoch once), acknowledges them and sends heartbeats, spread over the "
+         "interval.\n"
+         "Prints a JSON line each second: agents by posture, how many have acknowledged their last directive, and "
+         "since the\n"
+         "last mark the times from a directive's issue to its acknowledgement on the stream. SIGUSR1: a line at "
+         "once, and\n"
+         "a new mark. SIGTERM ends it.",
+     .connects = true,
+     .run = cmd_sim_fleet,
+     .defaults = &sim_fleet_defaults,
+     OPTS(sim_fleet_opts, opts_sim_fleet)},
     {.path = "sim slack", .args = "[OPTIONS]", .summary = "a Slack incoming webhook", .raw = sim_slack_main},
     {.path = "sim smtp", .args = "[OPTIONS]", .summary = "a mail server", .raw = sim_smtp_main},
     {.path = "sim link",

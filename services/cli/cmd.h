@@ -71,6 +71,14 @@ struct opts_sim_agent {
 };
 int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv); /* sim_agent.c */
 
+struct opts_sim_fleet {
+    const char *prefix, *act, *chain, *backend, *actions_url;
+    int64_t n, heartbeat_ms, report_rate, act_rate, act_ms, for_ms;
+    bool print_settings, verbose;
+    bool prefix_given; /* the command's own */
+};
+int cmd_sim_fleet(struct cli *c, const void *opts, int argc, char **argv); /* sim_fleet.c */
+
 struct opts_drill {
     bool keep, live, yes;
     const char *json, *bin_dir, *target, *by, *reason;

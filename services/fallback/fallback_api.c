@@ -24,7 +24,7 @@ struct api *shell_api(struct shell *sh, const char *url)
 static bool needs(const struct agent *a)
 {
     if (a->known && a->f.doc.epoch >= a->seen_epoch)
-        return a->f.doc.llm_index < 0 && !a->f.doc.llm_waiting;
+        return fallback_without_llm(&a->f.doc);
     return a->seen_epoch > 0 && a->seen_needs;
 }
 

@@ -11,7 +11,7 @@ import { top } from './contract.mjs';
 import { until } from './wait.mjs';
 
 const bin = process.env.REDOUBT_BIN ?? path.join(top, 'build/bin');
-export const SERVICES = ['audit', 'alert', 'breaker', 'fallback', 'health'];
+export const SERVICES = ['audit', 'alert', 'breaker', 'fallback', 'guard', 'health'];
 
 export async function freePort() {
   const s = net.createServer().listen(0, '127.0.0.1');
@@ -123,7 +123,7 @@ ${text}`);
   async stop() {
     for (const close of this.clients.splice(0)) await Promise.resolve(close()).catch(() => {});
     const ends = {};
-    for (const s of ['health', 'fallback', 'breaker', 'alert', 'audit'])
+    for (const s of ['health', 'guard', 'fallback', 'breaker', 'alert', 'audit'])
       if (this.running(s)) {
         ends[s] = this.kill(s, 'SIGTERM');
       }
