@@ -99,6 +99,10 @@ static const struct cli_opt sim_agent_opts[] = {
     {"misbehave", 0, CLI_TEXT, "LIST", offsetof(struct opts_sim_agent, misbehave), 0, 0,
      "in which ways: stuck, malformed, contradictory, repeat, denied, exceptions, selftest, memory; SIGUSR1 ends it, "
      "and begins it again"},
+    {"well", 0, CLI_FLAG, NULL, offsetof(struct opts_sim_agent, well), 0, 0,
+     "with --misbehave: well at first; SIGUSR1 begins it"},
+    {"lease-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, lease_ms), 100, 3600000,
+     "out of touch with the suite for this long, it freezes itself (default: 30000)"},
     {"act-rate", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, act_rate), 1, 1000,
      "actions a second that it asks of the guard (default: none)"},
     {"act", 0, CLI_TEXT, "NAME", offsetof(struct opts_sim_agent, act), 0, 0,
@@ -106,8 +110,8 @@ static const struct cli_opt sim_agent_opts[] = {
     {"act-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, act_ms), 100, 600000,
      "how long it asks for the outcome of an action (default: 15000)"},
     {"restart", 0, CLI_TEXT, "HOW", offsetof(struct opts_sim_agent, restart), 0, 0,
-     "when the suite asks for it: exec, it begins anew in the same process,\nor exit, it ends with code 75 (default: "
-     "exec)"},
+     "when the suite asks for it: exec, it begins anew in the same process; exit,\nit ends with code 75; never, it "
+     "does not (default: exec)"},
     {"verbose", 'v', CLI_FLAG, NULL, offsetof(struct opts_sim_agent, verbose), 0, 0,
      "a line for every good call and every action, too"},
 };
@@ -144,13 +148,40 @@ static const struct cli_opt sim_fleet_opts[] = {
 };
 
 static const struct cli_opt drill_opts[] = {
+    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill, json), 0, 0,
+     "write steps and figures there; - = stdout (default: a file below\n$XDG_STATE_HOME/redoubt/drills)"},
     {"keep", 'k', CLI_FLAG, NULL, offsetof(struct opts_drill, keep), 0, 0,
      "leave the stack running, and say how to look at it (or KEEP=1)"},
-    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill, json), 0, 0,
-     "write steps and figures there as JSON; - = stdout"},
     {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill, bin_dir), 0, 0,
      "where the services' programs are (default: beside this one)"},
+    {"live", 0, CLI_FLAG, NULL, offsetof(struct opts_drill, live), 0, 0,
+     "on a real, running suite; the options below, -c and --nats are for this"},
+    {"target", 0, CLI_TEXT, "AGENT", offsetof(struct opts_drill, target), 0, 0,
+     "the one agent whose failure is pretended"},
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_drill, by), 0, 0, "who orders it; required"},
+    {"reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_drill, reason), 0, 0, "why; required"},
+    {"yes", 'y', CLI_FLAG, NULL, offsetof(struct opts_drill, yes), 0, 0, "do not ask for the agent's name first"},
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_drill, for_ms), 1000, 15 * 60000,
+     "how long the failure is pretended (default: 20s)"},
+    {"limit", 0, CLI_DURATION, "TIME", offsetof(struct opts_drill, limit_ms), 1000, 3600000,
+     "how long the way back may take (default: 5m)"},
 };
+static const struct cli_opt drill_all_opts[] = {
+    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill_all, json), 0, 0,
+     "write all figures there; - = stdout (default: a file below\n$XDG_STATE_HOME/redoubt/drills)"},
+    {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill_all, bin_dir), 0, 0,
+     "where the services' programs are (default: beside this one)"},
+};
+
+/* Without --live each of them plays on a private stack and connects to nothing else. */
+#define DRILL(name, summary_, text_)                                                                                 \
+    {                                                                                                                \
+        .path = "drill " name, .summary = summary_,                                                                  \
+        .text =                                                                                                      \
+            text_ "\nSucceeds only if every step happened. Nothing stays behind, however it ends, unless --keep is " \
+                  "given.",                                                                                          \
+        .connects = true, .answer_ms = 10000, .run = cmd_drill, OPTS(drill_opts, opts_drill)                         \
+    }
 
 static const struct cli_opt baseline_check_opts[] = {
     {"key", 0, CLI_TEXT, "BASE64", offsetof(struct opts_baseline, key), 0, 0,
@@ -426,23 +457,51 @@ const struct cli_row cli_rows[] = {
      OPTS(sim_fleet_opts, opts_sim_fleet)},
     {.path = "sim slack", .args = "[OPTIONS]", .summary = "a Slack incoming webhook", .raw = sim_slack_main},
     {.path = "sim smtp", .args = "[OPTIONS]", .summary = "a mail server", .raw = sim_smtp_main},
+    {.path = "sim link",
+     .args = "--to ADDRESS:PORT [OPTIONS]",
+     .summary = "a network link that can be cut, slow, or swallow everything",
+     .raw = sim_link_main},
 
-    {.path = "drill", .summary = "play an outage on a private stack of real parts, and measure it"},
-    {.path = "drill llm-outage",
-     .summary = "primary LLM dies, backup dies, both return",
-     .text =
-         "Starts nats-server, redis-server, the five services, simulators and an agent on free loopback ports in a "
-         "private\n"
-         "directory below $TMPDIR, kills the LLMs with SIGKILL, and tells what happened when. Takes less than a "
-         "minute.\n"
-         "Succeeds only if every step happened. Nothing of it stays behind, however it ends, unless --keep is given.",
-     .run = cmd_drill_llm_outage,
-     OPTS(drill_opts, opts_drill)},
+    {.path = "drill",
+     .summary = "play a failure, on a private stack of real parts or on a real suite, and measure it"},
+    DRILL("llm-outage", "primary LLM dies, backup dies, both return",
+          "Starts nats-server, redis-server, the services, simulators and an agent on free loopback ports in a "
+          "private\n"
+          "directory below $TMPDIR, kills the LLMs with SIGKILL, and tells what happened when."),
+    DRILL("backend-outage", "the backend goes away and comes back; its actions wait",
+          "On a private stack as for llm-outage. The agent acts all the time: each action that the guard accepts "
+          "must be\n"
+          "at the backend in the end, once, and those that waited in order."),
+    DRILL("logic-error", "the agent loses its judgement, is frozen, and unfrozen by a person",
+          "On a private stack as for llm-outage. Tries what must be refused: actions of an older epoch and of a "
+          "frozen\n"
+          "agent, and to unfreeze it before its self-test passes."),
+    DRILL("resource-exhaustion", "the agent runs out of memory, sheds load, is restarted",
+          "On a private stack as for llm-outage. The restart is made by an executor, `redoubt drill restart`."),
+    DRILL("partition", "the agent and the suite lose each other, and agree again",
+          "On a private stack as for llm-outage, with a link between agent and NATS that swallows everything for a "
+          "time."),
+    DRILL("agent-loss", "the agent is killed, and comes back by steps",
+          "On a private stack as for llm-outage. The alert must name what people do by hand, and the rollback's "
+          "command."),
+    {.path = "drill all",
+     .args = "[DRILL...]",
+     .max_args = 6,
+     .summary = "the drills one after the other, with one table of their figures",
+     .run = cmd_drill_all,
+     OPTS(drill_all_opts, opts_drill_all)},
     {.path = "drill stop",
      .args = "DIR",
      .min_args = 1,
      .max_args = 1,
      .summary = "end a stack that `drill ... --keep` has left, and remove its directory",
      .run = cmd_drill_stop},
+    {.path = "drill restart",
+     .args = "DIR PROCESS",
+     .min_args = 2,
+     .max_args = 2,
+     .summary = "end a process that the stack's drill starts again, as an executor would",
+     .text = "Waits until another one runs. For drills that restart their agent.",
+     .run = cmd_drill_restart},
 };
 const size_t cli_rows_n = sizeof cli_rows / sizeof cli_rows[0];

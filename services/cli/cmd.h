@@ -66,8 +66,8 @@ int cmd_alert_test(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_sim_agent {
     const char *instance, *misbehave, *act, *restart;
-    int64_t rate, heartbeat_ms, call_ms, count, act_rate, act_ms;
-    bool verbose;
+    int64_t rate, heartbeat_ms, call_ms, count, lease_ms, act_rate, act_ms;
+    bool verbose, well;
 };
 int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv); /* sim_agent.c */
 
@@ -80,10 +80,16 @@ struct opts_sim_fleet {
 int cmd_sim_fleet(struct cli *c, const void *opts, int argc, char **argv); /* sim_fleet.c */
 
 struct opts_drill {
-    bool keep;
+    bool keep, live, yes;
+    const char *json, *bin_dir, *target, *by, *reason;
+    int64_t for_ms, limit_ms;
+};
+struct opts_drill_all {
     const char *json, *bin_dir;
 };
-int cmd_drill_llm_outage(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_drill(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_drill_all(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_drill_restart(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_drill_stop(struct cli *c, const void *opts, int argc, char **argv);
 
 #endif

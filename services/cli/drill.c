@@ -2,14 +2,11 @@
 #include "cli/drill.h"
 #include "cli/event_line.h"
 #include "common/clock.h"
-#include "common/subjects.h"
 #include <assert.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define DRILL_TICK_MS 20
@@ -22,6 +19,17 @@
 #define DETAIL_COLUMN 38 /* where a mark's detail begins, after its text */
 
 /* ---- seeing ---- */
+
+void drill_fail(struct drill *d, const char *fmt, ...)
+{
+    if (d->failed)
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(d->why, sizeof d->why, fmt, ap);
+    va_end(ap);
+    d->failed = true;
+}
 
 static void moment(struct drill_moment *m, int64_t at_ms, const char *detail)
 {
@@ -49,6 +57,18 @@ static void say_mark(const struct drill *d, const struct drill_mark *m, const st
     fflush(t->file);
 }
 
+/* From when on the mark may be seen; INT64_MAX = not yet. */
+static int64_t seen_from(const struct drill *d, const struct drill_mark *marks, size_t i)
+{
+    if (!marks[i].after)
+        return 0;
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(marks[k].key, marks[i].after) == 0)
+            return d->marks[d->step][k].seen ? d->marks[d->step][k].at_ms : INT64_MAX;
+    assert(false && "a mark waits only for one that is before it");
+    return 0;
+}
+
 /* Asks every mark of the present step that is not seen yet. True if all are. */
 static bool look_around(struct drill *d)
 {
@@ -58,10 +78,11 @@ static bool look_around(struct drill *d)
         const struct drill_mark *m = &s->marks[i];
         struct drill_moment *at = &d->marks[d->step][i];
         char detail[512] = "";
-        if (!at->seen && m->look && m->look(d, m, detail, sizeof detail))
+        int64_t from = seen_from(d, s->marks, i);
+        if (!at->seen && m->look && from != INT64_MAX && m->look(d, m, detail, sizeof detail))
             moment(at, clock_mono_ms(), detail);
         for (size_t k = 0; !at->seen && m->message && k < d->n_events; k++)
-            if (m->message(d, m, d->events[k].message, detail, sizeof detail))
+            if (d->events[k].at_ms >= from && m->message(d, m, d->events[k].message, detail, sizeof detail))
                 moment(at, d->events[k].at_ms, detail);
         if (at->seen && !at->told)
             say_mark(d, m, at);
@@ -78,21 +99,15 @@ static void forget_events(struct drill *d)
     d->n_events = 0;
 }
 
-static void on_message(void *ctx, const struct bus_msg *m)
+void drill_take(struct drill *d, void *message)
 {
-    struct drill *d = ctx;
-    const ProtobufCMessageDescriptor *desc = m->type ? wire_by_name(m->type) : NULL;
-    if (!desc)
-        desc = wire_by_subject(m->subject);
-    void *message = desc ? wire_unpack(desc, m->data, m->len, NULL) : NULL;
-    if (!message)
-        return;
     if (d->n_events == d->cap_events) {
         d->cap_events = d->cap_events ? 2 * d->cap_events : 256;
         d->events = reallocarray(d->events, d->cap_events, sizeof *d->events);
         if (!d->events)
             abort();
     }
+    drill_ledger_note(&d->ledger, message);
     d->events[d->n_events++] = (struct drill_event){.at_ms = clock_mono_ms(), .message = message};
 }
 
@@ -138,142 +153,7 @@ static void look_at_pages(struct drill *d)
     }
 }
 
-/* ---- acts and marks that any story can use ---- */
-
-/* Calls fn for each name of a list joined by blanks until it says no. */
-static bool each_name(struct drill *d, const char *names,
-                      bool (*fn)(struct drill *d, struct drill_proc *p, void *ctx), void *ctx)
-{
-    char list[256];
-    snprintf(list, sizeof list, "%s", names);
-    char *save = NULL;
-    for (char *name = strtok_r(list, " ", &save); name; name = strtok_r(NULL, " ", &save))
-        if (!fn(d, drill_stack_proc(&d->stack, name), ctx))
-            return false;
-    return true;
-}
-
-static bool spawn_one(struct drill *d, struct drill_proc *p, void *e)
-{
-    return drill_stack_spawn(&d->stack, p, e) == 0;
-}
-
-int drill_act_spawn(struct drill *d, const struct drill_step *s, struct err *e)
-{
-    return each_name(d, s->who, spawn_one, e) ? 0 : -1;
-}
-
-static bool kill_one(struct drill *d, struct drill_proc *p, void *ctx)
-{
-    (void)ctx;
-    drill_stack_signal(p, SIGKILL);
-    while (p->pid > 0) { /* a SIGKILL is never refused */
-        bool never = false;
-        (void)drill_stack_reap(&d->stack);
-        if (p->pid > 0)
-            loop_run_until(&d->loop, &never, 1);
-    }
-    return true;
-}
-
-int drill_act_kill(struct drill *d, const struct drill_step *s, struct err *e)
-{
-    (void)e;
-    (void)each_name(d, s->who, kill_one, NULL);
-    return 0;
-}
-
-static bool end_one(struct drill *d, struct drill_proc *p, void *ctx)
-{
-    (void)d, (void)ctx;
-    drill_stack_signal(p, SIGTERM);
-    return true;
-}
-
-int drill_act_end(struct drill *d, const struct drill_step *s, struct err *e)
-{
-    (void)e;
-    (void)each_name(d, s->who, end_one, NULL);
-    return 0;
-}
-
-static void on_bus_up(void *ctx)
-{
-    ((struct drill *)ctx)->bus_is_up = true;
-}
-
-static void on_bus_down(void *ctx)
-{
-    ((struct drill *)ctx)->bus_is_up = false;
-}
-
-int drill_act_connect(struct drill *d, const struct drill_step *s, struct err *e)
-{
-    (void)s;
-    struct bus_opts o = {.url = d->nats_url,
-                         .name = "redoubt-drill",
-                         .inbox_prefix = "_INBOX_drill",
-                         .on_up = on_bus_up,
-                         .on_down = on_bus_down,
-                         .ctx = d};
-    if (!(d->bus = bus_open(&d->loop, &o, e)))
-        return -1;
-    return bus_subscribe(d->bus, SUBJECT_PREFIX ">", NULL, on_message, d) ? 0 : err_set(e, "cannot subscribe");
-}
-
-static bool listens(struct drill *d, struct drill_proc *p, void *ctx)
-{
-    (void)d, (void)ctx;
-    return drill_stack_listening(p);
-}
-
-bool drill_look_listening(struct drill *d, const struct drill_mark *m, char *detail, size_t size)
-{
-    (void)detail, (void)size;
-    return each_name(d, m->who, listens, NULL);
-}
-
-bool drill_look_connected(struct drill *d, const struct drill_mark *m, char *detail, size_t size)
-{
-    (void)m, (void)detail, (void)size;
-    return d->bus_is_up;
-}
-
-static bool ended_as(struct drill *d, struct drill_proc *p, void *ctx)
-{
-    int want = *(const int *)ctx;
-    if (!p->ended)
-        return false;
-    if (WIFEXITED(p->status) && WEXITSTATUS(p->status) == want)
-        return true;
-    if (!d->failed) {
-        char how[64];
-        d->failed = true;
-        snprintf(d->why, sizeof d->why, "%s ended wrongly: %s instead of exit %d", p->name,
-                 drill_stack_end_text(p, how, sizeof how), want);
-    }
-    return false;
-}
-
-bool drill_look_ended(struct drill *d, const struct drill_mark *m, char *detail, size_t size)
-{
-    int want = m->what;
-    snprintf(detail, size, "exit %d", want);
-    return each_name(d, m->who, ended_as, &want);
-}
-
 /* ---- a step ---- */
-
-__attribute__((format(printf, 2, 3))) static void fail(struct drill *d, const char *fmt, ...)
-{
-    if (d->failed)
-        return;
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(d->why, sizeof d->why, fmt, ap);
-    va_end(ap);
-    d->failed = true;
-}
 
 static void show_log(struct drill *d, const char *name, size_t lines)
 {
@@ -312,12 +192,14 @@ static void play_step(struct drill *d)
     struct err e = {""};
     struct drill_proc *surprise = NULL;
     forget_events(d);
+    d->seen.executed = json_array_size(json_object_get(drill_page(d, "backend"), "actions"));
+    drill_stack_note_logs(&d->stack);
     moment(act, clock_mono_ms(), "");
     fprintf(t->file, "%8.3f s  ", (double)(act->at_ms - d->began_ms) / 1000);
     term_print(t, s->failure ? TERM_RED : TERM_BOLD, "%s\n", s->text);
     fflush(t->file);
     if (s->act && s->act(d, s, &e))
-        fail(d, "%s", e.text);
+        drill_fail(d, "%s", e.text);
     int64_t until = act->at_ms + s->limit_ms;
     bool over_all = d->began_ms + d->story->limit_ms < until;
     if (over_all)
@@ -328,96 +210,17 @@ static void play_step(struct drill *d)
         loop_run_until(&d->loop, &never, DRILL_TICK_MS);
         surprise = drill_stack_reap(&d->stack);
         if (d->interrupted) {
-            fail(d, "interrupted");
+            drill_fail(d, "interrupted");
         } else if (surprise) {
             char how[64];
-            fail(d, "%s ended by itself: %s", surprise->name, drill_stack_end_text(surprise, how, sizeof how));
+            drill_fail(d, "%s ended by itself: %s", surprise->name, drill_stack_end_text(surprise, how, sizeof how));
         } else if (clock_mono_ms() > until) {
-            fail(d, over_all ? "the whole drill took longer than its %.0f s" : "not all of it within %.1f s",
-                 (double)(over_all ? d->story->limit_ms : s->limit_ms) / 1000);
+            drill_fail(d, over_all ? "the whole drill took longer than its %.0f s" : "not all of it within %.1f s",
+                       (double)(over_all ? d->story->limit_ms : s->limit_ms) / 1000);
         }
     }
     if (d->failed)
         show_failure(d, surprise);
-}
-
-/* ---- figures ---- */
-
-/* "step" or "step.mark"; NULL if it never came. */
-static const struct drill_moment *find_moment(const struct drill *d, const char *name)
-{
-    const char *dot = strchr(name, '.');
-    size_t n = dot ? (size_t)(dot - name) : strlen(name);
-    for (size_t i = 0; i < d->story->n_steps; i++) {
-        const struct drill_step *s = &d->story->steps[i];
-        if (strlen(s->key) != n || strncmp(s->key, name, n) != 0)
-            continue;
-        if (!dot)
-            return d->acts[i].seen ? &d->acts[i] : NULL;
-        for (size_t k = 0; k < DRILL_MARKS_MAX && s->marks[k].key; k++)
-            if (strcmp(s->marks[k].key, dot + 1) == 0)
-                return d->marks[i][k].seen ? &d->marks[i][k] : NULL;
-    }
-    return NULL;
-}
-
-/* -1 if one of its ends never came. */
-static int64_t figure_ms(const struct drill *d, const struct drill_figure *f)
-{
-    const struct drill_moment *from = find_moment(d, f->from), *to = find_moment(d, f->to);
-    return from && to ? to->at_ms - from->at_ms : -1;
-}
-
-static void show_figures(const struct drill *d)
-{
-    static const struct term_column columns[] = {{"MEASURED", false}, {"TIME", true}, {"", false}};
-    struct term_table *tab = term_table_begin(columns, 3);
-    char span[32];
-    for (size_t i = 0; i < d->story->n_figures; i++) {
-        int64_t ms = figure_ms(d, &d->story->figures[i]);
-        if (ms < 0) /* not reached: the failure has been told */
-            continue;
-        term_cell(tab, TERM_PLAIN, "%s", d->story->figures[i].key);
-        term_cell(tab, TERM_BOLD, "%s", cli_span(ms, span, sizeof span));
-        term_cell(tab, TERM_DIM, "%s", d->story->figures[i].text);
-    }
-    fputc('\n', d->c->out.file);
-    term_table_end(tab, &d->c->out, "  ");
-}
-
-static json_t *result_json(const struct drill *d)
-{
-    json_t *steps = json_array(), *figures = json_array();
-    for (size_t i = 0; i < d->story->n_steps && d->acts[i].seen; i++) {
-        const struct drill_step *s = &d->story->steps[i];
-        json_t *marks = json_array();
-        for (size_t k = 0; k < DRILL_MARKS_MAX && s->marks[k].key; k++) {
-            const struct drill_moment *m = &d->marks[i][k];
-            json_array_append_new(marks, json_pack("{s:s, s:s, s:b, s:o, s:s}", "key", s->marks[k].key, "text",
-                                                   s->marks[k].text, "seen", m->seen, "after_ms",
-                                                   m->seen ? json_integer(m->at_ms - d->acts[i].at_ms) : json_null(),
-                                                   "detail", m->detail));
-        }
-        json_array_append_new(steps, json_pack("{s:s, s:s, s:I, s:o}", "key", s->key, "text", s->text, "at_ms",
-                                               (json_int_t)(d->acts[i].at_ms - d->began_ms), "marks", marks));
-    }
-    for (size_t i = 0; i < d->story->n_figures; i++) {
-        const struct drill_figure *f = &d->story->figures[i];
-        int64_t ms = figure_ms(d, f);
-        json_array_append_new(figures, json_pack("{s:s, s:s, s:o}", "key", f->key, "text", f->text, "ms",
-                                                 ms < 0 ? json_null() : json_integer(ms)));
-    }
-    return json_pack("{s:s, s:b, s:s, s:I, s:o, s:o}", "drill", d->story->name, "ok", !d->failed, "why", d->why,
-                     "total_ms", (json_int_t)(d->ended_ms - d->began_ms), "figures", figures, "steps", steps);
-}
-
-static int write_json(const struct drill *d, const char *path)
-{
-    json_t *j = result_json(d);
-    int bad = strcmp(path, "-") == 0 ? json_dumpf(j, stdout, JSON_INDENT(2)) || putchar('\n') == EOF
-                                     : json_dump_file(j, path, JSON_INDENT(2));
-    json_decref(j);
-    return bad ? cli_fail(d->c, CLI_FAILED, "cannot write %s", path) : CLI_OK;
 }
 
 /* ---- the whole ---- */
@@ -447,8 +250,6 @@ static void close_connections(struct drill *d)
     }
     forget_events(d);
     free(d->events);
-    for (size_t i = 0; i < d->n_pages; i++)
-        json_decref(d->pages[i].json);
 }
 
 static void show_kept(struct drill *d)
@@ -476,11 +277,11 @@ static void play(struct drill *d, const char *bin_dir, bool keep)
     static const int caught[3] = {SIGINT, SIGTERM, SIGHUP};
     /* First of all: the janitor must be hired while this process has one thread. */
     if (drill_stack_open(&d->stack, bin_dir, keep, &e)) {
-        fail(d, "%s", e.text);
+        drill_fail(d, "%s", e.text);
         return;
     }
     if (loop_init(&d->loop)) {
-        fail(d, "no event loop");
+        drill_fail(d, "no event loop");
         return;
     }
     for (int i = 0; i < 3; i++) {
@@ -489,7 +290,7 @@ static void play(struct drill *d, const char *bin_dir, bool keep)
         uv_signal_start(&signals[i], on_signal, caught[i]);
     }
     if (!(d->http = http_open(&d->loop, &e)) || d->story->prepare(d, &e)) {
-        fail(d, "%s", e.text);
+        drill_fail(d, "%s", e.text);
     } else {
         term_print(t, TERM_BOLD, "redoubt drill %s: ", d->story->name);
         fprintf(t->file, "%s\n%s, %s\n\n", d->story->title, d->stack.dir, d->nats_url);
@@ -501,8 +302,7 @@ static void play(struct drill *d, const char *bin_dir, bool keep)
     loop_done(&d->loop);
 }
 
-int drill_run(struct cli *c, const struct drill_story *story, void *state, bool keep, const char *bin_dir,
-              const char *json)
+int drill_run(struct cli *c, const struct drill_story *story, bool keep, const char *bin_dir, const char *json)
 {
     struct drill *d = calloc(1, sizeof *d);
     if (d) {
@@ -513,7 +313,6 @@ int drill_run(struct cli *c, const struct drill_story *story, void *state, bool 
         abort();
     d->c = c;
     d->story = story;
-    d->state = state;
     if (json && strcmp(json, "-") == 0)
         term_init(&c->out, stderr);
     d->began_ms = clock_mono_ms();
@@ -521,11 +320,11 @@ int drill_run(struct cli *c, const struct drill_story *story, void *state, bool 
     d->ended_ms = clock_mono_ms();
     int code = d->failed ? CLI_FAILED : CLI_OK;
     bool played = d->acts[0].seen;
-    if (played && figure_ms(d, &story->figures[0]) >= 0)
-        show_figures(d);
-    if (!played)
+    if (played)
+        drill_show_figures(d);
+    else
         cli_fail(c, 0, "%s", d->why);
-    if (json && write_json(d, json) != CLI_OK)
+    if (played && drill_store_figures(d, json) != CLI_OK)
         code = CLI_FAILED;
     if (keep && played)
         show_kept(d);
@@ -535,6 +334,9 @@ int drill_run(struct cli *c, const struct drill_story *story, void *state, bool 
                    (double)(d->ended_ms - d->began_ms) / 1000);
     else if (played)
         term_print(&c->out, TERM_RED, "\nthe drill failed: %s\n", d->why);
+    for (size_t i = 0; i < d->n_pages; i++)
+        json_decref(d->pages[i].json);
+    drill_ledger_free(&d->ledger);
     free(d->acts);
     free(d->marks);
     free(d);

@@ -4,7 +4,9 @@
 #define REDOUBT_CLI_DRILL_H
 
 #include "cli/cli.h"
+#include "cli/drill_ledger.h"
 #include "cli/drill_stack.h"
+#include "cli/drill_town.h"
 #include "common/bus.h"
 #include "common/http.h"
 #include "common/loop.h"
@@ -26,7 +28,13 @@ struct drill_mark {
     bool (*look)(struct drill *d, const struct drill_mark *m, char *detail, size_t size);
     const char *who; /* for the functions above: target, agent, channel, process, ... */
     const char *llm; /* "" = none must be used, NULL = any */
+    const char *has; /* a text that must be in it; NULL = any */
     int what;        /* a state, posture, status, ... */
+    int step;        /* of a directive; 0 = any */
+    int percent;     /* share of calls or work that a directive allows; 0 = any */
+    bool resolved;   /* of an alert: it is over */
+    /* Key of an earlier mark of the step: only what comes after it counts. NULL = anything since the step began. */
+    const char *after;
 };
 struct drill_step {
     const char *key;
@@ -37,9 +45,13 @@ struct drill_step {
     const char *logs[DRILL_LOGS_MAX]; /* whose ends are shown if something is missing */
     bool failure;                     /* the act breaks something: shown in red */
     bool ends;                        /* part of the end of the stack: left out when it is kept */
-    const char *who;                  /* for act */
+    const char *who;                  /* for act: names of processes, ... */
+    const char *verb;                 /* for act: a mode, a command */
+    int what;                         /* for act: a signal, ... */
 };
-/* A time between two moments: "step" (its act) or "step.mark". */
+/* A time between two moments: "step" (its act) or "step.mark". The first DRILL_MEASURES of every story are, in this order:
+ * detection, fallback, ack, first alert, failback. */
+#define DRILL_MEASURES 5
 struct drill_figure {
     const char *key;
     const char *text;
@@ -77,10 +89,28 @@ struct drill_moment {
     int64_t at_ms;
     char detail[512];
 };
+/* What marks and acts remember from one to the next. */
+struct drill_seen {
+    uint64_t epoch;        /* of the directive that was waited for last */
+    uint64_t frozen_epoch; /* of the last one that froze the agent */
+    int posture;           /* of the newest one that came at all, likewise the next */
+    uint64_t newest_epoch, acked_epoch;
+    int64_t fenced_ms;  /* wall clock: every guard has confirmed the freeze; 0 = not yet */
+    char alert_id[128]; /* of the alert that was waited for last */
+    bool answered;      /* the last request was */
+    int status;         /* of the answer; -1 = there was none */
+    int refusal;        /* of the guard's answer */
+    char answer[1100];
+    size_t executed; /* actions at the backend when the step began */
+    unsigned asked;  /* actions that the drill itself has asked for */
+};
 struct drill {
     struct cli *c;
     const struct drill_story *story;
     struct drill_stack stack;
+    struct drill_town town;
+    struct drill_seen seen;
+    struct drill_ledger ledger;
     struct loop loop;
     struct bus *bus;
     struct http *http;
@@ -94,25 +124,27 @@ struct drill {
     struct drill_moment (*marks)[DRILL_MARKS_MAX]; /* DRILL_MARKS_MAX per step */
     size_t step;                                   /* the present one */
     int64_t began_ms, ended_ms;
-    void *state; /* the story's own */
     bool failed;
     char why[1024];
 };
 
-/* Plays the story. Returns an exit code. json NULL or a file, "-" = stdout instead of the timeline. */
-int drill_run(struct cli *c, const struct drill_story *story, void *state, bool keep, const char *bin_dir,
-              const char *json);
+/* Plays the story. Returns an exit code. json: the file for its figures, "-" = stdout, with the timeline on stderr; NULL = where
+ * drills are kept. */
+int drill_run(struct cli *c, const struct drill_story *story, bool keep, const char *bin_dir, const char *json);
+/* Something that cannot be mended has been seen: the drill fails with this text. The first one counts. */
+__attribute__((format(printf, 2, 3))) void drill_fail(struct drill *d, const char *fmt, ...);
 
-/* ---- acts and marks that any story can use ---- */
+/* A message of the suite has come; it is the drill's from now on. */
+void drill_take(struct drill *d, void *message);
 
-int drill_act_spawn(struct drill *d, const struct drill_step *s, struct err *e); /* `who`: names joined by blanks */
-int drill_act_kill(struct drill *d, const struct drill_step *s,
-                   struct err *e); /* SIGKILL, and waits until it is gone */
-int drill_act_end(struct drill *d, const struct drill_step *s, struct err *e); /* SIGTERM */
-int drill_act_connect(struct drill *d, const struct drill_step *s, struct err *e);
-bool drill_look_listening(struct drill *d, const struct drill_mark *m, char *detail, size_t size); /* who: names */
-bool drill_look_connected(struct drill *d, const struct drill_mark *m, char *detail, size_t size);
-bool drill_look_ended(struct drill *d, const struct drill_mark *m, char *detail, size_t size); /* exit code `what` */
+/* ---- drill_result.c ---- */
+
+void drill_show_figures(struct drill *d);
+/* CLI_OK or CLI_FAILED, after saying why. */
+int drill_store_figures(struct drill *d, const char *json);
+
+/* ---- pages of simulators ---- */
+
 /* Looks at a page from now on; read it by drill_page(). */
 void drill_watch_page(struct drill *d, const char *name, const char *url);
 const json_t *drill_page(const struct drill *d, const char *name); /* NULL = no answer yet */

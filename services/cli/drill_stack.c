@@ -351,6 +351,13 @@ int drill_stack_spawn(struct drill_stack *s, struct drill_proc *p, struct err *e
 void drill_stack_signal(struct drill_proc *p, int signum)
 {
     p->may_end = true;
+    p->again = false;
+    if (p->pid > 0)
+        (void)kill(p->pid, signum);
+}
+
+void drill_stack_tell(struct drill_proc *p, int signum)
+{
     if (p->pid > 0)
         (void)kill(p->pid, signum);
 }
@@ -364,6 +371,9 @@ struct drill_proc *drill_stack_reap(struct drill_stack *s)
             p->pid = 0;
             p->ended = true;
             p->end_ms = clock_mono_ms();
+            struct err e;
+            if (p->again && drill_stack_spawn(s, p, &e))
+                p->again = false; /* then its end is a surprise */
         }
         if (p->ended && !p->may_end && !surprise)
             surprise = p;
@@ -380,6 +390,30 @@ bool drill_stack_listening(const struct drill_proc *p)
     if (fd >= 0)
         close(fd);
     return yes;
+}
+
+void drill_stack_note_logs(struct drill_stack *s)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        char path[2 * DRILL_PATH];
+        struct stat st;
+        snprintf(path, sizeof path, "%s/log/%s.log", s->dir, s->procs[i].name);
+        s->procs[i].log_from = stat(path, &st) == 0 ? (long)st.st_size : 0;
+    }
+}
+
+bool drill_stack_log_has(const struct drill_stack *s, const struct drill_proc *p, const char *text)
+{
+    char path[2 * DRILL_PATH], line[16384];
+    bool found = false;
+    snprintf(path, sizeof path, "%s/log/%s.log", s->dir, p->name);
+    FILE *f = fopen(path, "re");
+    if (f && fseek(f, p->log_from, SEEK_SET) == 0)
+        while (!found && fgets(line, sizeof line, f))
+            found = strstr(line, text) != NULL;
+    if (f)
+        fclose(f);
+    return found;
 }
 
 char *drill_stack_tail(const struct drill_stack *s, const char *name, size_t lines)
@@ -443,9 +477,10 @@ void drill_stack_close(struct drill_stack *s)
             free(*a);
 }
 
-int drill_stack_stop(const char *dir, struct err *e)
+/* Directory of a stack that still is one, its whole path in real. 0 or -1. */
+static int find_stack(const char *dir, char real[static PATH_MAX], struct err *e)
 {
-    char path[2 * DRILL_PATH], real[PATH_MAX];
+    char path[2 * DRILL_PATH];
     if (!realpath(dir, real))
         return err_set(e, "%s: %s", dir, strerror(errno));
     const char *last = strrchr(real, '/');
@@ -454,6 +489,14 @@ int drill_stack_stop(const char *dir, struct err *e)
     join(path, sizeof path, real, PIDS);
     if (access(path, R_OK) != 0)
         return err_set(e, "%s: %s: this is no directory of a drill", path, strerror(errno));
+    return 0;
+}
+
+int drill_stack_stop(const char *dir, struct err *e)
+{
+    char real[PATH_MAX];
+    if (find_stack(dir, real, e))
+        return -1;
     struct recorded r[DRILL_PROCS_MAX * 4];
     size_t n = read_pids(real, r, sizeof r / sizeof r[0]);
     /* The last started first: agents and services before the servers that they stand on. */
@@ -468,4 +511,31 @@ int drill_stack_stop(const char *dir, struct err *e)
     if (!remove_dir(real))
         return err_set(e, "cannot remove %s", real);
     return (int)n;
+}
+
+int drill_stack_restart(const char *dir, const char *name, struct err *e)
+{
+    char real[PATH_MAX];
+    struct recorded r[DRILL_PROCS_MAX * 4], was = {0};
+    if (find_stack(dir, real, e))
+        return -1;
+    size_t n = read_pids(real, r, sizeof r / sizeof r[0]);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(r[i].name, name) == 0)
+            was = r[i];
+    if (was.pid == 0)
+        return err_set(e, "no process %s of %s runs", name, real);
+    (void)kill(was.pid, SIGTERM);
+    for (int64_t until = clock_mono_ms() + 2 * GONE_MS; clock_mono_ms() < until; nap()) {
+        if (started_at(was.pid) == was.start) {
+            if (clock_mono_ms() > until - GONE_MS)
+                (void)kill(was.pid, SIGKILL);
+            continue;
+        }
+        n = read_pids(real, r, sizeof r / sizeof r[0]);
+        for (size_t i = 0; i < n; i++)
+            if (strcmp(r[i].name, name) == 0)
+                return 0;
+    }
+    return err_set(e, "%s of %s was ended, and nobody has started it again", name, real);
 }

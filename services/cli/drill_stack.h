@@ -20,6 +20,8 @@ struct drill_proc {
     int port;       /* where it will listen; 0 = nowhere */
     pid_t pid;      /* 0 = does not run */
     bool may_end;   /* it was told to: its end is no surprise */
+    bool again;     /* started again whenever it ends, until it is told to end */
+    long log_from;  /* size of its log when drill_stack_note_logs() was called */
     bool ended;     /* and `status` says how */
     int status;     /* of waitpid */
     int64_t end_ms; /* monotonic: when the end was seen */
@@ -53,11 +55,16 @@ struct drill_proc *drill_stack_define(struct drill_stack *s, const char *name, i
 struct drill_proc *drill_stack_proc(struct drill_stack *s, const char *name); /* asserts that it is defined */
 int drill_stack_spawn(struct drill_stack *s, struct drill_proc *p, struct err *e);
 void drill_stack_signal(struct drill_proc *p, int signum); /* its end is then no surprise */
-/* Collects what has ended. The first process that ended unasked, or NULL. */
+/* The same for a signal that does not end it. */
+void drill_stack_tell(struct drill_proc *p, int signum);
+/* Collects what has ended, and starts again what is to be. The first process that ended unasked, or NULL. */
 struct drill_proc *drill_stack_reap(struct drill_stack *s);
 bool drill_stack_listening(const struct drill_proc *p);
 /* Last lines of its log, malloc'ed, at most `lines`; NULL if there is none. */
 char *drill_stack_tail(const struct drill_stack *s, const char *name, size_t lines);
+/* Logs are looked at from here on; and whether one holds a text since then. */
+void drill_stack_note_logs(struct drill_stack *s);
+bool drill_stack_log_has(const struct drill_stack *s, const struct drill_proc *p, const char *text);
 /* "exit 0", "killed by signal 9". Returns buf. */
 const char *drill_stack_end_text(const struct drill_proc *p, char *buf, size_t size);
 /* Kills what runs, removes the directory, dismisses the janitor; with keep it only frees the memory. */
@@ -65,5 +72,7 @@ void drill_stack_close(struct drill_stack *s);
 
 /* Ends a kept stack by its directory: services first, servers last. How many processes were ended, -1 = no such stack. */
 int drill_stack_stop(const char *dir, struct err *e);
+/* Restarts a process of a stack whose drill starts it again: SIGTERM, then waits until another one runs. 0 or -1. */
+int drill_stack_restart(const char *dir, const char *name, struct err *e);
 
 #endif

@@ -1,5 +1,5 @@
-/* sim.h - simulators: stand-ins for an LLM API, a backend, a Slack webhook and a mail server that speak the real
- * protocols and can be told to fail in every way. Each function is a complete sub-command with a --help of its own. */
+/* sim.h - simulators: stand-ins for an LLM API, a backend, a Slack webhook, a mail server and a network link that speak the
+ * real protocols and can be told to fail in every way. Each function is a complete sub-command with a --help of its own. */
 #ifndef REDOUBT_CLI_SIM_H
 #define REDOUBT_CLI_SIM_H
 
@@ -10,5 +10,6 @@ int sim_llm_main(int argc, char **argv);
 int sim_backend_main(int argc, char **argv);
 int sim_slack_main(int argc, char **argv);
 int sim_smtp_main(int argc, char **argv);
+int sim_link_main(int argc, char **argv);
 
 #endif

@@ -419,11 +419,12 @@ static int start(struct sim_agent *a)
                          .agent = a->agent->name,
                          .instance = a->o->instance,
                          .heartbeat_ms = (unsigned)(a->o->heartbeat_ms ? a->o->heartbeat_ms : a->agent->heartbeat_ms),
+                         .lease_ms = (unsigned)a->o->lease_ms,
                          .on_directive = on_directive,
                          .on_heartbeat = on_heartbeat,
                          .on_connection = on_connection,
                          .on_selftest = on_selftest,
-                         .on_restart = on_restart,
+                         .on_restart = strcmp(a->o->restart, "never") == 0 ? NULL : on_restart,
                          .on_monitor = on_monitor,
                          .ctx = a};
     pthread_mutex_lock(&a->lock);
@@ -473,15 +474,17 @@ int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv)
                                 .ctx = a};
     pthread_mutex_init(&a->lock, NULL);
     int code = CLI_USAGE;
-    bool by_exec = strcmp(a->o->restart, "exec") == 0;
+    bool by_exec = strcmp(a->o->restart, "exec") == 0, never = strcmp(a->o->restart, "never") == 0;
     char which[32];
     if (!sim_mind_init(&a->mind, a->o->misbehave, which))
         cli_fail(c, 0,
                  "--misbehave: `%s` is none of stuck, malformed, contradictory, repeat, denied, exceptions, "
                  "selftest, memory",
                  which);
-    else if (!by_exec && strcmp(a->o->restart, "exit") != 0)
-        cli_fail(c, 0, "--restart: `%s` is neither exec nor exit", a->o->restart);
+    else if (a->o->well && sim_mind_turn(&a->mind))
+        cli_fail(c, 0, "--well: it is well anyway without --misbehave");
+    else if (!by_exec && !never && strcmp(a->o->restart, "exit") != 0)
+        cli_fail(c, 0, "--restart: `%s` is none of exec, exit, never", a->o->restart);
     else if ((a->settings = cli_settings(c)) && (a->agent = pick_agent(c, a->settings, argc ? argv[0] : NULL))) {
         if (sim_work_restarts() > 0) {
             sim_mind_recover(&a->mind); /* a restart helps */

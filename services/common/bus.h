@@ -132,8 +132,8 @@ void bus_nak(struct bus_hold *h, int64_t delay_ms, const char *reason); /* again
 void bus_dead(struct bus_hold *h, const char *reason); /* to the dead letters; acknowledged when that is stored */
 void bus_consumer_close(struct bus_consumer *c);       /* NULL is fine; holds are given back to the server */
 
-/* Watches the present and the future of a STATE filter: on each connect the last message of every subject is replayed
- * from the stream, then `synced` is called; live messages come by core NATS at once. A message may come twice or
+/* Watches the present and the future of a filter of STATE, or of another of the suite's streams: on each connect the last
+ * message of every subject is replayed from the stream, then `synced` is called; live messages come by core NATS at once. A message may come twice or
  * out of order: handlers go by epoch. Every resync_ms (0 = 60,000) the replay is done again, for messages lost on the way. */
 struct bus_watch;
 struct bus_watch *bus_watch(struct bus *b, const char *filter, int64_t resync_ms, bus_handler fn, loop_cb synced,

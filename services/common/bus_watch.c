@@ -208,9 +208,10 @@ struct bus_watch *bus_watch(struct bus *b, const char *filter, int64_t resync_ms
     struct bus_watch *w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
+    const struct bus_stream *row = bus_stream_of(filter);
     *w = (struct bus_watch){.b = b,
                             .filter = strdup(filter),
-                            .stream = STREAM_STATE,
+                            .stream = row ? row->name : STREAM_STATE,
                             .resync_ms = resync_ms > 0 ? resync_ms : RESYNC_MS,
                             .fn = fn,
                             .synced = synced,

@@ -649,6 +649,76 @@ static void mail_that_fails_in_every_way(void **state)
     stop(&t->sim);
 }
 
+/* Asks the backend by way of the link. `kept` = by the connection that is there, if there is one. */
+static void get_by(struct town *t, const struct sim *link, bool kept, int64_t timeout_ms)
+{
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/health", link->port);
+    call(t, (struct http_request){.url = url, .timeout_ms = timeout_ms, .fresh = !kept});
+}
+
+static void a_link_that_fails_in_every_way(void **state)
+{
+    struct town *t = *state;
+    struct sim link;
+    char to[32];
+    START(t, sim_backend_main, "backend");
+    snprintf(to, sizeof to, "127.0.0.1:%d", t->sim.port);
+    start(&link, sim_link_main, (char *[]){"link", "--to", to, NULL});
+    static const struct {
+        const char *mode;
+        bool kept;
+        enum http_fault fault;
+        int status;
+    } rows[] = {
+        {"ok", true, HTTP_OK, 200},           {"ok", true, HTTP_OK, 200},
+        {"slow", true, HTTP_OK, 200},         {"slow", false, HTTP_OK, 200},
+        {"refuse", false, HTTP_CONNECT, 0},   {"ok", false, HTTP_OK, 200},
+        {"blackhole", true, HTTP_TIMEOUT, 0}, {"blackhole", false, HTTP_TIMEOUT, 0},
+        {"ok", true, HTTP_OK, 200},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        mode_of(t, link.control, rows[i].mode);
+        get_by(t, &link, rows[i].kept, strcmp(rows[i].mode, "blackhole") == 0 ? 300 : 5000);
+        print_message("%s: %s, %d, %d ms\n", rows[i].mode, http_fault_text(t->fault), t->status, (int)t->total_ms);
+        assert_int_equal(t->fault, rows[i].fault);
+        assert_int_equal(t->status, rows[i].status);
+        if (strcmp(rows[i].mode, "slow") == 0)
+            assert_true(t->total_ms >= 590); /* 300 there, 300 back */
+    }
+    /* A connection that is cut ends, and so does each new one. */
+    mode_of(t, link.control, "cut");
+    get_by(t, &link, false, 5000);
+    assert_int_not_equal(t->fault, HTTP_OK);
+    assert_int_not_equal(t->fault, HTTP_TIMEOUT);
+    get(t, link.control, "/sim/state");
+    assert_non_null(strstr(t->body, "\"connections\":0"));
+    /* With the server gone, whoever connects is told so. */
+    mode_of(t, link.control, "ok");
+    stop(&t->sim);
+    get_by(t, &link, false, 5000);
+    assert_int_not_equal(t->fault, HTTP_OK);
+    assert_int_not_equal(t->fault, HTTP_TIMEOUT);
+    stop(&link);
+}
+
+/* More than a side may hold: the sender waits, and everything arrives. */
+static void a_link_loses_nothing(void **state)
+{
+    struct town *t = *state;
+    struct sim link;
+    char to[32], url[64];
+    START(t, sim_llm_main, "llm", "--mode", "huge");
+    snprintf(to, sizeof to, "127.0.0.1:%d", t->sim.port);
+    start(&link, sim_link_main, (char *[]){"link", "--to", to, NULL});
+    snprintf(url, sizeof url, "http://127.0.0.1:%d" CHAT, link.port);
+    call(t, (struct http_request){.url = url, .body = chat, .body_len = strlen(chat), .timeout_ms = 8000});
+    assert_int_equal(t->status, 200);
+    assert_int_equal(t->len, 8 << 20);
+    stop(&link);
+    stop(&t->sim);
+}
+
 static void wrong_usage(void **state)
 {
     (void)state;
@@ -667,6 +737,15 @@ static void wrong_usage(void **state)
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_int_equal(WEXITSTATUS(status), 2);
     }
+    static char *const links[][4] = {{"link", NULL}, {"link", "--to", "nowhere", NULL}};
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+        int argc = i == 0 ? 1 : 3, status;
+        pid_t pid = fork();
+        if (pid == 0)
+            exit(sim_link_main(argc, (char **)(uintptr_t)links[i]));
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_not_equal(WEXITSTATUS(status), 0);
+    }
 }
 
 #define TOWN(fn) cmocka_unit_test_setup_teardown(fn, town_setup, town_teardown)
@@ -684,6 +763,8 @@ int main(void)
         TOWN(a_backend_that_keeps_a_ledger),
         TOWN(the_dialogue),
         TOWN(mail_that_fails_in_every_way),
+        TOWN(a_link_that_fails_in_every_way),
+        TOWN(a_link_loses_nothing),
         cmocka_unit_test(wrong_usage),
     };
     cmocka_set_test_filter(getenv("ONLY"));
