@@ -110,6 +110,7 @@ struct agent {
 
     struct queued *queue, **queue_end;
     bool look;                           /* a LOOK is due */
+    bool strict;                         /* when it was last decided upon, nothing could get looser */
     int64_t wake_at_ms;                  /* shared time; INT64_MAX = none */
     size_t heap_at;                      /* unless it is none */
     struct agent *look_prev, *look_next; /* in line for a look; likewise the next: those that owe */
@@ -134,10 +135,9 @@ struct shell {
     struct api *apis;
     bool apis_due;
     const struct override_api *api;
-    bool synced;            /* the watches have replayed the present, and the bus is up since */
-    bool ever_synced;       /* that happened once in this process */
-    int64_t bus_up_mono_ms; /* 0 = it is down */
-    bool could_loosen;
+    bool synced;             /* the watches have replayed the present, and the bus is up since */
+    bool ever_synced;        /* that happened once in this process */
+    int64_t bus_up_mono_ms;  /* 0 = it is down */
     int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
     bool store_alert;
     struct loop_timer wake;
