@@ -155,14 +155,14 @@ static void leave(struct turn *t, int from, int to)
     else
         snprintf(why, sizeof why, "%.100s no longer in the chain", was);
     passed_text(t, from, to, past, sizeof past);
-    bool better_one = from >= 0 && to >= 0 && to < from;
+    bool better_one = to == 0 || (to > 0 && to < from);
     if (to < 0) {
         char all[256];
         go_to(t, to);
         chain_text(t, 0, t->rule->n_chain, all, sizeof all);
         fallback_change(t, FALLBACK_STEP_SECURITY, FALLBACK_FAILURE_LLM, was, evidence,
                         "no LLM of the chain is usable: %s", all);
-    } else if (t->view->intake[to] == FALLBACK_INTAKE_WAIT) {
+    } else if (t->view->intake[to] == FALLBACK_INTAKE_WAIT || (t->d->llm_waiting && !t->view->may_loosen)) {
         wait_for(t, to);
         fallback_change(t, FALLBACK_STEP_WAIT_LLM, FALLBACK_FAILURE_LLM, was, evidence,
                         "%s: waits for its turn at %s%s", why, t->d->llm_wanted, past);
@@ -205,8 +205,8 @@ static void settle_waiting(struct turn *t)
         await(t, at, AWAIT_AGAIN_MS);
     } else {
         go_to(t, at);
-        fallback_change(t, FALLBACK_STEP_SWITCH_LLM, FALLBACK_FAILURE_LLM, t->d->llm_target, 0,
-                        "its turn has come at %s", t->d->llm_target);
+        fallback_change(t, at > 0 ? FALLBACK_STEP_SWITCH_LLM : FALLBACK_STEP_RESTORE_LLM, FALLBACK_FAILURE_LLM,
+                        t->d->llm_target, 0, "its turn has come at %s", t->d->llm_target);
     }
 }
 
