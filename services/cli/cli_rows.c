@@ -251,8 +251,9 @@ const struct cli_row cli_rows[] = {
      .min_args = 1,
      .max_args = 1,
      .summary = "let a frozen agent act again, after a self-test that it passes",
-     .text = "The agent is asked every question of its settings (`selftest.questions`); one wrong answer, and it stays "
-             "frozen.",
+     .text =
+         "The agent is asked every question of its settings (`selftest.questions`); one wrong answer, and it stays "
+         "frozen.",
      .connects = true,
      .answer_ms = 600000,
      .run = cmd_agent_order,
