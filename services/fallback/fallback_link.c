@@ -213,12 +213,12 @@ static void name_rollback(struct turn *t)
              (uint32_t)(h ^ h >> 32));
 }
 
+/* Only for who is gone in truth: a drill asks for none. */
 static void settle_rollback(struct turn *t)
 {
     struct fallback_doc *d = t->d;
     const struct fallback_rule *r = t->rule;
     if (r->rollback != FALLBACK_ROLLBACK_START || !r->deployment || !*r->deployment ||
-        fallback_drilled(t, FALLBACK_FAILURE_AGENT_DOWN) ||
         !fallback_verdict_is(t->view->verdict, FALLBACK_FAILURE_AGENT_DOWN))
         return;
     int64_t at = d->link_since_ms + r->rollback_after_ms;

@@ -161,6 +161,9 @@ void fallback_on_restarted(struct turn *t)
 static void shed(struct turn *t, enum rung r, const struct fallback_verdict *v)
 {
     set_rung(t, r);
+    /* The clock behind the verdict may be a little ahead: that is no relapse when its time comes. */
+    if (v->since_ms > t->now_ms && v->since_ms <= t->now_ms + t->rule->shed_step_ms)
+        t->d->resources_since_ms = v->since_ms;
     if (r == R_ASKED) {
         fallback_change(t, rungs[r].step, FALLBACK_FAILURE_RESOURCE, "", v->since_ms,
                         "still exhausted with 10 %% of its work: it shall restart itself");
@@ -178,20 +181,18 @@ static void shed(struct turn *t, enum rung r, const struct fallback_verdict *v)
 static void worse(struct turn *t, enum rung r, const struct fallback_verdict *v)
 {
     struct fallback_doc *d = t->d;
-    int64_t since = v->since_ms < t->now_ms ? v->since_ms : t->now_ms; /* another clock may be ahead */
     /* Who was asked to restart is given its time for it. */
-    bool relapse = r == R_ALL || (r < R_ASKED && since > d->resources_since_ms);
+    bool relapse = r == R_ALL || (r < R_ASKED && v->since_ms > d->resources_since_ms && v->since_ms <= t->now_ms);
     int64_t at = relapse ? t->now_ms : d->resources_since_ms + t->rule->shed_step_ms;
     if (t->now_ms < at) {
         fallback_wake(t, at);
         return;
     }
     if (r == R_ASKED)
-        restart(t, since);
+        restart(t, v->since_ms);
     else
         shed(t, r + 1, v);
-    if (t->learn)
-        fallback_wake(t, t->now_ms + t->rule->shed_step_ms);
+    fallback_wake(t, d->resources_since_ms + t->rule->shed_step_ms);
 }
 
 static void better(struct turn *t, enum rung r, int64_t since_ms)

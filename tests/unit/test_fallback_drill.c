@@ -143,6 +143,23 @@ static void there_and_back(void **state)
             }
 }
 
+/* Also where it did not get far: well since long before does not count. */
+static void hold_of_a_short_drill(void **state)
+{
+    (void)state;
+    struct world w;
+    settled(&w, true);
+    drill(&w, FALLBACK_FAILURE_RESOURCE, "dan", w.now + 250);
+    ack(&w);
+    wait_ms(&w, 250);
+    assert_int_equal(w.f.doc.drill_failure, FALLBACK_FAILURE_NONE);
+    assert_int_equal(w.f.doc.shed_percent, 50);
+    wait_ms(&w, 199);
+    assert_int_equal(w.f.doc.shed_percent, 50);
+    wait_ms(&w, 1);
+    assert_int_equal(w.f.doc.posture, FALLBACK_NORMAL);
+}
+
 static void refused(struct world *w, int failure)
 {
     drill(w, failure, "dan", w->now + LENGTH);
@@ -365,6 +382,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(there_and_back),
+        cmocka_unit_test(hold_of_a_short_drill),
         cmocka_unit_test(who_may_not),
         cmocka_unit_test(one_drill_at_a_time),
         cmocka_unit_test(what_becomes_real),

@@ -122,14 +122,31 @@ static void a_relapse_goes_down_at_once(void **state)
     wait_ms(&w, 1);
     sick(&w);
     assert_int_equal(rung(&w), 3);
-    /* A clock that is ahead is no relapse each time that somebody looks. */
-    w.resources.since_ms = w.now + 50;
-    w.now += 1;
-    look(&w);
-    assert_int_equal(rung(&w), 4);
-    look(&w);
-    wait_ms(&w, 1);
-    assert_int_equal(rung(&w), 4);
+}
+
+/* A verdict of a clock that is ahead is no relapse each time that somebody looks, nor when its time comes. */
+static void a_verdict_of_the_future(void **state)
+{
+    (void)state;
+    static const int64_t ahead[] = {1, 50, STEP, 10 * STEP};
+    for (size_t k = 0; k < sizeof ahead / sizeof ahead[0]; k++) {
+        struct world w;
+        fresh(&w);
+        w.resources = (struct fallback_verdict){.epoch = 1,
+                                                .health = FALLBACK_HEALTH_UNHEALTHY,
+                                                .failure = FALLBACK_FAILURE_RESOURCE,
+                                                .since_ms = w.now + ahead[k]};
+        int64_t begun = w.now;
+        look(&w);
+        ack(&w);
+        while (w.now < begun + STEP - 1) {
+            wait_ms(&w, 1);
+            assert_int_equal(rung(&w), 1);
+        }
+        /* And it does not keep the next rung away for longer than one step. */
+        wait_ms(&w, STEP + 1);
+        assert_int_equal(rung(&w), 2);
+    }
 }
 
 /* The whole way: three rungs, asked, restarted, helped; then up again. */
@@ -314,6 +331,7 @@ int main(void)
         cmocka_unit_test(resource_cells),
         cmocka_unit_test(the_verdict_on_its_life_counts_too),
         cmocka_unit_test(a_relapse_goes_down_at_once),
+        cmocka_unit_test(a_verdict_of_the_future),
         cmocka_unit_test(there_and_back),
         cmocka_unit_test(not_more_restarts_than_allowed),
         cmocka_unit_test(a_restart_that_fails_is_said),

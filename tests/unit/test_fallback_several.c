@@ -57,9 +57,9 @@ static void end(struct world *w, int what)
     for (int i = 0; i < 60; i++) { /* as long as any way back takes */
         if (w->f.run.calling)
             called(w,
-                   w->f.doc.override_mode == FALLBACK_OVERRIDE_RELEASING  ? FALLBACK_CALL_RELEASE
-                   : w->f.doc.override_mode == FALLBACK_OVERRIDE_ACTIVE ? FALLBACK_CALL_RENEW
-                                                                           : FALLBACK_CALL_ACTIVATE,
+                   w->f.doc.override_mode == FALLBACK_OVERRIDE_RELEASING ? FALLBACK_CALL_RELEASE
+                   : w->f.doc.override_mode == FALLBACK_OVERRIDE_ACTIVE  ? FALLBACK_CALL_RENEW
+                                                                         : FALLBACK_CALL_ACTIVATE,
                    true);
         ack(w);
         wait_ms(w, 50);
@@ -69,9 +69,12 @@ static void end(struct world *w, int what)
 static const struct {
     int posture, failure;
 } asked[HAPPENINGS] = {
-    [LLM] = {FALLBACK_SECURITY, FALLBACK_FAILURE_LLM},        [BACKEND] = {FALLBACK_DEGRADED, FALLBACK_FAILURE_BACKEND},
-    [FREEZE] = {FALLBACK_FROZEN, FALLBACK_FAILURE_LOGIC},     [RESOURCES] = {FALLBACK_RECOVERING, FALLBACK_FAILURE_RESOURCE},
-    [LINK] = {FALLBACK_DEGRADED, FALLBACK_FAILURE_NETWORK},   [GONE] = {FALLBACK_DEGRADED, FALLBACK_FAILURE_AGENT_DOWN},
+    [LLM] = {FALLBACK_SECURITY, FALLBACK_FAILURE_LLM},
+    [BACKEND] = {FALLBACK_DEGRADED, FALLBACK_FAILURE_BACKEND},
+    [FREEZE] = {FALLBACK_FROZEN, FALLBACK_FAILURE_LOGIC},
+    [RESOURCES] = {FALLBACK_RECOVERING, FALLBACK_FAILURE_RESOURCE},
+    [LINK] = {FALLBACK_DEGRADED, FALLBACK_FAILURE_NETWORK},
+    [GONE] = {FALLBACK_DEGRADED, FALLBACK_FAILURE_AGENT_DOWN},
 };
 
 /* What holds now is what the document says, and no more. */
@@ -331,9 +334,9 @@ static void broken_documents_are_told(void **state)
 static void stray_events(void **state)
 {
     (void)state;
-    static const enum fallback_event_kind stray[] = {FALLBACK_ACK,       FALLBACK_CALLED,  FALLBACK_RESTARTED,
-                                                     FALLBACK_ROLLED,    FALLBACK_MONITORED, FALLBACK_RESYNC,
-                                                     FALLBACK_LOADED,    FALLBACK_LOOK};
+    static const enum fallback_event_kind stray[] = {FALLBACK_ACK,    FALLBACK_CALLED,    FALLBACK_RESTARTED,
+                                                     FALLBACK_ROLLED, FALLBACK_MONITORED, FALLBACK_RESYNC,
+                                                     FALLBACK_LOADED, FALLBACK_LOOK};
     for (int i = -1; i < HAPPENINGS; i++)
         for (size_t k = 0; k < sizeof stray / sizeof stray[0]; k++)
             for (int failed = 0; failed <= 1; failed++) {

@@ -192,6 +192,31 @@ static void way_back_in_waves(void **state)
         }
 }
 
+/* In line for a better one, its own breaks: now it has none, and asks at once, and more often. */
+static void in_line_already(void **state)
+{
+    (void)state;
+    struct world w;
+    fresh(&w);
+    primary_fails(&w);
+    ack(&w);
+    w.now += 10;
+    breaker(&w, &w.llm[0], FALLBACK_BREAKER_CLOSED, 100);
+    take_in(&w, WAIT, OPEN, FULL);
+    wait_ms(&w, HOLD);
+    assert_true(awaits(&w, 0));
+    breaker(&w, &w.llm[1], FALLBACK_BREAKER_OPEN, 0);
+    wait_ms(&w, 1);
+    assert_true(w.f.doc.llm_waiting);
+    assert_string_equal(w.f.doc.llm_wanted, "llm.a");
+    assert_true(awaits(&w, 0));
+    take_in(&w, OPEN, OPEN, FULL);
+    wait_ms(&w, 1);
+    assert_int_equal(w.f.doc.posture, FALLBACK_NORMAL);
+    assert_int_equal(w.f.doc.step, FALLBACK_STEP_RESTORE_LLM);
+    assert_int_equal(w.f.doc.open_alerts, 0);
+}
+
 /* In security fallback a lesser model that is free now is better than a turn to come. */
 static void out_of_security_by_whatever_is_free(void **state)
 {
@@ -262,6 +287,7 @@ int main(void)
         cmocka_unit_test(a_turn_that_never_comes),
         cmocka_unit_test(the_primary_is_better_than_waiting),
         cmocka_unit_test(way_back_in_waves),
+        cmocka_unit_test(in_line_already),
         cmocka_unit_test(out_of_security_by_whatever_is_free),
         cmocka_unit_test(first_position_skips_what_does_not_fit),
         cmocka_unit_test(what_fits_no_more_is_left),
