@@ -15,8 +15,9 @@ struct guard_agent {
     char name[NAME_MAX_LEN + 1];
     const struct set_agent *set; /* in the service's settings */
     struct guard_position at;
-    unsigned in_hand; /* calls to the backend under way for it */
-    void *queue;      /* the queue's own */
+    unsigned in_hand;        /* calls to the backend under way for it */
+    uint64_t released_epoch; /* actions up to this one were released by a person; the queue keeps it */
+    void *queue;             /* the queue's own */
     UT_hash_handle hh;
 };
 struct guard {
@@ -66,8 +67,6 @@ void guard_queue_held(struct guard *g, unsigned partition); /* we act for its ag
 void guard_queue_lost(struct guard *g, unsigned partition);
 void guard_queue_moved(struct guard *g, struct guard_agent *a); /* its position has changed */
 void guard_queue_tick(struct guard *g);                         /* every second */
-/* Actions of this agent up to this epoch were released by a person after a freeze, for guard_view.released_epoch; 0 = none are known of. */
-uint64_t guard_queue_released(const struct guard *g, const char *agent);
 /* Commands queue_list, queue_show, queue_drop, queue_release. */
 void guard_queue_cmd(struct service *s, const void *message, const struct bus_msg *m);
 
