@@ -42,7 +42,8 @@ static void print_json(const void *message)
 
 static void print_list(const PB(QueueReport) * q, const struct term *t)
 {
-    static const struct term_column columns[] = {{"AGENT", false}, {"WAITING", true}, {"OLDEST", true}, {"STATE", false}};
+    static const struct term_column columns[] = {
+        {"AGENT", false}, {"WAITING", true}, {"OLDEST", true}, {"STATE", false}};
     int64_t now = clock_wall_ms();
     char span[32], text[300];
     if (q->n_agents > 0) {
@@ -52,8 +53,9 @@ static void print_list(const PB(QueueReport) * q, const struct term *t)
             term_cell(tab, TERM_PLAIN, "%s", a->agent);
             term_cell(tab, TERM_PLAIN, "%" PRIu64, a->waiting);
             term_cell(tab, TERM_PLAIN, "%s",
-                      a->oldest_unix_ms ? cli_span(now > a->oldest_unix_ms ? now - a->oldest_unix_ms : 0, span, sizeof span)
-                                        : "?");
+                      a->oldest_unix_ms
+                          ? cli_span(now > a->oldest_unix_ms ? now - a->oldest_unix_ms : 0, span, sizeof span)
+                          : "?");
             term_cell(tab, a->held ? TERM_YELLOW : TERM_PLAIN, "%s%s", a->held ? "HELD: " : "",
                       term_clean(a->state, 0, text, sizeof text));
         }
@@ -96,8 +98,8 @@ static void parameters(const PB(ActionRequest) * r, char *buf, size_t size)
 
 static void print_entries(PB(QueueEntry) * *entries, size_t n, const struct term *t)
 {
-    static const struct term_column columns[] = {{"SEQUENCE", true}, {"PRIORITY", true}, {"QUEUED", true},
-                                                 {"EPOCH", true},    {"ACTION", false},  {"KEY", false},
+    static const struct term_column columns[] = {{"SEQUENCE", true},   {"PRIORITY", true}, {"QUEUED", true},
+                                                 {"EPOCH", true},      {"ACTION", false},  {"KEY", false},
                                                  {"PARAMETERS", false}};
     int64_t now = clock_wall_ms();
     struct term_table *tab = term_table_begin(columns, 7);

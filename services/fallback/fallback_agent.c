@@ -140,9 +140,17 @@ static void carry_out(struct agent *a, const struct fallback_effect *e, const ch
             cmd_answer(a, reply, e, a->f.doc.epoch);
         break;
     case FALLBACK_RESTART:
+        restart_start(a, e);
+        break;
     case FALLBACK_ROLL:
+        roll_start(a, e);
+        break;
     case FALLBACK_FENCE:
+        fence_start(a);
+        break;
     case FALLBACK_AWAIT:
+        wave_await(a, e->index);
+        break;
     case FALLBACK_STORE:
     case FALLBACK_ISSUE:
     case FALLBACK_TELL:
@@ -160,8 +168,14 @@ static void carry_out_all(struct agent *a, const struct fallback_effect *effects
         pop(a);
     }
     a->wake_at_ms = INT64_MAX;
-    for (size_t i = 0; i < n; i++)
-        carry_out(a, &effects[i], reply);
+    bool fenced = false;
+    for (size_t i = 0; i < n; i++) {
+        fenced |= effects[i].kind == FALLBACK_FENCE;
+        if (effects[i].kind == FALLBACK_ANSWER && fenced && *reply)
+            fence_answer(a, reply, &effects[i]); /* when the guards have confirmed */
+        else
+            carry_out(a, &effects[i], reply);
+    }
 }
 
 static void on_marked(void *ctx, enum store_status st, const redisReply *reply)
@@ -290,12 +304,13 @@ static void write_next(struct agent *a, enum writing what_for)
 
 /* ---- a decision ---- */
 
-static void look_around(const struct agent *a, struct fallback_view *v)
+static void look_around(struct agent *a, struct fallback_view *v)
 {
     static const struct fallback_target never_heard_of;
     struct shell *sh = a->sh;
     *v = (struct fallback_view){.verdict = &a->verdict,
                                 .judgement = &a->judgement,
+                                .resources = &a->resources,
                                 .ready = shell_ready(sh),
                                 .bus_up = sh->bus_up_mono_ms != 0,
                                 .may_loosen = shell_may_loosen(sh),
@@ -308,6 +323,7 @@ static void look_around(const struct agent *a, struct fallback_view *v)
         const struct target *x = shell_target(sh, a->rule.backend);
         v->backend = x ? &x->view : &never_heard_of;
     }
+    wave_view(a, v);
 }
 
 /* Keeps the effects that must wait for the write, and prepares what is written with it. */
@@ -346,6 +362,7 @@ static void decide(struct agent *a, const struct fallback_event *ev, bool from_q
     a->next = a->f;
     size_t n = fallback_decide(&a->next, &a->rule, &v, ev, clock_shared_ms(), effects);
     metric_add(&decided, 1);
+    wave_decided(a, &a->f.doc, &a->next.doc);
     bool store = false;
     for (size_t i = 0; i < n; i++)
         store |= effects[i].kind == FALLBACK_STORE;
@@ -389,6 +406,7 @@ static void begin(struct agent *a, bool fresh)
 {
     memset(&a->f.run, 0, sizeof a->f.run);
     move(a, HERE);
+    wave_count(a, &a->f.doc);
     if (fresh) {
         a->next = a->f;
         struct fallback_event ev = {.kind = FALLBACK_START};
@@ -508,6 +526,7 @@ void agent_forget(struct agent *a)
     if (a->place == AWAY)
         return;
     drop_next(a);
+    effects_forget(a);
     move(a, AWAY);
     a->op++;
     a->wake_at_ms = INT64_MAX;
@@ -527,6 +546,7 @@ void agent_free(struct agent *a)
     while (a->queue)
         pop(a);
     drop_next(a);
+    effects_agent_free(a);
     bytes_free(&a->directive);
     bytes_free(&a->seen);
     owed_free(a->owed);

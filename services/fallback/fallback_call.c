@@ -19,12 +19,13 @@ struct call {
     struct service *s;
     uint64_t generation; /* of the lease */
     char agent[NAME_MAX_LEN + 1];
-    char *url, *path, *token; /* as they were when it began; token is a secret */
+    char *url, *path, *body, *auth_header, *token; /* as they were when it began; token is a secret */
+    int auth;
     int64_t duration_ms;
     enum fallback_call_kind kind;
     char activation[FALLBACK_KEY_TEXT];
     char key[FALLBACK_KEY_TEXT + 32];
-    char why[FALLBACK_REASON_TEXT + 128];
+    char why[FALLBACK_REASON_TEXT + 384];
     uint64_t epoch;
     bool waits; /* for another call of the same API */
     int64_t began_ms;
@@ -71,6 +72,8 @@ static void call_free(struct call *c)
 {
     free(c->url);
     free(c->path);
+    free(c->body);
+    free(c->auth_header);
     if (c->token)
         explicit_bzero(c->token, strlen(c->token));
     free(c->token);
@@ -179,10 +182,17 @@ static void on_audited(void *ctx, int status, const char *error)
     struct override_request r = {.kind = c->kind,
                                  .url = c->url,
                                  .path = c->path,
+                                 .body = c->body,
                                  .token = c->token,
+                                 .auth = c->auth,
+                                 .auth_header = c->auth_header,
                                  .key = c->key,
+                                 .agent = c->agent,
+                                 .epoch = c->epoch,
                                  .duration_ms = c->duration_ms,
-                                 .justification = c->why};
+                                 .justification = c->why,
+                                 .baseline_version = sh->fx.baseline->version,
+                                 .baseline_sha256 = sh->fx.baseline->sha256};
     c->handle = sh->api->send(c->s->http, &r, on_answer, c);
 }
 
@@ -209,11 +219,16 @@ void call_start(struct agent *a, const struct fallback_effect *e)
     snprintf(c->key, sizeof c->key, "%s", e->key);
     c->url = strdup(set->url);
     c->path = strdup(e->call == FALLBACK_CALL_RELEASE ? set->release_path : set->activate_path);
+    c->body = strdup(e->call == FALLBACK_CALL_RELEASE ? set->release_body : set->activate_body);
+    c->auth = set->auth;
+    c->auth_header = strdup(set->auth_header);
     c->token = strdup(set->token ? set->token : "");
-    if (!c->url || !c->path || !c->token)
+    if (!c->url || !c->path || !c->body || !c->auth_header || !c->token)
         abort();
-    snprintf(c->why, sizeof c->why, "Redoubt, agent %s, epoch %" PRIu64 ": %s", a->name, a->f.doc.epoch,
-             a->f.doc.reason);
+    char baseline[256];
+    baseline_say(a->sh, baseline, sizeof baseline);
+    snprintf(c->why, sizeof c->why, "Redoubt, agent %s, epoch %" PRIu64 ": %s%s%s", a->name, a->f.doc.epoch,
+             a->f.doc.reason, *baseline ? "; " : "", baseline);
     c->waits = must_wait(a->sh, c);
     struct call **end = &a->sh->calls;
     while (*end)

@@ -7,6 +7,7 @@
 #include "common/subjects.h"
 #include "fallback/fallback.h"
 #include "fallback/fallback_doc.h"
+#include "fallback/fallback_effects.h"
 #include "fallback/override_http.h"
 #include <uthash.h>
 
@@ -18,6 +19,7 @@ extern const struct service_desc fallback_service;
 struct target {
     char name[TARGET_MAX_LEN + 1];
     struct fallback_target view;
+    struct intake intake;
     UT_hash_handle hh;
 };
 
@@ -54,7 +56,8 @@ struct agent {
     struct shell *sh;
     const struct set_agent *set; /* in the service's settings */
     struct fallback_rule rule;   /* strings in the settings */
-    struct fallback_verdict verdict, judgement;
+    struct fallback_verdict verdict, judgement, resources;
+    struct agent_effects fx;
 
     int place;
     uint64_t op;  /* of the store command in flight; older answers are ignored */
@@ -110,6 +113,7 @@ struct shell {
     int64_t wake_at_ms;
     struct loop_timer say; /* alerts and records, a moment after the directives that they are about */
     uint64_t owed_ids;
+    struct effects fx;
     struct log_limit trouble;
 };
 

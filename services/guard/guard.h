@@ -15,7 +15,7 @@ struct guard_position {
     int posture;    /* as in the contract, likewise the next */
     int automation, backend, link, resources;
     uint32_t ramp_percent, load_percent;
-    bool llm_waiting;
+    bool llm_waiting, restart_requested;
     uint64_t frozen_epoch;
 };
 /* What the replica itself can be sure of. */
@@ -36,8 +36,13 @@ struct guard_choice {
     const struct baseline_action *action; /* NULL if it is not in the baseline */
     char detail[256];                     /* one line for people */
 };
-/* `queued_ms` > 0: a replay of an action that was queued then; its epoch is allowed to be old. */
+/* `queued_ms` > 0: a replay of an action that was queued then; its epoch is allowed to be old, and what cannot be done now is
+ * held, not refused, if it could be done later. `now_ms` is the wall clock, as expiry is. */
 void guard_judge(const struct guard_view *v, const PB(ActionRequest) * r, int64_t queued_ms, int64_t now_ms,
                  struct guard_choice *ret);
+/* What a directive says, older ones of an older version too; UNSPECIFIED stays so where it is not defined: judged as unknown. */
+void guard_position_take(struct guard_position *p, const PB(AgentState) * m);
+/* Does this key belong to the share, in percent, that passes? The same key always does or does not. */
+bool guard_share_has(const char *key, uint32_t percent);
 
 #endif

@@ -253,6 +253,12 @@ void guard_queue_tick(struct guard *g)
     guard_queue_pump(q);
 }
 
+uint64_t guard_queue_released(const struct guard *g, const char *agent)
+{
+    const struct guard_waiter *w = g->queue ? guard_waiter_find(g->queue, agent) : NULL;
+    return w ? w->released_epoch : 0;
+}
+
 /* ---- life ---- */
 
 static void on_wake(void *ctx)

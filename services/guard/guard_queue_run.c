@@ -272,8 +272,7 @@ static void audit_death(struct guard_op *op, const char *key, const char *action
 {
     struct guard_waiter *w = op->w;
     PB(Label)
-    fields[3] = {PB_INIT(LABEL), PB_INIT(LABEL), PB_INIT(LABEL)},
-    *list[3] = {fields, fields + 1, fields + 2};
+    fields[3] = {PB_INIT(LABEL), PB_INIT(LABEL), PB_INIT(LABEL)}, *list[3] = {fields, fields + 1, fields + 2};
     PB(AuditRecord) r = PB_INIT(AUDIT_RECORD);
     fields[0].key = (char *)"key";
     fields[0].value = (char *)key;
@@ -471,9 +470,6 @@ void guard_waiter_released(struct guard_waiter *w, uint64_t epoch)
     if (epoch <= w->released_epoch)
         return;
     w->released_epoch = epoch;
-    struct guard_agent *a = guard_agent(w->q->g, w->name);
-    if (a && a->released_epoch < epoch)
-        a->released_epoch = epoch;
     guard_replay_released(&w->r);
 }
 

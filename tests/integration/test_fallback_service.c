@@ -446,6 +446,7 @@ static PB(CommandReply) * command(const char *verb, const char *agent, const cha
     c.agent = (char *)agent;
     c.by = (char *)by;
     c.reason = (char *)reason;
+    c.without_selftest = true; /* none of these has questions */
     struct err e;
     size_t len;
     void *data = wire_pack(&c, &len, &e);
