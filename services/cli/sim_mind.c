@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define LOGINS_MAX   9
 #define MEMORY_BYTES (256u << 20)
@@ -33,13 +34,22 @@ static bool is(const struct sim_mind *m, int way)
     return m->ways >> way & 1 && atomic_load(&m->bad);
 }
 
+static void let_go(struct sim_mind *m)
+{
+    if (m->held)
+        munmap(m->held, MEMORY_BYTES);
+    m->held = NULL;
+}
+
 static void hold_memory(struct sim_mind *m)
 {
-    if (is(m, MEMORY) && !m->held && (m->held = malloc(MEMORY_BYTES)))
-        memset(m->held, 1, MEMORY_BYTES); /* memory that was never written to is not used */
     if (!is(m, MEMORY)) {
-        free(m->held);
-        m->held = NULL;
+        let_go(m);
+    } else if (!m->held) {
+        /* Memory that nobody touched is not used: all of it at once, which takes far less time than page by page. */
+        int how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
+        void *at = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, how, -1, 0);
+        m->held = at == MAP_FAILED ? NULL : at;
     }
 }
 
@@ -70,8 +80,7 @@ void sim_mind_recover(struct sim_mind *m)
 
 void sim_mind_done(struct sim_mind *m)
 {
-    free(m->held);
-    m->held = NULL;
+    let_go(m);
 }
 
 bool sim_mind_turn(struct sim_mind *m)

@@ -358,6 +358,7 @@ static void a_fleet(void **state)
     int before = v->actions, rest = v->fleet[AGENTS - 1].actions;
     UNTIL(v, v->actions > before + 2 * AGENTS && v->fleet[AGENTS - 1].actions > rest + 1);
     UNTIL(v, says(v, "fleet", "fleet", "postures", "FROZEN", AGENTS / 2));
+    UNTIL(v, says(v, "fleet", "fleet", NULL, "acked", AGENTS)); /* the stream has them all, by its own word */
     for (int i = 0; i < AGENTS / 2; i++)
         assert_int_equal(v->fleet[i].actions_when_frozen, 0);
     json_t *j = line_of(v, "fleet", "fleet", NULL);
