@@ -5,7 +5,7 @@
 
 void audit_seen_init(struct audit_seen *s)
 {
-    *s = (struct audit_seen){0};
+    memset(s, 0, sizeof *s);
     randombytes_buf(s->key, sizeof s->key);
 }
 

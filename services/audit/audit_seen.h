@@ -1,4 +1,4 @@
-/* audit_seen.h - which records are in the trail already: the last few thousand ids, as hashes. Pure. */
+/* audit_seen.h - which records are in the trail already: the last hundred thousand ids, as hashes. Pure. */
 #ifndef REDOUBT_AUDIT_SEEN_H
 #define REDOUBT_AUDIT_SEEN_H
 
@@ -7,8 +7,9 @@
 #include <stdint.h>
 
 /* Remembers at least the last AUDIT_SEEN_MIN ids, and at most twice as many. Two tables: when the young one is full it becomes the
- * old one. A stream repeats what was not acknowledged, so only the recent past matters: its consumer has at most 1,000 in hand. */
-#define AUDIT_SEEN_MIN   8192
+ * old one. A stream repeats what was not acknowledged, so only the recent past matters: its consumer has at
+ * most 1,000 messages in hand, of up to 100 records. */
+#define AUDIT_SEEN_MIN   131072
 #define AUDIT_SEEN_SLOTS (2 * AUDIT_SEEN_MIN)
 
 struct audit_seen {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
 #define RETRY_MS    1000
 #define ALERT_KEY   "audit/trail"
@@ -28,8 +29,10 @@ METRIC_DEFINE(lag_ms, METRIC_GAUGE, "redoubt_audit_lag_ms",
               "From the newest record's time of writing to its place in the trail.");
 METRIC_DEFINE(chain_size, METRIC_GAUGE, "redoubt_audit_chain_records", "Records in the chain.");
 
+struct entry;
 struct audit {
     struct audit_log *log;
+    struct entry *flying; /* by id: on their way to the disk */
     struct bus_consumer *consumer;
     struct audit_seen seen;
     bool failing;  /* alerted, not yet resolved */
@@ -37,14 +40,21 @@ struct audit {
     bool draining; /* what comes now is for another replica */
 };
 
-/* One message between the stream and the disk. */
+/* One message between the stream and the disk: a record, or a batch of them. */
 struct pending {
     struct service *s;
     struct bus_hold *hold;
-    int64_t at_unix_ms;
-    char id[80];
+    size_t left; /* of its records that are not durable yet */
+    bool
+        failed; /* one of them could not be made durable: the message comes again, and those that were are known by their ids */
     bool dead; /* goes to the dead letters, with its trace in the trail */
     char why[ERR_TEXT_MAX];
+};
+struct entry {
+    struct pending *p;
+    int64_t at_unix_ms;
+    char id[80];
+    UT_hash_handle hh;
 };
 
 static struct audit *state(struct service *s)
@@ -91,28 +101,55 @@ static void look_for_lost(struct service *s)
     tell_tampered(s, "A segment of the audit trail was deleted while it was written", s->replica.dir);
 }
 
+static void let_go(struct pending *p)
+{
+    if (p->failed)
+        bus_nak(p->hold, RETRY_MS, p->why);
+    else if (p->dead)
+        bus_dead(p->hold, p->why);
+    else
+        bus_ack(p->hold);
+    free(p);
+}
+
 static void on_appended(void *ctx, uint64_t seq, const char *error)
 {
-    struct pending *p = ctx;
+    struct entry *x = ctx;
+    struct pending *p = x->p;
     struct service *s = p->s;
     if (seq == 0) {
         metric_add(&failures, 1);
         tell_failing(s, error);
-        bus_nak(p->hold, RETRY_MS, error);
+        p->failed = true;
+        snprintf(p->why, sizeof p->why, "%s", error);
     } else {
         tell_failing(s, NULL);
         look_for_lost(s);
-        audit_seen_add(&state(s)->seen, p->id);
+        audit_seen_add(&state(s)->seen, x->id);
         metric_add(&appended, 1);
         metric_set(&chain_size, (int64_t)seq);
-        if (p->at_unix_ms)
-            metric_set(&lag_ms, clock_wall_ms() - p->at_unix_ms);
-        if (p->dead)
-            bus_dead(p->hold, p->why);
-        else
-            bus_ack(p->hold);
+        if (x->at_unix_ms)
+            metric_set(&lag_ms, clock_wall_ms() - x->at_unix_ms);
     }
-    free(p);
+    HASH_DEL(state(s)->flying, x);
+    free(x);
+    if (--p->left == 0)
+        let_go(p);
+}
+
+/* False: no memory for it. The bytes are copied. */
+static bool append(struct pending *p, const char *id, int64_t at_unix_ms, const void *data, size_t len)
+{
+    struct entry *x = calloc(1, sizeof *x);
+    if (!x)
+        return false;
+    x->p = p;
+    x->at_unix_ms = at_unix_ms;
+    snprintf(x->id, sizeof x->id, "%s", id);
+    p->left++;
+    HASH_ADD_STR(state(p->s)->flying, id, x);
+    audit_log_append(state(p->s)->log, data, len, on_appended, x);
+    return true;
 }
 
 /* What cannot be read as a record leaves a gap record: that something came, from where, and what its bytes hash to. */
@@ -152,19 +189,43 @@ static void *make_gap(struct service *s, const struct bus_msg *m, const char *id
     return data;
 }
 
-static void append_gap(struct service *s, struct pending *p, const struct bus_msg *m)
+static void append_gap(struct service *s, struct pending *p, const struct bus_msg *m, const char *id)
 {
     size_t len;
-    void *gap = make_gap(s, m, p->id, p->why, &len);
-    if (!gap) {
-        bus_dead(p->hold, p->why);
-        free(p);
-        return;
-    }
-    metric_add(&gaps, 1);
+    void *gap = make_gap(s, m, id, p->why, &len);
+    metric_add(&gaps, gap != NULL);
     p->dead = true;
-    audit_log_append(state(s)->log, gap, len, on_appended, p);
+    if (gap && !append(p, id, 0, gap, len))
+        p->failed = true;
     free(gap);
+}
+
+static void append_record(struct pending *p, const PB(AuditRecord) * r, const void *data, size_t len)
+{
+    struct entry *same;
+    HASH_FIND_STR(state(p->s)->flying, r->id, same);
+    if (same || audit_seen_has(&state(p->s)->seen, r->id)) { /* if that one fails, its own message comes again */
+        metric_add(&duplicates, 1);
+    } else if (!append(p, r->id, r->at_unix_ms, data, len)) {
+        p->failed = true;
+        snprintf(p->why, sizeof p->why, "out of memory");
+    }
+}
+
+/* Each record of a batch is one of the trail, in their order; some may be there already. */
+static void append_batch(struct pending *p, const PB(AuditBatch) * b)
+{
+    for (size_t i = 0; i < b->n_records && !p->failed; i++) {
+        struct err e = {"out of memory"};
+        size_t len;
+        void *data = wire_pack(b->records[i], &len, &e);
+        if (data)
+            append_record(p, b->records[i], data, len);
+        p->failed = p->failed || !data;
+        if (!data)
+            snprintf(p->why, sizeof p->why, "%s", e.text);
+        free(data);
+    }
 }
 
 static void on_record(void *ctx, const struct bus_msg *m, struct bus_hold *h)
@@ -178,25 +239,29 @@ static void on_record(void *ctx, const struct bus_msg *m, struct bus_hold *h)
     }
     p->s = s;
     p->hold = h;
+    p->left = 1; /* until all of it is handed over */
     struct err e = {""};
-    PB(AuditRecord) *r = wire_unpack(PB_DESC(audit_record), m->data, m->len, &e);
-    if (r)
-        snprintf(p->id, sizeof p->id, "%s", r->id);
-    else /* the stream's sequence names it: it is the same when the message comes again */
-        snprintf(p->id, sizeof p->id, "unreadable-%" PRIu64, m->stream_seq);
-    if (audit_seen_has(&a->seen, p->id)) {
-        metric_add(&duplicates, 1);
-        bus_ack(h);
-        free(p);
-    } else if (r) {
-        p->at_unix_ms = r->at_unix_ms;
-        audit_log_append(a->log, m->data, m->len, on_appended, p);
+    bool many = m->type && strcmp(m->type, PB_DESC(audit_batch)->name) == 0;
+    void *message = wire_unpack(many ? PB_DESC(audit_batch) : PB_DESC(audit_record), m->data, m->len, &e);
+    if (!message) {
+        /* The stream's sequence names it: it is the same when the message comes again. */
+        char id[80];
+        snprintf(id, sizeof id, "unreadable-%" PRIu64, m->stream_seq);
+        if (audit_seen_has(&a->seen, id)) {
+            metric_add(&duplicates, 1);
+        } else {
+            service_bad_input(s, "audit record", m, e.text);
+            snprintf(p->why, sizeof p->why, "%s", e.text);
+            append_gap(s, p, m, id);
+        }
+    } else if (many) {
+        append_batch(p, message);
     } else {
-        service_bad_input(s, "audit record", m, e.text);
-        snprintf(p->why, sizeof p->why, "%s", e.text);
-        append_gap(s, p, m);
+        append_record(p, message, m->data, m->len);
     }
-    wire_free(r);
+    wire_free(message);
+    if (--p->left == 0)
+        let_go(p);
 }
 
 static void on_old(void *ctx, const void *stored, size_t len)

@@ -156,9 +156,8 @@ void service_alert_durable(struct service *s, PB(Alert) * a, outbox_cb done, voi
     say_durably(s, SUBJECT_ALERT, a->id, a, true, done, ctx);
 }
 
-void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void *ctx)
+static void fill_record(struct service *s, PB(AuditRecord) * r, char id[static 48])
 {
-    char id[48], subject[SUBJECT_MAX_LEN];
     if (!given(r->id))
         r->id = (char *)service_new_id(s, id);
     r->service = (char *)s->desc->name;
@@ -171,7 +170,27 @@ void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void 
     if (r->audit_class == REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_UNSPECIFIED)
         r->audit_class = REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY;
     metric_add(&audit_said, 1);
+}
+
+void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void *ctx)
+{
+    char id[48], subject[SUBJECT_MAX_LEN];
+    fill_record(s, r, id);
     snprintf(subject, sizeof subject, "%s%s", SUBJECT_AUDIT, s->desc->name);
     bool strict = r->audit_class == REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT;
     say_durably(s, subject, r->id, r, !strict, done, ctx);
+}
+
+void service_audit_batch(struct service *s, PB(AuditRecord) * *records, size_t n, bool strict, outbox_cb done,
+                         void *ctx)
+{
+    char ids[100][48], id[48], subject[SUBJECT_MAX_LEN];
+    PB(AuditBatch) b = REDOUBT__V1__AUDIT_BATCH__INIT;
+    assert(n > 0 && n <= sizeof ids / sizeof ids[0]);
+    for (size_t i = 0; i < n; i++)
+        fill_record(s, records[i], ids[i]);
+    b.n_records = n;
+    b.records = records;
+    snprintf(subject, sizeof subject, "%s%s", SUBJECT_AUDIT, s->desc->name);
+    say_durably(s, subject, service_new_id(s, id), &b, !strict, done, ctx);
 }

@@ -109,4 +109,8 @@ void service_alert_durable(struct service *s, PB(Alert) * a, outbox_cb done, voi
  * Fill action, actor, subject, outcome, ...; id, service, instance, times are added. Strict acts wait for done. */
 void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void *ctx);
 
+/* Many at once, up to 100, as one message. Fill them as above; strict = all of them are, and nothing goes round the outbox. */
+void service_audit_batch(struct service *s, PB(AuditRecord) * *records, size_t n, bool strict, outbox_cb done,
+                         void *ctx);
+
 #endif

@@ -2,6 +2,8 @@
 #ifndef REDOUBT_GUARD_SHELL_H
 #define REDOUBT_GUARD_SHELL_H
 
+#include "common/log.h"
+#include "common/metric_hist.h"
 #include "common/partition.h"
 #include "common/service.h"
 #include "common/subjects.h"
@@ -11,12 +13,23 @@
 extern const struct service_desc guard_service;
 
 struct guard_queue;
+struct guard_act;
+struct guard_fence;
+struct guard_limit;
+struct guard_claims;
+struct guard_audit;
 struct guard_agent {
     char name[NAME_MAX_LEN + 1];
-    const struct set_agent *set; /* in the service's settings */
+    const struct set_agent *set; /* in the service's settings; NULL after it was taken out of them */
     struct guard_position at;
-    unsigned in_hand; /* calls to the backend under way for it */
-    void *queue;      /* the queue's own */
+    unsigned in_hand;       /* actions under way for it, from judgement to the end of the call */
+    uint64_t fence_epoch;   /* the newest fence: whatever is older is refused, even before its directive is here */
+    struct guard_act *acts; /* in hand */
+    struct guard_fence *fences; /* asked, not yet answered */
+    struct guard_limit *limits; /* its rates here; guard_claim.c */
+    size_t n_limits;
+    uint64_t released_epoch; /* actions up to this one were released by a person; the queue keeps it */
+    void *queue;             /* the queue's own */
     UT_hash_handle hh;
 };
 struct guard {
@@ -26,6 +39,21 @@ struct guard {
     struct partitions *partitions; /* NULL before the store was up for the first time, and while draining */
     bool synced;                   /* the watches have replayed the present, and the bus is up since */
     struct guard_queue *queue;
+
+    /* The core's. */
+    bool member; /* the list of members was read since the start: others wait for our word on a fence */
+    struct guard_act *ended, **ended_end;     /* handed out at the end of the turn */
+    struct guard_act *waiting, **waiting_end; /* for a call to end: no more than guard.at_once */
+    size_t acts, calls;
+    bool turn_due;
+    struct guard_claims *claims;
+    struct guard_audit *audit;
+    struct metric_hist latency_us;
+    unsigned troubles; /* bits: told, not yet resolved */
+    int64_t store_gone_ms, looked_ms;
+    struct log_limit local_log, refused_log;
+    bool draining;
+    struct loop_timer drain_look;
 };
 struct guard_agent *guard_agent(struct guard *g, const char *name); /* NULL = not in the settings */
 bool guard_sure(const struct guard *g);
