@@ -28,7 +28,6 @@ struct guard_agent {
     struct guard_fence *fences; /* asked, not yet answered */
     struct guard_limit *limits; /* its rates here; guard_claim.c */
     size_t n_limits;
-    uint64_t released_epoch; /* actions up to this one were released by a person; the queue keeps it */
     void *queue;             /* the queue's own */
     UT_hash_handle hh;
 };
