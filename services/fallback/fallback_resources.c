@@ -48,13 +48,20 @@ static void set_rung(struct turn *t, enum rung r)
         d->restart_id[0] = '\0';
 }
 
+/* Means at their mark are DEGRADED: the agent works, and that is when shedding helps. */
+static bool used_up(const struct fallback_verdict *v)
+{
+    return v && v->epoch > 0 && v->failure == FALLBACK_FAILURE_RESOURCE &&
+           (v->health == FALLBACK_HEALTH_DEGRADED || v->health == FALLBACK_HEALTH_UNHEALTHY);
+}
+
 /* The verdict that says that it is exhausted; NULL = none does. */
 static const struct fallback_verdict *exhausted(const struct fallback_verdict *resources,
                                                 const struct fallback_verdict *life)
 {
-    return fallback_verdict_is(resources, FALLBACK_FAILURE_RESOURCE) ? resources
-           : fallback_verdict_is(life, FALLBACK_FAILURE_RESOURCE)    ? life
-                                                                     : NULL;
+    return used_up(resources)                                     ? resources
+           : fallback_verdict_is(life, FALLBACK_FAILURE_RESOURCE) ? life
+                                                                  : NULL;
 }
 
 bool fallback_no_resources(const struct fallback_view *v)
