@@ -1,5 +1,6 @@
 /* sim_fleet_agent.c - what the agents of the simulated fleet hear and say: each by the same rules as libredoubt, none with a thread. */
 #include "cli/sim_fleet.h"
+#include "cli/sim_mind.h"
 #include "client/client_share.h"
 #include "common/clock.h"
 #include <inttypes.h>
@@ -10,6 +11,19 @@
 #define RESYNC_MS      300000
 #define LEASE_MS       30000
 #define OPEN_MAX       20000 /* actions that wait at the same time */
+
+static void publish(struct fleet *f, const char *head, const char *tail, const void *message)
+{
+    char subject[SUBJECT_MAX_LEN];
+    size_t len;
+    snprintf(subject, sizeof subject, "%s%s", head, tail);
+    void *data = wire_pack(message, &len, NULL);
+    if (data)
+        (void)bus_publish(f->bus,
+                          &(struct bus_out){.subject = subject, .type = wire_type(message), .data = data, .len = len},
+                          NULL);
+    free(data);
+}
 
 /* ---- acknowledgements ---- */
 
@@ -58,6 +72,32 @@ static void ack(struct fleet *f, struct fleet_agent *a, int status, int64_t issu
               &(struct bus_out){.subject = subject, .id = id, .type = wire_type(&m), .data = data, .len = len},
               ACK_GIVE_UP_MS, on_acked, k);
     free(data);
+}
+
+/* ---- self-tests ---- */
+
+static void on_selftest(void *ctx, const struct bus_msg *m)
+{
+    struct fleet *f = ctx;
+    const char *name = subject_tail(m->subject, SUBJECT_SELFTEST), *error;
+    struct fleet_agent *a = NULL;
+    if (name)
+        HASH_FIND_STR(f->by_name, name, a);
+    if (!a || !m->reply)
+        return;
+    PB(SelftestQuestion) *q = wire_unpack(PB_DESC(selftest_question), m->data, m->len, NULL);
+    if (!q) {
+        f->marked.bad++;
+        return;
+    }
+    char *answer = sim_mind_judge(NULL, q->event_json, &error);
+    PB(SelftestAnswer) reply = REDOUBT__V1__SELFTEST_ANSWER__INIT;
+    reply.id = q->id;
+    reply.answer_json = answer ? answer : "";
+    reply.error = (char *)(uintptr_t)(answer ? "" : error);
+    publish(f, m->reply, "", &reply);
+    free(answer);
+    wire_free(q);
 }
 
 /* ---- directives ---- */
@@ -129,7 +169,11 @@ void fleet_leases(struct fleet *f)
 
 int fleet_listen(struct fleet *f)
 {
-    return bus_watch(f->bus, SUBJECT_DIRECTIVE ">", RESYNC_MS, on_directive, on_synced, f) ? 0 : -1;
+    /* In no queue group: it would take questions from other agents' own processes. */
+    return bus_watch(f->bus, SUBJECT_DIRECTIVE ">", RESYNC_MS, on_directive, on_synced, f) &&
+                   bus_subscribe(f->bus, SUBJECT_SELFTEST "*", NULL, on_selftest, f)
+               ? 0
+               : -1;
 }
 
 void fleet_up(struct fleet *f)
@@ -210,19 +254,6 @@ static void act(struct fleet *f, struct fleet_agent *a)
 }
 
 /* ---- heartbeats and reports ---- */
-
-static void publish(struct fleet *f, const char *head, const char *tail, const void *message)
-{
-    char subject[SUBJECT_MAX_LEN];
-    size_t len;
-    snprintf(subject, sizeof subject, "%s%s", head, tail);
-    void *data = wire_pack(message, &len, NULL);
-    if (data)
-        (void)bus_publish(f->bus,
-                          &(struct bus_out){.subject = subject, .type = wire_type(message), .data = data, .len = len},
-                          NULL);
-    free(data);
-}
 
 static void beat(struct fleet *f, struct fleet_agent *a)
 {

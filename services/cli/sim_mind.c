@@ -121,24 +121,31 @@ void sim_mind_decide(struct sim_mind *m, redoubt *r, bool may_act)
     atomic_fetch_add(&m->progress, 1);
 }
 
+char *sim_mind_judge(const struct sim_mind *m, const char *event_json, const char **ret_error)
+{
+    json_t *event = json_loads(event_json, 0, NULL), *source = json_object_get(event, "source");
+    json_t *logins = json_object_get(event, "failed_logins");
+    char *text = NULL;
+    *ret_error = "the event has no integer failed_logins";
+    if (json_is_integer(logins)) {
+        bool attack = (json_integer_value(logins) > LOGINS_MAX) != (m && is(m, SELFTEST));
+        json_t *answer = attack ? json_pack("{s:s, s:s, s:s}", "verdict", "malicious", "action", "block_ip", "object",
+                                            json_is_string(source) ? json_string_value(source) : "")
+                                : json_pack("{s:s, s:s, s:s}", "verdict", "benign", "action", "", "object", "");
+        text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+        *ret_error = "out of memory";
+        json_decref(answer);
+    }
+    json_decref(event);
+    return text;
+}
+
 void sim_mind_answer(const struct sim_mind *m, redoubt *r, const redoubt_selftest *q)
 {
-    json_t *event = json_loads(q->event_json, 0, NULL), *source = json_object_get(event, "source");
-    json_t *logins = json_object_get(event, "failed_logins");
-    if (!json_is_integer(logins)) {
-        (void)redoubt_selftest_answer(r, q->id, NULL, "the event has no integer failed_logins");
-        json_decref(event);
-        return;
-    }
-    bool attack = (json_integer_value(logins) > LOGINS_MAX) != is(m, SELFTEST);
-    json_t *answer = attack ? json_pack("{s:s, s:s, s:s}", "verdict", "malicious", "action", "block_ip", "object",
-                                        json_is_string(source) ? json_string_value(source) : "")
-                            : json_pack("{s:s, s:s, s:s}", "verdict", "benign", "action", "", "object", "");
-    char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
-    (void)redoubt_selftest_answer(r, q->id, text, "out of memory");
-    free(text);
-    json_decref(answer);
-    json_decref(event);
+    const char *error;
+    char *answer = sim_mind_judge(m, q->event_json, &error);
+    (void)redoubt_selftest_answer(r, q->id, answer, error);
+    free(answer);
 }
 
 void sim_mind_heartbeat(struct sim_mind *m, uint64_t *progress, uint64_t *exceptions, uint32_t *queue_depth)

@@ -21,6 +21,8 @@ void sim_mind_done(struct sim_mind *m);
 bool sim_mind_turn(struct sim_mind *m);
 /* Looks at an event of its own making, and says what it decides. Loop thread. */
 void sim_mind_decide(struct sim_mind *m, redoubt *r, bool may_act);
+/* The answer to a self-test as JSON, malloc'ed; NULL if there is none, and why. m NULL = one that is well. */
+char *sim_mind_judge(const struct sim_mind *m, const char *event_json, const char **ret_error);
 /* From libredoubt's thread: */
 void sim_mind_answer(const struct sim_mind *m, redoubt *r, const redoubt_selftest *q);
 void sim_mind_heartbeat(struct sim_mind *m, uint64_t *progress, uint64_t *exceptions, uint32_t *queue_depth);

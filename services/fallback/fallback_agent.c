@@ -104,7 +104,10 @@ void agent_event(struct agent *a, const struct fallback_event *ev, const char *r
         snprintf(q->reply, sizeof q->reply, "%s", reply);
     *a->queue_end = q;
     a->queue_end = &q->next;
-    agent_run(a);
+    if (a->sh->to_look && ev->kind == FALLBACK_ACK)
+        agent_look_in_turn(a); /* others wait for their directives */
+    else
+        agent_run(a);
 }
 
 void agent_look(struct agent *a)
@@ -532,6 +535,7 @@ void agent_forget(struct agent *a)
     move(a, AWAY);
     a->op++;
     agent_wake_at(a, INT64_MAX);
+    agent_leave_line(a);
     a->look = false;
     while (a->queue) {
         if (a->queue->reply[0])
@@ -549,6 +553,7 @@ void agent_free(struct agent *a)
         pop(a);
     agent_wake_at(a, INT64_MAX);
     agent_say_not(a);
+    agent_leave_line(a);
     agent_leave_api(a);
     agent_unlink_targets(a);
     drop_next(a);

@@ -83,11 +83,11 @@ void shell_look_at_apis(struct shell *sh)
         if (!x->look)
             continue;
         x->look = false;
-        struct agent *a, *next;
-        DL_FOREACH_SAFE2(x->agents, a, next, api_next)
+        struct agent *a;
+        DL_FOREACH2(x->agents, a, api_next)
         {
             if (agent_decided(a) && a->f.doc.override_mode != FALLBACK_OVERRIDE_OFF)
-                agent_look(a);
+                agent_look_in_turn(a);
         }
     }
 }

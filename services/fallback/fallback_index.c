@@ -80,12 +80,10 @@ const struct fallback_target *agent_sees(const struct agent *a, size_t place)
     return t ? &t->view : &never_heard_of;
 }
 
-void target_look_at_users(struct target *t)
+void target_look_at_users(const struct target *t)
 {
-    for (struct use *u = t->users, *next; u; u = next) {
-        next = u->next;
-        agent_look(u->agent);
-    }
+    for (const struct use *u = t->users; u; u = u->next)
+        agent_look_in_turn(u->agent);
 }
 
 void targets_free(struct shell *sh)

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 METRIC_DEFINE(resent, METRIC_COUNTER, "redoubt_fallback_resent_total",
               "Directives sent again because the agent did not confirm.");
@@ -242,40 +243,36 @@ void owed_send(struct agent *a)
 
 /* ---- when ---- */
 
+static bool to_say(const struct agent *a)
+{
+    return a->say_prev; /* utlist: the first's is the last */
+}
+
 void agent_say_soon(struct agent *a)
 {
     struct shell *sh = a->sh;
-    if (a->to_say || !a->owed)
+    if (to_say(a) || !a->owed)
         return;
-    a->to_say = true;
-    a->say_next = NULL;
     if (!sh->to_say)
         sh->say_by_mono_ms = clock_mono_ms() + SAY_BY_MS;
-    *(sh->to_say ? sh->to_say_end : &sh->to_say) = a;
-    sh->to_say_end = &a->say_next;
+    DL_APPEND2(sh->to_say, a, say_prev, say_next);
     if (!loop_timer_active(&sh->say))
         loop_timer_start(&sh->say, SAY_AFTER_MS, 0);
 }
 
 void agent_say_not(struct agent *a)
 {
-    if (!a->to_say)
+    if (!to_say(a))
         return;
-    struct agent **at = &a->sh->to_say;
-    while (*at != a)
-        at = &(*at)->say_next;
-    *at = a->say_next;
-    if (!*at)
-        a->sh->to_say_end = at;
-    a->to_say = false;
+    DL_DELETE2(a->sh->to_say, a, say_prev, say_next);
+    a->say_prev = a->say_next = NULL;
 }
 
 static void say(struct shell *sh, size_t most)
 {
     while (sh->to_say && most-- > 0) {
         struct agent *a = sh->to_say;
-        sh->to_say = a->say_next;
-        a->to_say = false;
+        agent_say_not(a);
         if (a->place == HERE) /* otherwise its next write asks again, or the tick */
             owed_send(a);
     }
@@ -289,7 +286,7 @@ void shell_say_all(struct shell *sh)
 void shell_on_say(void *ctx)
 {
     struct shell *sh = ctx;
-    if (sh->storing > 0 && clock_mono_ms() < sh->say_by_mono_ms) {
+    if ((sh->storing > 0 || sh->to_look) && clock_mono_ms() < sh->say_by_mono_ms) {
         loop_timer_start(&sh->say, SAY_AFTER_MS, 0);
         return;
     }

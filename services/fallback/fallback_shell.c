@@ -50,7 +50,7 @@ bool shell_ready(const struct shell *sh)
 void shell_look_at_all(struct shell *sh)
 {
     for (struct agent *a = sh->agents; a; a = a->hh.next)
-        agent_look(a);
+        agent_look_in_turn(a);
 }
 
 /* ---- agents from the settings ---- */
@@ -280,6 +280,7 @@ static int start(struct service *s, struct err *e)
     sh->api = &override_http;
     sh->armed_ms = INT64_MAX;
     loop_timer_init(&s->loop, &sh->wake, shell_on_wake, sh);
+    loop_timer_init(&s->loop, &sh->looks, shell_on_looks, sh);
     loop_timer_init(&s->loop, &sh->say, shell_on_say, sh);
     effects_open(sh);
     for (size_t i = 0; i < s->settings->agents.n; i++)
@@ -317,10 +318,16 @@ static void free_shell(void *ctx)
     free(sh);
 }
 
+static void close_looks(void *ctx)
+{
+    struct shell *sh = ctx;
+    loop_timer_close(&sh->looks, free_shell);
+}
+
 static void close_wake(void *ctx)
 {
     struct shell *sh = ctx;
-    loop_timer_close(&sh->wake, free_shell);
+    loop_timer_close(&sh->wake, close_looks);
 }
 
 static void stop(struct service *s)

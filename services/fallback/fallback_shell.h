@@ -115,8 +115,8 @@ struct agent {
     bool look;          /* a LOOK is due */
     int64_t wake_at_ms; /* shared time; INT64_MAX = none */
     size_t heap_at;     /* unless it is none */
-    bool to_say;        /* in the list of those that owe */
-    struct agent *say_next;
+    struct agent *look_prev, *look_next; /* in line for a look; likewise the next: those that owe */
+    struct agent *say_prev, *say_next;
 
     struct bytes seen; /* the newest directive that the watch saw */
     uint64_t seen_epoch;
@@ -148,9 +148,11 @@ struct shell {
     size_t heap_n, heap_cap;
     int64_t armed_ms;
     bool waking;
+    struct loop_timer looks;
+    struct agent *to_look;
     size_t storing;        /* agents whose document is being written */
     struct loop_timer say; /* alerts and records, a moment after the directives that they are about */
-    struct agent *to_say, **to_say_end;
+    struct agent *to_say;
     int64_t say_by_mono_ms; /* then whatever else is to be done */
     uint64_t owed_ids;
     struct effects fx;
@@ -180,12 +182,17 @@ struct target *shell_target(struct shell *sh, const char *name); /* made if new;
 void agent_link_targets(struct agent *a);                        /* by its rule */
 void agent_unlink_targets(struct agent *a);
 const struct fallback_target *agent_sees(const struct agent *a, size_t place); /* never NULL */
-void target_look_at_users(struct target *t);
+void target_look_at_users(const struct target *t);
 void targets_free(struct shell *sh);
 
 /* fallback_wake.c: agents by time */
 void agent_wake_at(struct agent *a, int64_t at_ms); /* INT64_MAX = not */
 void shell_on_wake(void *ctx);
+
+/* fallback_line.c: many agents that are to be looked at, a few per turn of the loop */
+void agent_look_in_turn(struct agent *a);
+void agent_leave_line(struct agent *a);
+void shell_on_looks(void *ctx);
 
 /* fallback_api.c: agents by override API */
 struct api *shell_api(struct shell *sh, const char *url); /* made if new */

@@ -93,7 +93,7 @@ void shell_on_wake(void *ctx)
     while (most-- > 0 && sh->heap_n > 0 && sh->heap[0]->wake_at_ms <= now_ms) {
         struct agent *a = sh->heap[0];
         agent_wake_at(a, NEVER);
-        agent_look(a);
+        agent_look_in_turn(a);
     }
     sh->waking = false;
     arm(sh);

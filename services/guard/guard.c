@@ -208,10 +208,10 @@ static void route(const struct guard_view *v, const PB(ActionRequest) * r, bool 
         refuse(c, REASON(NOT_ALLOWED), "the settings name no backend for this agent's actions");
         return;
     }
-    /* A replay has its own rate: it is not held to the share that is on its way back. What an agent does by itself needs no backend: for
+    /* A replay has its own rate: it is not held to the share, only to there being one. What an agent does by itself needs no backend: for
      * that only the share of its own work counts. */
     bool passes = by_agent        ? gate <= AWAY && guard_share_has(r->idempotency_key, v->at->load_percent)
-                  : gate == SHARE ? replay || guard_share_has(r->idempotency_key, share_of(v->at))
+                  : gate == SHARE ? (replay && share_of(v->at) > 0) || guard_share_has(r->idempotency_key, share_of(v->at))
                                   : gate == OPEN;
     if (passes) {
         c->verdict = by_agent ? GUARD_PERMIT : GUARD_FORWARD;

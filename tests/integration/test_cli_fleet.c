@@ -38,7 +38,7 @@ struct env {
     uint64_t frozen_from; /* epoch whose acknowledgement means frozen */
     struct seen fleet[AGENTS + 1];
     uint64_t ack_epoch, action_epoch;
-    char monitor[256];
+    char monitor[256], answer[256];
 };
 
 static struct seen *seen(struct env *v, const char *name)
@@ -123,6 +123,14 @@ static void on_monitor(void *ctx, const struct bus_msg *m)
         n += (size_t)snprintf(v->monitor + n, sizeof v->monitor - n, "%s=%d ", r->checks[i]->name, r->checks[i]->ok);
     v->monitor_reports++;
     wire_free(r);
+}
+
+static void on_answer(void *ctx, enum bus_status st, const struct bus_msg *m)
+{
+    struct env *v = ctx;
+    PB(SelftestAnswer) *a = st == BUS_OK ? wire_unpack(PB_DESC(selftest_answer), m->data, m->len, NULL) : NULL;
+    snprintf(v->answer, sizeof v->answer, "%s%s", a ? a->answer_json : bus_status_text(st), a ? a->error : "");
+    wire_free(a);
 }
 
 static void on_up(void *ctx)
@@ -312,6 +320,34 @@ static void a_fleet(void **state)
     for (int i = 0; i < AGENTS; i++)
         UNTIL(v, v->fleet[i].beats >= 2);
     assert_int_equal(v->fleet[AGENTS].beats, 0); /* nobody else */
+
+    /* Self-tests find a judgement. */
+    static const struct {
+        char *event;
+        const char *answer;
+    } questions[] = {
+        {"{\"source\":\"203.0.113.7\",\"failed_logins\":40}",
+         "{\"verdict\":\"malicious\",\"action\":\"block_ip\",\"object\":\"203.0.113.7\"}"},
+        {"{\"source\":\"203.0.113.7\",\"failed_logins\":1}",
+         "{\"verdict\":\"benign\",\"action\":\"\",\"object\":\"\"}"},
+        {"{\"source\":7}", "the event has no integer failed_logins"},
+    };
+    for (size_t i = 0; i < 3; i++) {
+        PB(SelftestQuestion) q = REDOUBT__V1__SELFTEST_QUESTION__INIT;
+        size_t len;
+        q.agent = "f-00002";
+        q.id = "q1";
+        q.name = "one";
+        q.event_json = questions[i].event;
+        void *data = wire_pack(&q, &len, NULL);
+        assert_non_null(data);
+        v->answer[0] = 0;
+        bus_request(v->bus, &(struct bus_out){.subject = SUBJECT_SELFTEST "f-00002", .data = data, .len = len},
+                    HARNESS_WAIT_MS, on_answer, v);
+        free(data);
+        UNTIL(v, v->answer[0] != 0);
+        assert_string_equal(v->answer, questions[i].answer);
+    }
 
     /* A new mark, then half of it is frozen: each epoch once, and from the acknowledgement on no action. */
     assert_int_equal(kill(p->pid, SIGUSR1), 0);

@@ -314,8 +314,7 @@ static void the_example_agent(void **state)
     q.answer_by_unix_ms = clock_wall_ms() + 9000;
     void *data = wire_pack(&q, &len, NULL);
     bus_request(v->bus,
-                &(struct bus_out){
-                    .subject = SUBJECT_SELFTEST AGENT, .type = wire_type(&q), .data = data, .len = len},
+                &(struct bus_out){.subject = SUBJECT_SELFTEST AGENT, .type = wire_type(&q), .data = data, .len = len},
                 9000, on_answer, v);
     free(data);
     UNTIL(v, v->answers == 1);

@@ -153,6 +153,12 @@ static inline void exhausted(struct world *w)
     look(w);
 }
 
+/* Is that alert open? */
+static inline bool fallback_told_of(const struct world *w, enum fallback_notice k)
+{
+    return w->f.doc.open_alerts & (1u << k);
+}
+
 /* A new verdict on it; `what` is one of the three of the world. */
 static inline void judge(struct world *w, struct fallback_verdict *what, int health, int failure)
 {

@@ -69,7 +69,7 @@ struct sim {
     /* the world */
     struct fallback_target truth[CHAIN + 1];
     struct fallback_verdict verdict, judgement, resources;
-    int intake[CHAIN];       /* what each model says to whoever comes */
+    int intake[CHAIN];      /* what each model says to whoever comes */
     int64_t turn_ms[CHAIN]; /* the agent is in line, and its turn comes then; 0 = it is not */
     struct fallback_view view;
     struct fallback_rule rule;
@@ -144,8 +144,8 @@ static void announce(struct sim *s, const struct fallback_doc *d)
                  said->ramp_percent == d->ramp_percent && said->automation == d->automation &&
                  said->step == d->step && said->link == d->link && said->load_percent == d->load_percent &&
                  said->restart_requested == d->restart_requested && said->llm_waiting == d->llm_waiting &&
-                 said->monitor_interval_ms == d->monitor_interval_ms && strcmp(said->llm_target, d->llm_target) == 0 &&
-                 strcmp(said->reason, d->reason) == 0);
+                 said->monitor_interval_ms == d->monitor_interval_ms &&
+                 strcmp(said->llm_target, d->llm_target) == 0 && strcmp(said->reason, d->reason) == 0);
     if (!s->calm && chance(s, 20))
         return; /* did not arrive */
     if (d->epoch > s->agent_epoch) {
@@ -162,7 +162,7 @@ static void arrive(struct sim *s, const struct call *c)
         /* Never released while the agent has no LLM. A release that was under way when the last LLM went is followed by an
          * activation under another key. */
         CHECK(s, !fallback_without_llm(&s->doc) || (s->doc.override_mode == FALLBACK_OVERRIDE_ACTIVATING &&
-                                           strcmp(s->doc.override_key, c->activation) != 0));
+                                                    strcmp(s->doc.override_key, c->activation) != 0));
         s->strict = false;
         return;
     }
@@ -285,8 +285,8 @@ static void ask_rollback(struct sim *s, struct replica *r, const struct fallback
 
 static int link_strictness(int link)
 {
-    return link == FALLBACK_LINK_UP          ? 0
-           : link == FALLBACK_LINK_RETURNING ? 1
+    return link == FALLBACK_LINK_UP           ? 0
+           : link == FALLBACK_LINK_RETURNING  ? 1
            : link == FALLBACK_LINK_RESTRICTED ? 2
                                               : 3;
 }
@@ -344,8 +344,8 @@ static void check_move(struct sim *s, const struct fallback_doc *was, const stru
     if (was->link == FALLBACK_LINK_GONE && is_now->link != FALLBACK_LINK_GONE) {
         CHECK(s, is_now->link == FALLBACK_LINK_RETURNING && is_now->return_percent == 10);
         CHECK(s, was->acked_epoch == was->epoch || ev->kind == FALLBACK_ACK);
-        CHECK(s, s->verdict.health == FALLBACK_HEALTH_HEALTHY ||
-                     (is_now->drill_was == FALLBACK_FAILURE_AGENT_DOWN && s->verdict.health <= FALLBACK_HEALTH_UNKNOWN));
+        CHECK(s, s->verdict.health == FALLBACK_HEALTH_HEALTHY || (is_now->drill_was == FALLBACK_FAILURE_AGENT_DOWN &&
+                                                                  s->verdict.health <= FALLBACK_HEALTH_UNKNOWN));
         CHECK(s, !s->rule.has_selftest || s->judgement.health == FALLBACK_HEALTH_HEALTHY ||
                      is_now->drill_was == FALLBACK_FAILURE_AGENT_DOWN);
     }
@@ -380,8 +380,8 @@ static void check_move(struct sim *s, const struct fallback_doc *was, const stru
     CHECK(s, link_strictness(is_now->link) >= link_strictness(was->link));
     CHECK(s, is_now->return_percent <= was->return_percent || is_now->link == FALLBACK_LINK_GONE);
     CHECK(s, is_now->shed_percent <= was->shed_percent);
-    CHECK(s, !was->restart_requested || is_now->restart_requested ||
-                 is_now->resources == FALLBACK_RESOURCES_RESTARTING);
+    CHECK(s,
+          !was->restart_requested || is_now->restart_requested || is_now->resources == FALLBACK_RESOURCES_RESTARTING);
 }
 
 static void give(struct sim *s, struct replica *r, const struct fallback_event *ev)
@@ -567,7 +567,7 @@ static void new_verdict(struct sim *s, struct fallback_verdict *v, int failure)
 static void verdict(struct sim *s)
 {
     static const int failures[] = {FALLBACK_FAILURE_AGENT_DOWN, FALLBACK_FAILURE_AGENT_DOWN, FALLBACK_FAILURE_NETWORK,
-                                   FALLBACK_FAILURE_RESOURCE,   FALLBACK_FAILURE_LOGIC};
+                                   FALLBACK_FAILURE_RESOURCE, FALLBACK_FAILURE_LOGIC};
     unsigned which = (unsigned)(next_random(s) % 10);
     if (which < 5) {
         new_verdict(s, &s->verdict, failures[next_random(s) % (sizeof failures / sizeof failures[0])]);
@@ -690,8 +690,7 @@ static void step(struct sim *s)
         }
         if (chance(s, 70))
             drill(s);
-    }
-    else if (what < 78)
+    } else if (what < 78)
         person(s, FALLBACK_FREEZE);
     else if (what < 81)
         person(s, FALLBACK_UNFREEZE);

@@ -1,0 +1,44 @@
+/* fallback_line.c - many agents that are to be looked at, a few per turn of the loop.
+ *
+ * News of a target may concern thousands. What is decided in one turn leaves for Redis in one write at its end: in small portions Redis
+ * works on the first while the next are decided, and the first directives are out before the last are thought of. Order is kept. */
+#include "fallback/fallback_shell.h"
+#include <utlist.h>
+
+#define PORTION 32
+
+static bool in_line(const struct agent *a)
+{
+    return a->look_prev; /* utlist: the first's is the last */
+}
+
+void agent_look_in_turn(struct agent *a)
+{
+    struct shell *sh = a->sh;
+    a->look = true; /* whatever comes before its turn decides for it */
+    if (in_line(a))
+        return;
+    DL_APPEND2(sh->to_look, a, look_prev, look_next);
+    if (!loop_timer_active(&sh->looks))
+        loop_timer_start(&sh->looks, 0, 0);
+}
+
+void agent_leave_line(struct agent *a)
+{
+    if (!in_line(a))
+        return;
+    DL_DELETE2(a->sh->to_look, a, look_prev, look_next);
+    a->look_prev = a->look_next = NULL;
+}
+
+void shell_on_looks(void *ctx)
+{
+    struct shell *sh = ctx;
+    for (int i = 0; i < PORTION && sh->to_look; i++) {
+        struct agent *a = sh->to_look;
+        agent_leave_line(a);
+        agent_run(a);
+    }
+    if (sh->to_look)
+        loop_timer_start(&sh->looks, 0, 0);
+}
