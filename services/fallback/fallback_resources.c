@@ -48,20 +48,19 @@ static void set_rung(struct turn *t, enum rung r)
         d->restart_id[0] = '\0';
 }
 
-/* Means at their mark are DEGRADED: the agent works, and that is when shedding helps. */
+/* Health calls it DEGRADED while a resource is over its mark, and UNHEALTHY when the agent was killed for it. Of its life only the latter counts:
+ * one that is stuck is DEGRADED as well, and less work would not help it. */
 static bool used_up(const struct fallback_verdict *v)
 {
     return v && v->epoch > 0 && v->failure == FALLBACK_FAILURE_RESOURCE &&
-           (v->health == FALLBACK_HEALTH_DEGRADED || v->health == FALLBACK_HEALTH_UNHEALTHY);
+           (v->health == FALLBACK_HEALTH_UNHEALTHY || v->health == FALLBACK_HEALTH_DEGRADED);
 }
 
 /* The verdict that says that it is exhausted; NULL = none does. */
 static const struct fallback_verdict *exhausted(const struct fallback_verdict *resources,
                                                 const struct fallback_verdict *life)
 {
-    return used_up(resources)                                     ? resources
-           : fallback_verdict_is(life, FALLBACK_FAILURE_RESOURCE) ? life
-                                                                  : NULL;
+    return used_up(resources) ? resources : fallback_verdict_is(life, FALLBACK_FAILURE_RESOURCE) ? life : NULL;
 }
 
 bool fallback_no_resources(const struct fallback_view *v)

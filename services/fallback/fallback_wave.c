@@ -96,7 +96,10 @@ void wave_on_due(void *ctx)
             if (!(p = intake_next(&t->intake, clock_shared_ms())))
                 break;
             metric_add(&turns, p->turn);
-            agent_look(agent_of(p));
+            if (p->turn)
+                agent_look(agent_of(p));
+            else
+                agent_look_in_turn(agent_of(p)); /* may be thousands */
         }
         int64_t due_ms = t->intake.first ? intake_due_ms(&t->intake, clock_shared_ms()) : INT64_MAX;
         if (due_ms < next_ms)
@@ -174,6 +177,6 @@ void wave_tick(struct shell *sh)
     for (struct agent *a = sh->agents, *next; a; a = next) {
         next = a->hh.next;
         if (agent_decided(a) && a->f.doc.llm_index != 0)
-            agent_look(a);
+            agent_look_in_turn(a);
     }
 }

@@ -67,7 +67,8 @@ static void resource_cells(void **state)
                         w.view.may_loosen = loosen;
                         w.now += late ? STEP : BACK - 1;
                         look(&w);
-                        bool bad = health == FALLBACK_HEALTH_UNHEALTHY && failure;
+                        bool over = health == FALLBACK_HEALTH_UNHEALTHY || health == FALLBACK_HEALTH_DEGRADED;
+                        bool bad = over && failure;
                         bool good = health == FALLBACK_HEALTH_HEALTHY;
                         int expected = from;
                         if (from == 5)
