@@ -175,6 +175,7 @@ install: all ## install programs, libredoubt, the contract and an example config
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' services/client/redoubt.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/redoubt.pc
 	cp -R proto $(DESTDIR)$(PREFIX)/share/redoubt/
 	install -m 644 deploy/redoubt.yaml $(DESTDIR)$(PREFIX)/share/redoubt/redoubt.yaml
+	install -m 644 deploy/security-baseline.yaml deploy/security-baseline.yaml.signoff $(DESTDIR)$(PREFIX)/share/redoubt
 
 # What an agent links: client, common and contract in one archive.
 $(OUT)/lib/libredoubt.a: $(base)

@@ -59,6 +59,12 @@ static const struct cli_opt force_opts[] = {
      "how long it holds, as 10m (default: until reset)"},
 };
 
+static const struct cli_opt unfreeze_opts[] = {
+    BY_AND_REASON,
+    {"without-selftest", 0, CLI_FLAG, NULL, offsetof(struct opts_order, without_selftest), 0, 0,
+     "a person vouches for it instead; lands in the audit trail"},
+};
+
 static const struct cli_opt maintain_opts[] = {
     BY_AND_REASON,
     {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_order, for_ms), 1000, YEAR_MS,
@@ -103,6 +109,23 @@ static const struct cli_opt drill_opts[] = {
      "write steps and figures there as JSON; - = stdout"},
     {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill, bin_dir), 0, 0,
      "where the services' programs are (default: beside this one)"},
+};
+
+static const struct cli_opt baseline_check_opts[] = {
+    {"key", 0, CLI_TEXT, "BASE64", offsetof(struct opts_baseline, key), 0, 0,
+     "the public key by which it must be signed"},
+};
+static const struct cli_opt baseline_show_opts[] = {
+    {"help-text", 0, CLI_FLAG, NULL, offsetof(struct opts_baseline, help_text), 0, 0,
+     "with what each key means and allows, as comments"},
+};
+static const struct cli_opt baseline_sign_opts[] = {
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_baseline, by), 0, 0, "who signs it off; required"},
+    {"key", 0, CLI_TEXT, "FILE", offsetof(struct opts_baseline, key), 0, 0,
+     "secret key of `redoubt baseline keygen` (default: its hash alone)"},
+};
+static const struct cli_opt baseline_status_opts[] = {
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_baseline, json), 0, 0, "JSON instead of text"},
 };
 
 const struct cli_row cli_rows[] = {
@@ -218,17 +241,23 @@ const struct cli_row cli_rows[] = {
      .min_args = 1,
      .max_args = 1,
      .summary = "stop an agent's automated actions until a person unfreezes it",
+     .text = "Answers when every guard has confirmed that no action from before is under way any more.",
      .connects = true,
+     .answer_ms = 20000,
      .run = cmd_agent_order,
      OPTS(order_opts, opts_order)},
     {.path = "unfreeze",
      .args = "AGENT",
      .min_args = 1,
      .max_args = 1,
-     .summary = "let a frozen agent act again",
+     .summary = "let a frozen agent act again, after a self-test that it passes",
+     .text =
+         "The agent is asked every question of its settings (`selftest.questions`); one wrong answer, and it stays "
+         "frozen.",
      .connects = true,
+     .answer_ms = 600000,
      .run = cmd_agent_order,
-     OPTS(order_opts, opts_order)},
+     OPTS(unfreeze_opts, opts_order)},
     {.path = "agent", .summary = "look at an agent's position"},
     {.path = "agent show",
      .args = "[AGENT]",
@@ -238,6 +267,43 @@ const struct cli_row cli_rows[] = {
      .run = cmd_agent_show,
      OPTS(show_opts, opts_show)},
 
+    {.path = "baseline", .summary = "the security baseline: what agents may do at all, and who signed it off"},
+    {.path = "baseline check",
+     .args = "[FILE]",
+     .max_args = 1,
+     .summary = "say all that is wrong with it, and whether its sign-off fits",
+     .text = "FILE defaults to baseline.path of the settings, and the key to theirs. Exit code 4 if the guard would "
+             "not trust it.",
+     .connects = true,
+     .run = cmd_baseline_check,
+     OPTS(baseline_check_opts, opts_baseline)},
+    {.path = "baseline show",
+     .args = "[FILE]",
+     .max_args = 1,
+     .summary = "the whole with every default",
+     .text = "FILE defaults to baseline.path of the settings.",
+     .connects = true,
+     .run = cmd_baseline_show,
+     OPTS(baseline_show_opts, opts_baseline)},
+    {.path = "baseline sign",
+     .args = "FILE",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "sign it off: writes FILE.signoff, if FILE is right in every line",
+     .run = cmd_baseline_sign,
+     OPTS(baseline_sign_opts, opts_baseline)},
+    {.path = "baseline keygen",
+     .args = "FILE",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "make a key to sign with: the secret to FILE, the public one to the terminal",
+     .text = "The public key belongs in the settings: baseline.public_key. FILE must not exist.",
+     .run = cmd_baseline_keygen},
+    {.path = "baseline status",
+     .summary = "which one the guard goes by at the moment",
+     .connects = true,
+     .run = cmd_baseline_status,
+     OPTS(baseline_status_opts, opts_baseline)},
     {.path = "config", .summary = "check a settings file, or show what it comes to"},
     {.path = "config check",
      .args = "[FILE]",

@@ -28,6 +28,7 @@ struct opts_show {
 struct opts_order { /* who and why; lands in the audit trail */
     const char *by, *reason;
     int64_t for_ms;
+    bool without_selftest; /* unfreeze */
 };
 int cmd_breaker_show(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_breaker_order(struct cli *c, const void *opts, int argc, char **argv);
@@ -42,6 +43,16 @@ struct opts_config {
 };
 int cmd_config_check(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_config_show(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_baseline {
+    const char *by, *key;
+    bool help_text, json;
+};
+int cmd_baseline_check(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_baseline_show(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_baseline_sign(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_baseline_keygen(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_baseline_status(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_verify {
     const char *key;

@@ -14,6 +14,7 @@ int cmd_agent_order(struct cli *c, const void *opts, int argc, char **argv)
     m.agent = argv[0];
     m.by = (char *)o->by;
     m.reason = (char *)o->reason;
+    m.without_selftest = o->without_selftest;
     struct cli_link link;
     int code = cli_link_open(&link, c);
     if (code == CLI_OK)

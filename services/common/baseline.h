@@ -33,14 +33,19 @@ struct baseline_parameter {
 enum baseline_execute { BASELINE_BY_GUARD, BASELINE_BY_AGENT };
 struct baseline_action {
     char *name;
-    struct conf_list postures;   /* int (enum Posture): in which it may be taken or queued */
-    unsigned posture_bits;       /* the same as bits, 1u << posture */
+    struct conf_list postures;   /* char *: in which it may be taken or queued */
+    unsigned posture_bits;       /* the same as bits, 1u << posture of the contract */
     int execute;                 /* enum baseline_execute */
     char *path;                  /* of the backend; empty = the agent's own setting */
     bool queue;                  /* may wait for the backend; else it is refused while that is away */
     struct conf_list parameters; /* struct baseline_parameter; others are refused */
     int64_t per_minute, burst;   /* of one agent; 0 = no limit */
     int64_t expires_ms;          /* not replayed when older; 0 = guard.queue.max_age */
+};
+/* What a file was when it was read; all 0 = it could not be. */
+struct baseline_stamp {
+    int64_t changed_ns, written_ns, size;
+    uint64_t device, inode;
 };
 struct baseline {
     char *version;
@@ -53,6 +58,7 @@ struct baseline {
     char signed_by[129]; /* "" for the built-in */
     int64_t signed_ms, loaded_ms;
     char error[512]; /* why the file is not trusted; "" if it is */
+    struct baseline_stamp file, signoff;
 };
 /* Never NULL (aborts without memory): the file's, or the strict built-in with `error` set. */
 struct baseline *baseline_load(const struct set_baseline *set);
@@ -63,7 +69,13 @@ const char *baseline_check_value(const struct baseline_parameter *p, const char 
 /* Has the file, or its sign-off, changed on disk since `b` was loaded? Cheap (stat). */
 bool baseline_stale(const struct baseline *b, const struct set_baseline *set);
 
-/* Signs off: writes PATH.signoff (atomically). key NULL = hash alone; else 64 bytes of an Ed25519 secret key. 0 or -1. */
+/* Signs off: writes PATH.signoff (atomically), if the file is right in every line. key NULL = hash alone; else 64 bytes of an Ed25519
+ * secret key. 0 or -1. */
+#define BASELINE_KEY_BYTES 64
 int baseline_sign(const char *path, const char *by, const unsigned char *key, struct err *e);
+/* Is the file right in every line, signed off or not? NULL with its mistakes, one a line, in r. Free with baseline_free(). */
+struct baseline *baseline_parse(const char *name, const char *text, size_t len, struct conf_report *r);
+struct baseline *baseline_read(const char *path, struct conf_report *r);
+extern const struct conf_schema baseline_file_schema; /* for conf_show() */
 
 #endif

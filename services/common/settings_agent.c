@@ -78,7 +78,8 @@ static const struct conf_field resources_fields[] = {
         "the "
         "agent, then the executor restarts it."),
     ROW("hold", DURATION, hold_ms, "30s", 10, HOUR, "Well for this long: one step back."),
-    ROW("restart", OBJECT, restart, "", 0, 0, "Whether the suite may restart it, and how.", .schema = &restart_schema),
+    ROW("restart", OBJECT, restart, "", 0, 0, "Whether the suite may restart it, and how.",
+        .schema = &restart_schema),
 };
 static const struct conf_schema resources_schema = {"resources", sizeof(struct set_resources), resources_fields,
                                                     N_OF(resources_fields), NULL};

@@ -1,5 +1,6 @@
 /* settings_check.c - what settings must fit together, beyond the bounds of each. */
 #include "common/settings_impl.h"
+#include "common/template.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,9 +86,33 @@ void settings_check_breaker(void *object, struct conf_ctx *ctx)
         conf_problem(ctx, "window_calls", "is less than min_calls: shares would never count");
 }
 
+/* What a header's name is made of. */
+#define TCHARS "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+/* A body with {{names}} that could not be filled, or is no JSON then, must not be found out in the middle of an outage. */
+static void check_body(const char *key, const char *body, const char *const *names, struct conf_ctx *ctx)
+{
+    struct err e;
+    if (template_check(body, names, &e))
+        conf_problem(ctx, key, "%s; allowed: JSON with names of this body in {{ }}", e.text);
+}
+
+static void check_secret(int auth, const char *token, const char *header, struct conf_ctx *ctx)
+{
+    if (auth == SET_AUTH_BASIC && *token && !strchr(token, ':'))
+        conf_problem(ctx, "token", "allowed with `auth: basic`: user:password");
+    if (header[strspn(header, TCHARS)])
+        conf_problem(ctx, "auth_header", "found `%s`; allowed: the name of an HTTP header", header);
+}
+
 void settings_check_override(void *object, struct conf_ctx *ctx)
 {
+    static const char *const names[] = {"duration_ms", "justification",    "agent",           "epoch",
+                                        "key",         "baseline_version", "baseline_sha256", NULL};
     struct set_override *o = object;
+    check_body("activate_body", o->activate_body, names, ctx);
+    check_body("release_body", o->release_body, names, ctx);
+    check_secret(o->auth, o->token, o->auth_header, ctx);
     if (*o->activate_path != '/')
         conf_problem(ctx, "activate_path", "found `%s`; allowed: a path that starts with /", o->activate_path);
     if (*o->release_path != '/')
@@ -98,7 +123,10 @@ void settings_check_override(void *object, struct conf_ctx *ctx)
 
 void settings_check_actions(void *object, struct conf_ctx *ctx)
 {
+    static const char *const names[] = {"action", "parameters", "agent", "epoch", "key", NULL};
     struct set_actions *a = object;
+    check_body("body", a->body, names, ctx);
+    check_secret(a->auth, a->token, a->auth_header, ctx);
     if (*a->path != '/')
         conf_problem(ctx, "path", "found `%s`; allowed: a path that starts with /", a->path);
 }

@@ -197,6 +197,8 @@ static const struct wire_rule agent_state[] = {
     EPOCH_OR_ZERO(41, "frozen_epoch"),
     TEXT(44, "drill_by", 0, 128),
     TEXT(45, "rollback_id", 0, 64),
+    PERCENT(46, "shed_percent"),
+    PERCENT(47, "return_percent"),
 };
 static const struct wire_rule fence[] = {TOKEN(1, "agent"), EPOCH(2, "epoch"), ID(3, "id")};
 static const struct wire_rule fenced[] = {TOKEN(1, "agent"), EPOCH(2, "epoch"), ID(3, "id"),

@@ -1,8 +1,8 @@
 /* fallback.h - where an agent stands and what it is told, pure: (state, view, event, now) -> (state', effects).
  * No I/O, no clock, no allocation.
  *
- * Dimensions are orthogonal: the LLM chain, the backend, automation. Each is settled by itself from what is seen; the posture is
- * the most restrictive that any of them asks for. Getting stricter happens at once; getting looser needs a reason that
+ * Dimensions are orthogonal: the LLM chain, the backend, automation, resources, the link. Each is settled by itself from what is
+ * seen; the posture is the most restrictive that any of them asks for. Getting stricter happens at once; getting looser needs a reason that
  * has held for a while, and `may_loosen` of the view. */
 #ifndef REDOUBT_FALLBACK_H
 #define REDOUBT_FALLBACK_H
@@ -143,13 +143,17 @@ struct fallback_doc {
     size_t n_restarts;
     int64_t restarts_ms[FALLBACK_RESTARTS_MAX]; /* by the executor, within the last hour, newest last */
     char restart_id[FALLBACK_KEY_TEXT];         /* "" = none under way */
-    int64_t resources_since_ms, link_since_ms;
-    uint32_t monitor_interval_ms; /* 0 = no basic monitoring in this position */
-    uint64_t frozen_epoch;        /* of the last freeze; 0 = never */
-    int drill_failure;            /* enum fallback_failure that is pretended; NONE = no drill */
+    int64_t resources_since_ms, link_since_ms;  /* when the present step of shedding, or of the link, was entered */
+    uint32_t monitor_interval_ms;               /* 0 = no basic monitoring in this position */
+    uint64_t frozen_epoch;                      /* of the last freeze; 0 = never */
+    int drill_failure;                          /* enum fallback_failure that is pretended; NONE = no drill */
     int64_t drill_until_ms;
     char drill_by[FALLBACK_WHO_TEXT];
     char rollback_id[FALLBACK_ID_TEXT]; /* "" = none was asked for */
+    uint32_t shed_percent;              /* 1..100: what its resources allow */
+    uint32_t return_percent;            /* 1..100: what its way back from having been gone allows */
+    int drill_was;          /* enum fallback_failure whose drill is over, until the agent is back; or NONE */
+    int64_t drill_ended_ms; /* 0 = drill_was is NONE */
 };
 
 /* ---- what is seen (not stored) ---- */
@@ -240,6 +244,9 @@ struct fallback {
         bool calling; /* an override call is under way */
         int64_t call_at_ms, call_gap_ms;
         unsigned call_failures;
+        bool restarting, rolling; /* asked for by this process: its end will be told */
+        int await_index;          /* where the agent is in line, plus one; 0 = nowhere */
+        int64_t await_at_ms;      /* gets in line again then */
     } run;
 };
 
@@ -293,9 +300,10 @@ struct fallback_effect {
     enum fallback_notice notice;      /* TELL */
     bool resolved;                    /* TELL */
     int index;                        /* AWAIT */
+    uint64_t epoch;                   /* FENCE: of the directive that froze the agent */
     bool override_activated;          /* TELL SECURITY: among the actions taken */
     enum fallback_call_kind call;     /* CALL */
-    char key[FALLBACK_KEY_TEXT + 32]; /* CALL: Idempotency-Key */
+    char key[FALLBACK_KEY_TEXT + 32]; /* CALL: Idempotency-Key; RESTART, ROLL: its id */
     bool strict;                      /* RECORD: of the strict class */
     const char *action;               /* RECORD: directive.issued, agent.frozen, ... */
     const char *actor;                /* RECORD: NULL = the service; points into the event */
@@ -310,6 +318,8 @@ size_t fallback_decide(struct fallback *f, const struct fallback_rule *rule, con
                        const struct fallback_event *ev, int64_t now_ms,
                        struct fallback_effect out[static FALLBACK_EFFECTS_MAX]);
 
+/* Has no LLM, and is not merely waiting for its turn at one: what the override is for. */
+bool fallback_without_llm(const struct fallback_doc *d);
 /* The most restrictive posture that any dimension of d asks for. */
 int fallback_posture(const struct fallback_doc *d);
 /* Share of the calls, in percent, on the way back after `elapsed_ms`; 0 = the way is over: all of them. */
@@ -326,6 +336,7 @@ struct fallback_notice_row {
 extern const struct fallback_notice_row fallback_notices[FALLBACK_NOTICES];
 
 const char *fallback_posture_name(int posture);
+const char *fallback_failure_name(int failure);
 const char *fallback_step_name(int step);
 
 #endif

@@ -145,9 +145,17 @@ static void carry_out(struct agent *a, const struct fallback_effect *e, const ch
             cmd_answer(a, reply, e, a->f.doc.epoch);
         break;
     case FALLBACK_RESTART:
+        restart_start(a, e);
+        break;
     case FALLBACK_ROLL:
+        roll_start(a, e);
+        break;
     case FALLBACK_FENCE:
+        fence_start(a, e->epoch);
+        break;
     case FALLBACK_AWAIT:
+        wave_await(a, e->index);
+        break;
     case FALLBACK_STORE:
     case FALLBACK_ISSUE:
     case FALLBACK_TELL:
@@ -165,8 +173,14 @@ static void carry_out_all(struct agent *a, const struct fallback_effect *effects
         pop(a);
     }
     agent_wake_at(a, INT64_MAX);
-    for (size_t i = 0; i < n; i++)
-        carry_out(a, &effects[i], reply);
+    bool fenced = false;
+    for (size_t i = 0; i < n; i++) {
+        fenced |= effects[i].kind == FALLBACK_FENCE;
+        if (effects[i].kind == FALLBACK_ANSWER && fenced && *reply)
+            fence_answer(a, reply, &effects[i]); /* when the guards have confirmed */
+        else
+            carry_out(a, &effects[i], reply);
+    }
 }
 
 static void on_marked(void *ctx, enum store_status st, const redisReply *reply)
@@ -298,11 +312,12 @@ static void write_next(struct agent *a, enum writing what_for)
 
 /* ---- a decision ---- */
 
-static void look_around(const struct agent *a, struct fallback_view *v)
+static void look_around(struct agent *a, struct fallback_view *v)
 {
     struct shell *sh = a->sh;
     *v = (struct fallback_view){.verdict = &a->verdict,
                                 .judgement = &a->judgement,
+                                .resources = &a->resources,
                                 .ready = shell_ready(sh),
                                 .bus_up = sh->bus_up_mono_ms != 0,
                                 .may_loosen = shell_may_loosen(sh) && agent_fence(a) != 0,
@@ -311,6 +326,7 @@ static void look_around(const struct agent *a, struct fallback_view *v)
         v->llm[i] = agent_sees(a, i);
     if (a->rule.backend[0])
         v->backend = agent_sees(a, USE_BACKEND);
+    wave_view(a, v);
 }
 
 /* Keeps the effects that must wait for the write, and prepares what is written with it. */
@@ -350,6 +366,7 @@ static void decide(struct agent *a, const struct fallback_event *ev, bool from_q
     a->next = a->f;
     size_t n = fallback_decide(&a->next, &a->rule, &v, ev, clock_shared_ms(), effects);
     metric_add(&decided, 1);
+    wave_decided(a, &a->f.doc, &a->next.doc);
     bool store = false;
     for (size_t i = 0; i < n; i++)
         store |= effects[i].kind == FALLBACK_STORE;
@@ -393,6 +410,7 @@ static void begin(struct agent *a, bool fresh)
 {
     memset(&a->f.run, 0, sizeof a->f.run);
     move(a, HERE);
+    wave_count(a, &a->f.doc);
     if (fresh) {
         a->next = a->f;
         struct fallback_event ev = {.kind = FALLBACK_START};
@@ -514,6 +532,7 @@ void agent_forget(struct agent *a)
     if (a->place == AWAY)
         return;
     drop_next(a);
+    effects_forget(a);
     move(a, AWAY);
     a->op++;
     agent_wake_at(a, INT64_MAX);
@@ -539,6 +558,7 @@ void agent_free(struct agent *a)
     agent_leave_api(a);
     agent_unlink_targets(a);
     drop_next(a);
+    effects_agent_free(a);
     bytes_free(&a->directive);
     bytes_free(&a->seen);
     owed_free(a->owed);

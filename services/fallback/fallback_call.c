@@ -25,12 +25,13 @@ struct call {
     unsigned partition;
     struct api *api;
     char agent[NAME_MAX_LEN + 1];
-    char *url, *path, *token; /* as they were when it began; token is a secret */
+    char *url, *path, *body, *auth_header, *token; /* as they were when it began; token is a secret */
+    int auth;
     int64_t duration_ms;
     enum fallback_call_kind kind;
     char activation[FALLBACK_KEY_TEXT];
     char key[FALLBACK_KEY_TEXT + 32];
-    char why[FALLBACK_REASON_TEXT + 128];
+    char why[FALLBACK_REASON_TEXT + 384];
     uint64_t epoch;
     bool waits; /* for another call of the same API */
     int64_t began_ms;
@@ -92,6 +93,8 @@ static void freed(void *ctx)
     struct call *c = ctx;
     free(c->url);
     free(c->path);
+    free(c->body);
+    free(c->auth_header);
     if (c->token)
         explicit_bzero(c->token, strlen(c->token));
     free(c->token);
@@ -166,7 +169,7 @@ static const char *obstacle(struct shell *sh, const struct call *c)
         return "this replica does not act for the agent any more";
     if (strcmp(a->f.doc.override_key, c->activation) != 0)
         return "the activation is history";
-    if (c->kind == FALLBACK_CALL_RELEASE && (a->f.doc.llm_index < 0 || agent_needed_elsewhere(a)))
+    if (c->kind == FALLBACK_CALL_RELEASE && (fallback_without_llm(&a->f.doc) || agent_needed_elsewhere(a)))
         return "the override is needed again";
     return NULL;
 }
@@ -178,10 +181,17 @@ static void send_call(struct call *c)
     struct override_request r = {.kind = c->kind,
                                  .url = c->url,
                                  .path = c->path,
+                                 .body = c->body,
                                  .token = c->token,
+                                 .auth = c->auth,
+                                 .auth_header = c->auth_header,
                                  .key = c->key,
+                                 .agent = c->agent,
+                                 .epoch = c->epoch,
                                  .duration_ms = c->duration_ms,
-                                 .justification = c->why};
+                                 .justification = c->why,
+                                 .baseline_version = sh->fx.baseline->version,
+                                 .baseline_sha256 = sh->fx.baseline->sha256};
     c->handle = sh->api->send(c->s->http, &r, on_answer, c);
 }
 
@@ -289,11 +299,16 @@ void call_start(struct agent *a, const struct fallback_effect *e)
     snprintf(c->key, sizeof c->key, "%s", e->key);
     c->url = strdup(set->url);
     c->path = strdup(e->call == FALLBACK_CALL_RELEASE ? set->release_path : set->activate_path);
+    c->body = strdup(e->call == FALLBACK_CALL_RELEASE ? set->release_body : set->activate_body);
+    c->auth = set->auth;
+    c->auth_header = strdup(set->auth_header);
     c->token = strdup(set->token ? set->token : "");
-    if (!c->url || !c->path || !c->token)
+    if (!c->url || !c->path || !c->body || !c->auth_header || !c->token)
         abort();
-    snprintf(c->why, sizeof c->why, "Redoubt, agent %s, epoch %" PRIu64 ": %s", a->name, a->f.doc.epoch,
-             a->f.doc.reason);
+    char baseline[256];
+    baseline_say(a->sh, baseline, sizeof baseline);
+    snprintf(c->why, sizeof c->why, "Redoubt, agent %s, epoch %" PRIu64 ": %s%s%s", a->name, a->f.doc.epoch,
+             a->f.doc.reason, *baseline ? "; " : "", baseline);
     c->waits = true;
     DL_APPEND(c->api->calls, c);
     if (!must_wait(c))

@@ -1,17 +1,20 @@
 /* fallback_cmd.c - operators' commands. Any replica takes them; the one that acts for the agent carries them out.
  *
  * A freeze or unfreeze is in the audit trail before it is done. If the trail cannot be written, a freeze is done all the same
- * (with the gap said), an unfreeze is refused. */
+ * (with the gap said), an unfreeze is refused. Before an unfreeze the agent must answer the questions of its settings rightly, unless a person
+ * does without. */
+#include "common/clock.h"
 #include "common/log.h"
 #include "fallback/fallback_shell.h"
 #include <stdlib.h>
 #include <string.h>
 
-#define HOLDER_MS   1500 /* who acts for it answers in milliseconds; after this there is none */
-#define OK          REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK
-#define ALREADY     REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_ALREADY
-#define INVALID     REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID
-#define UNAVAILABLE REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE
+#define HOLDER_MS    1500 /* who acts for it answers in milliseconds; after this there is none */
+#define DRILL_MIN_MS 1000
+#define OK           REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK
+#define ALREADY      REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_ALREADY
+#define INVALID      REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID
+#define UNAVAILABLE  REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE
 
 struct verb {
     const char *name;
@@ -25,6 +28,7 @@ static const struct verb verbs[] = {
     {"freeze", FALLBACK_FREEZE, true, false, true, FALLBACK_AUTOMATION_FROZEN},
     {"unfreeze", FALLBACK_UNFREEZE, true, true, true, FALLBACK_AUTOMATION_ENABLED},
     {"resync", FALLBACK_RESYNC, false, false, true, 0},
+    {"drill", FALLBACK_DRILL, true, true, true, 0},
     {"state", FALLBACK_LOOK, false, false, false, 0},
 };
 
@@ -135,6 +139,40 @@ static void on_audited(void *ctx, int status, const char *error)
     free(o);
 }
 
+/* In the trail, then done. */
+static void record_and_do(struct order *o)
+{
+    char detail[FALLBACK_WHY_TEXT + 64];
+    bool waived = o->ev.kind == FALLBACK_UNFREEZE && o->ev.waived;
+    snprintf(detail, sizeof detail, "%s%s", o->ev.detail, waived ? " (self-test waived)" : "");
+    audit(o, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT, detail,
+          on_audited, o);
+}
+
+static void refuse_untested(struct order *o, const char *why)
+{
+    char detail[512];
+    snprintf(detail, sizeof detail, "self-test not passed: %s", why);
+    audit(o, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_REFUSED, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT, detail,
+          NULL, NULL);
+    log_warn("not unfrozen", F_STR("agent", o->agent), F_STR("by", o->ev.by), F_STR("why", detail));
+    service_reply(o->s, o->reply, UNAVAILABLE, 0, "%s stays frozen, %s", o->agent, detail);
+    free(o);
+}
+
+static void on_tested(void *ctx, bool passed, const char *text)
+{
+    struct order *o = ctx;
+    if (!o->s->state) {
+        free(o);
+    } else if (!passed) {
+        refuse_untested(o, text);
+    } else {
+        log_info("self-test passed", F_STR("agent", o->agent), F_STR("by", o->ev.by), F_STR("how", text));
+        record_and_do(o);
+    }
+}
+
 /* ---- whoever acts for the agent ---- */
 
 static bool blank(const char *text)
@@ -152,9 +190,24 @@ static bool valid(struct service *s, const struct verb *v, const PB(AgentCommand
         service_reply(s, reply, INVALID, 0, "say who asks: `by` is empty; it lands in the audit trail");
     else if (v->by_whom && blank(c->reason))
         service_reply(s, reply, INVALID, 0, "say why: `reason` is empty; it lands in the audit trail");
+    else if (v->event == FALLBACK_DRILL && c->duration_ms > 0 &&
+             (c->duration_ms < DRILL_MIN_MS || (int)c->failure_kind == FALLBACK_FAILURE_NONE))
+        service_reply(s, reply, INVALID, 0, "a drill pretends one kind of failure for %d ms at least", DRILL_MIN_MS);
     else
         return true;
     return false;
+}
+
+/* How long the replica that acts for an agent may take to answer: agents are asked questions, guards to confirm. */
+static int64_t patience_ms(const struct shell *sh, const struct agent *a, const struct verb *v,
+                           const PB(AgentCommand) * c)
+{
+    int64_t ms = HOLDER_MS;
+    if (v->event == FALLBACK_FREEZE || v->event == FALLBACK_DRILL)
+        ms += sh->s->settings->fallback.fence_ms;
+    if (v->event == FALLBACK_UNFREEZE && !c->without_selftest && a)
+        ms += selftest_patience_ms(a->set);
+    return ms;
 }
 
 static void act(struct service *s, const struct verb *v, const PB(AgentCommand) * c, const char *reply)
@@ -188,9 +241,21 @@ static void act(struct service *s, const struct verb *v, const PB(AgentCommand) 
     snprintf(o->ev.by, sizeof o->ev.by, "%s", c->by);
     snprintf(o->ev.detail, sizeof o->ev.detail, "%s", c->reason);
     snprintf(o->reply, sizeof o->reply, "%s", reply);
+    if (v->event == FALLBACK_DRILL && c->duration_ms > 0) {
+        o->ev.failure = (int)c->failure_kind;
+        o->ev.until_ms = clock_shared_ms() + c->duration_ms;
+    }
+    if (v->event == FALLBACK_UNFREEZE) {
+        const char *why;
+        o->ev.waived = c->without_selftest;
+        if (!c->without_selftest) {
+            if (!selftest_ask(a, on_tested, o, &why))
+                refuse_untested(o, why);
+            return;
+        }
+    }
     if (v->strict) {
-        audit(o, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT,
-              c->reason, on_audited, o);
+        record_and_do(o);
         return;
     }
     agent_event(a, &o->ev, o->reply);
@@ -265,5 +330,5 @@ void cmd_any(struct service *s, const void *message, const struct bus_msg *m)
     snprintf(p->reply, sizeof p->reply, "%s", m->reply);
     snprintf(subject, sizeof subject, "%s%s", FALLBACK_HOLDER_CMD, v->name);
     struct bus_out o = {.subject = subject, .type = m->type, .data = m->data, .len = m->len};
-    bus_request(s->bus, &o, HOLDER_MS, on_holder, p);
+    bus_request(s->bus, &o, patience_ms(sh, shell_agent(sh, c->agent), v, c), on_holder, p);
 }

@@ -129,6 +129,10 @@ void fallback_doc_fill(PB(AgentState) * m, const char *agent, const struct fallb
     m->drill_until_unix_ms = d->drill_until_ms;
     m->drill_by = (char *)d->drill_by;
     m->rollback_id = (char *)d->rollback_id;
+    m->shed_percent = d->shed_percent;
+    m->return_percent = d->return_percent;
+    m->drill_was = ENUM(FailureKind, d->drill_was);
+    m->drill_ended_unix_ms = d->drill_ended_ms;
 }
 
 int fallback_doc_take(struct fallback_doc *d, const char *agent, const PB(AgentState) * m, struct err *e)
@@ -166,6 +170,10 @@ int fallback_doc_take(struct fallback_doc *d, const char *agent, const PB(AgentS
         .frozen_epoch = m->frozen_epoch,
         .drill_failure = (int)m->drill_failure,
         .drill_until_ms = m->drill_until_unix_ms,
+        .shed_percent = m->shed_percent ? m->shed_percent : 100,
+        .return_percent = m->return_percent ? m->return_percent : 100,
+        .drill_was = (int)m->drill_was,
+        .drill_ended_ms = m->drill_ended_unix_ms,
     };
     if (x.n_restarts > 0)
         memcpy(x.restarts_ms, m->restarts_unix_ms, x.n_restarts * sizeof *x.restarts_ms);

@@ -42,12 +42,12 @@ void in_health(struct service *s, const void *message, const struct bus_msg *m)
     }
     char name[NAME_MAX_LEN + 1];
     size_t n = strcspn(agent, ".");
-    bool judgement = strcmp(agent + n, ".logic") == 0;
-    if (n > NAME_MAX_LEN || (agent[n] && !judgement))
-        return; /* what it uses moves nothing here */
+    bool judgement = strcmp(agent + n, ".logic") == 0, resources = strcmp(agent + n, ".resources") == 0;
+    if (n > NAME_MAX_LEN || (agent[n] && !judgement && !resources))
+        return;
     snprintf(name, sizeof name, "%.*s", (int)n, agent);
     struct agent *a = shell_agent(sh, name);
-    struct fallback_verdict *v = !a ? NULL : judgement ? &a->judgement : &a->verdict;
+    struct fallback_verdict *v = !a ? NULL : judgement ? &a->judgement : resources ? &a->resources : &a->verdict;
     if (!v || h->epoch <= v->epoch)
         return;
     *v = (struct fallback_verdict){

@@ -74,7 +74,7 @@ static enum ask ask_now(const struct turn *t)
     bool over = t->now_ms >= d->override_until_ms;
     if (!t->rule->override)
         return NO_API;
-    if (d->llm_index < 0) {
+    if (fallback_without_llm(d)) {
         bool tried = t->f->run.call_failures > 0 && !t->f->run.calling;
         return d->override_mode == ACTIVE && over && tried ? EXPIRED : WANTED;
     }
@@ -120,6 +120,11 @@ static void tell_security(struct turn *t, bool activated, const char *what)
 
 /* ---- calls ---- */
 
+static const char *mark(const struct turn *t)
+{
+    return fallback_drill_mark(t, FALLBACK_FAILURE_LLM);
+}
+
 static void succeeded(struct turn *t)
 {
     struct fallback_doc *d = t->d;
@@ -128,9 +133,9 @@ static void succeeded(struct turn *t)
         if (d->override_mode != ACTIVATING)
             return;
         move(t, ACTIVE);
-        fallback_record(t, "override.activate", true, NULL, "activated under key %s", d->override_key);
+        fallback_record(t, "override.activate", true, NULL, "%sactivated under key %s", mark(t), d->override_key);
         fallback_resolve(t, FALLBACK_NOTICE_OVERRIDE, "the override for %s is active again", t->rule->agent);
-        if (d->llm_index < 0)
+        if (fallback_without_llm(d))
             tell_security(t, true, "the backend's strict default policies are active");
         break;
     case FALLBACK_CALL_RENEW:
@@ -138,13 +143,13 @@ static void succeeded(struct turn *t)
             return;
         d->override_until_ms = t->ev->called_at_ms + t->rule->override_duration_ms;
         t->store = true;
-        fallback_record(t, "override.renew", true, NULL, "renewed, key %s", d->override_key);
+        fallback_record(t, "override.renew", true, NULL, "%srenewed, key %s", mark(t), d->override_key);
         fallback_resolve(t, FALLBACK_NOTICE_OVERRIDE, "the override for %s is renewed", t->rule->agent);
         break;
     case FALLBACK_CALL_RELEASE:
         if (d->override_mode != RELEASING)
             return;
-        fallback_record(t, "override.release", true, NULL, "released, key %s", d->override_key);
+        fallback_record(t, "override.release", true, NULL, "%sreleased, key %s", mark(t), d->override_key);
         move(t, OFF);
         fallback_resolve(t, FALLBACK_NOTICE_OVERRIDE, "the override for %s is released", t->rule->agent);
         fallback_resolve(t, FALLBACK_NOTICE_RELEASE, "the override for %s is released", t->rule->agent);
@@ -157,7 +162,8 @@ static void failed(struct turn *t)
     unsigned tries = t->f->run.call_failures;
     switch (t->ev->call) {
     case FALLBACK_CALL_ACTIVATE:
-        if (t->d->override_mode == ACTIVATING && t->d->llm_index < 0 && !fallback_told(t, FALLBACK_NOTICE_SECURITY)) {
+        if (t->d->override_mode == ACTIVATING && fallback_without_llm(t->d) &&
+            !fallback_told(t, FALLBACK_NOTICE_SECURITY)) {
             char what[300];
             snprintf(what, sizeof what, "the override could NOT be activated (%.200s); it is tried again",
                      t->ev->detail);
@@ -206,7 +212,7 @@ static int call_needed(struct turn *t)
     case ACTIVATING:
         return FALLBACK_CALL_ACTIVATE;
     case ACTIVE:
-        if (d->llm_index >= 0)
+        if (!fallback_without_llm(d))
             return -1;
         if (t->now_ms >= d->override_until_ms - t->rule->override_renew_ms)
             return FALLBACK_CALL_RENEW;
@@ -227,7 +233,7 @@ static void tell(struct turn *t, int was, enum ask a)
         if (was != OFF)
             fallback_record(t, "override.dropped", true, NULL,
                             "the settings have no override API any more; the activation lapses by itself");
-        if (d->llm_index < 0 && !fallback_told(t, FALLBACK_NOTICE_SECURITY))
+        if (fallback_without_llm(d) && !fallback_told(t, FALLBACK_NOTICE_SECURITY))
             tell_security(t, false, "there is no override API in the settings; only the agent itself is restricted");
     } else if (was == ACTIVE && d->override_mode == ACTIVE && entered) {
         tell_security(t, true, "the backend's strict default policies are still active");
@@ -237,7 +243,7 @@ static void tell(struct turn *t, int was, enum ask a)
     }
     if (was == RELEASING && d->override_mode == ACTIVATING)
         fallback_resolve(t, FALLBACK_NOTICE_RELEASE, "the override for %s is needed again", t->rule->agent);
-    if (d->llm_index >= 0)
+    if (!fallback_without_llm(d))
         fallback_resolve(t, FALLBACK_NOTICE_SECURITY, "%s has a usable LLM again", t->rule->agent);
 }
 
@@ -249,7 +255,7 @@ void fallback_settle_override(struct turn *t)
     if (next_mode[was][a] != was)
         move(t, next_mode[was][a]);
     tell(t, was, a);
-    if (was == ACTIVE && d->override_mode == ACTIVE && (d->llm_index < 0 || a == GUARDED))
+    if (was == ACTIVE && d->override_mode == ACTIVE && (fallback_without_llm(d) || a == GUARDED))
         fallback_wake(t, d->override_until_ms);
     int call = call_needed(t);
     if (call < 0 || t->f->run.calling)

@@ -55,30 +55,6 @@ void shell_look_at_all(struct shell *sh)
 
 /* ---- agents from the settings ---- */
 
-static void set_rule(struct agent *a, const struct set_agent *set)
-{
-    struct fallback_rule *r = &a->rule;
-    a->set = set;
-    *r = (struct fallback_rule){.agent = a->name,
-                                .backend = set->backend ? set->backend : "",
-                                .override = set->override.url && set->override.url[0],
-                                .override_duration_ms = set->override.duration_ms,
-                                .override_renew_ms = set->override.renew_ms,
-                                .override_retry_ms = set->override.retry_ms,
-                                .ack_ms = set->ack_ms,
-                                .ack_alert_ms = set->ack_alert_ms,
-                                .restore_hold_ms = set->restore_hold_ms,
-                                .backend_step_ms = set->backend_step_ms,
-                                .rank = fallback_rank(a->name)};
-    for (size_t i = 0; i < set->chain.n && i < FALLBACK_CHAIN_MAX; i++) {
-        const struct set_chain_item *x = CONF_AT(set->chain, struct set_chain_item, i);
-        r->chain[r->n_chain].target = x->target;
-        r->chain[r->n_chain++].model = x->model ? x->model : "";
-    }
-    agent_link_targets(a);
-    agent_join_api(a);
-}
-
 static struct agent *add_agent(struct shell *sh, const struct set_agent *set)
 {
     struct agent *a = calloc(1, sizeof *a);
@@ -91,7 +67,7 @@ static struct agent *add_agent(struct shell *sh, const struct set_agent *set)
     a->queue_end = &a->queue;
     a->wake_at_ms = INT64_MAX;
     a->partition = partition_of(a->name);
-    set_rule(a, set);
+    rule_set(a, set);
     HASH_ADD_STR(sh->agents, name, a);
     DL_APPEND2(sh->of[a->partition], a, mate_prev, mate_next);
     return a;
@@ -122,7 +98,7 @@ static void on_reload(struct service *s, const struct settings *was)
         next = a->hh.next;
         const struct set_agent *set = settings_agent(s->settings, a->name);
         if (set)
-            set_rule(a, set);
+            rule_set(a, set);
         else
             drop_agent(sh, a);
     }
@@ -132,6 +108,7 @@ static void on_reload(struct service *s, const struct settings *was)
             log_error("agent not added: out of memory", F_STR("agent", set->name));
     }
     metric_set(&agents_now, HASH_COUNT(sh->agents));
+    effects_reload(sh);
     for (struct agent *a = sh->agents; a; a = a->hh.next) {
         if (a->place == AWAY && agent_fence(a) != 0)
             agent_load(a);
@@ -274,6 +251,7 @@ static void tick(struct service *s)
     watch_store(sh, now);
     say_partitions(sh);
     load_the_hurt(sh);
+    effects_tick(sh, now);
     shell_look_at_apis(sh);
     bool loosen = shell_may_loosen(sh);
     for (struct agent *a = sh->agents; a; a = a->hh.next) {
@@ -304,6 +282,7 @@ static int start(struct service *s, struct err *e)
     loop_timer_init(&s->loop, &sh->wake, shell_on_wake, sh);
     loop_timer_init(&s->loop, &sh->looks, shell_on_looks, sh);
     loop_timer_init(&s->loop, &sh->say, shell_on_say, sh);
+    effects_open(sh);
     for (size_t i = 0; i < s->settings->agents.n; i++)
         if (!add_agent(sh, CONF_AT(s->settings->agents, struct set_agent, i)))
             return err_set(e, "out of memory");
@@ -334,6 +313,7 @@ static void drain(struct service *s)
 static void free_shell(void *ctx)
 {
     struct shell *sh = ctx;
+    effects_free(sh);
     free(sh->heap);
     free(sh);
 }
@@ -355,6 +335,7 @@ static void stop(struct service *s)
     struct shell *sh = s->state;
     s->state = NULL; /* what still calls back finds nobody */
     calls_free(sh);
+    effects_close(sh);
     for (struct agent *a = sh->agents, *next; a; a = next) {
         next = a->hh.next;
         remove_agent(sh, a);
@@ -369,13 +350,14 @@ static const struct service_sub subs[] = {
     {SUBJECT_HEALTH ">", SERVICE_SUB_WATCH, PB_DESC(health_changed), in_health},
     {SUBJECT_DIRECTIVE ">", SERVICE_SUB_WATCH, PB_DESC(directive), in_directive},
     {SUBJECT_ACK "*", SERVICE_SUB_ALL, PB_DESC(directive_ack), in_ack},
+    {SUBJECT_FENCED "*", SERVICE_SUB_ALL, PB_DESC(fenced), in_fenced},
+    {SUBJECT_MONITOR "*", SERVICE_SUB_ALL, PB_DESC(monitor_report), in_monitor},
     {FALLBACK_HOLDER_CMD "*", SERVICE_SUB_ALL, PB_DESC(agent_command), cmd_holder},
 };
 static const struct service_cmd cmds[] = {
-    {"freeze", PB_DESC(agent_command), cmd_any},
-    {"unfreeze", PB_DESC(agent_command), cmd_any},
-    {"resync", PB_DESC(agent_command), cmd_any},
-    {"state", PB_DESC(agent_command), cmd_any},
+    {"freeze", PB_DESC(agent_command), cmd_any}, {"unfreeze", PB_DESC(agent_command), cmd_any},
+    {"resync", PB_DESC(agent_command), cmd_any}, {"state", PB_DESC(agent_command), cmd_any},
+    {"drill", PB_DESC(agent_command), cmd_any},
 };
 static const struct service_timer timers[] = {{TICK_MS, tick}};
 

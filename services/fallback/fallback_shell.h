@@ -7,6 +7,7 @@
 #include "common/subjects.h"
 #include "fallback/fallback.h"
 #include "fallback/fallback_doc.h"
+#include "fallback/fallback_effects.h"
 #include "fallback/override_http.h"
 #include <uthash.h>
 
@@ -18,6 +19,7 @@ extern const struct service_desc fallback_service;
 struct target {
     char name[TARGET_MAX_LEN + 1];
     struct fallback_target view;
+    struct intake intake;
     struct use *users; /* agents that look at it */
     UT_hash_handle hh;
 };
@@ -77,7 +79,8 @@ struct agent {
     struct agent *mate_prev, *mate_next; /* of the same partition */
     const struct set_agent *set;         /* in the service's settings */
     struct fallback_rule rule;           /* strings in the settings */
-    struct fallback_verdict verdict, judgement;
+    struct fallback_verdict verdict, judgement, resources;
+    struct agent_effects fx;
     struct use uses[USES_MAX];
     struct api *api; /* NULL = it has no override */
     struct agent *api_prev, *api_next;
@@ -152,6 +155,7 @@ struct shell {
     struct agent *to_say;
     int64_t say_by_mono_ms; /* then whatever else is to be done */
     uint64_t owed_ids;
+    struct effects fx;
     struct log_limit trouble;
 };
 

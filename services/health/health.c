@@ -143,14 +143,16 @@ struct health_notice health_notice_of(enum health_target_kind kind, int state, i
                                       int previous_cause)
 {
     if (told(kind, state, cause)) {
-        /* Gone, or not to be trusted: then people must act. Killed for want of memory, it is started again by its host. */
-        bool bad = kind == HEALTH_TARGET_AGENT && state == HEALTH_UNHEALTHY;
-        bool oom = cause == HEALTH_FAULT_OOM;
+        /* Gone, or not to be trusted: then people must act. Killed for want of memory, it is started again by its host; short
+         * of means, fallback cuts its work. */
+        bool agent = kind == HEALTH_TARGET_AGENT, bad = agent && state == HEALTH_UNHEALTHY;
+        bool means =
+            agent && state != HEALTH_FLAPPING && (cause == HEALTH_FAULT_OOM || cause == HEALTH_FAULT_EXHAUSTED);
         return (struct health_notice){.news = HEALTH_RAISE,
-                                      .severity = bad && oom ? HIGH
-                                                  : bad      ? CRITICAL
-                                                             : WARNING,
-                                      .manual = bad && !oom};
+                                      .severity = means ? HIGH
+                                                  : bad ? CRITICAL
+                                                        : WARNING,
+                                      .manual = bad && !means};
     }
     if (state != HEALTH_UNKNOWN && told(kind, previous, previous_cause))
         return (struct health_notice){.news = HEALTH_RESOLVE, .severity = WARNING};

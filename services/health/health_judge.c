@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "common/selftest.h"
 #include "health/health_shell.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -184,7 +185,7 @@ static enum health_selftest_end judge_answer(struct service *s, const struct ask
         end = HEALTH_SELFTEST_NO_ANSWER;
     } else if (!json_is_object(answer)) {
         snprintf(why, size, "the answer is not a JSON object");
-    } else if (health_selftest_same(q->expect, answer, why, size)) {
+    } else if (selftest_same(q->expect, answer, why, size)) {
         end = HEALTH_SELFTEST_RIGHT;
     }
     json_decref(answer);

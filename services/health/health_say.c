@@ -40,31 +40,78 @@ static void summary_of(const struct health_watch *t, const PB(HealthChanged) * m
         snprintf(buf, size, "%s is %s: %s", t->name, state_name((int)m->state), m->reason);
 }
 
+/* The problem that people are told of. What fallback acts on and tells of as well has its key: one problem, told once, whoever of us
+ * is first, and told even if one of us is away. */
+static const char *problem_of(const struct health_watch *t, int state, char *buf, size_t size)
+{
+    const char *ours = NULL;
+    if (t->agent && t->what == HEALTH_WATCH_LIFE && state == HEALTH_UNHEALTHY)
+        ours = "down";
+    else if (t->agent && t->what == HEALTH_WATCH_LOGIC && state == HEALTH_UNHEALTHY)
+        ours = "frozen";
+    else if (t->agent && t->what == HEALTH_WATCH_MEANS && (state == HEALTH_UNHEALTHY || state == HEALTH_DEGRADED))
+        ours = "resources";
+    if (ours)
+        snprintf(buf, size, "agent/%s/%s", agent_of(t), ours);
+    else
+        snprintf(buf, size, "health/%s", t->name);
+    return buf;
+}
+
+/* An agent that decided wrongly stays frozen until a person ends it: then fallback says that it is over, not we. */
+static bool a_person_ends_it(const struct health_watch *t, int state)
+{
+    return t->agent && t->what == HEALTH_WATCH_LOGIC && state == HEALTH_UNHEALTHY;
+}
+
+static void send_alert(struct health_watch *t, const PB(HealthChanged) * m, const struct health_notice *n,
+                       const char *id, const char *key, bool raise)
+{
+    char summary[512];
+    summary_of(t, m, raise, summary, sizeof summary);
+    PB(Alert) a = REDOUBT__V1__ALERT__INIT;
+    a.id = (char *)id;
+    a.dedup_key = (char *)key;
+    a.severity = (Redoubt__V1__Severity)n->severity;
+    a.agent = (char *)agent_of(t);
+    a.target = t->name;
+    a.failure_kind = m->failure_kind;
+    a.summary = summary;
+    a.detail = m->reason;
+    a.manual_intervention_required = raise && n->manual;
+    a.evidence_unix_ms = m->since_unix_ms;
+    a.resolved = !raise;
+    service_alert(t->w->s, &a);
+}
+
+/* What was told of the previous state is over, if it was another problem than the present one. */
+static void end_previous(struct health_watch *t, const PB(HealthChanged) * m, int previous_cause, const char *id,
+                         const char *now)
+{
+    char key[255], over[72];
+    struct health_notice was =
+        health_notice_of(t->rule.kind, (int)m->previous, previous_cause, HEALTH_UNKNOWN, HEALTH_FAULT_NONE);
+    problem_of(t, (int)m->previous, key, sizeof key);
+    if (was.news != HEALTH_RAISE || a_person_ends_it(t, (int)m->previous) || strcmp(key, now) == 0)
+        return;
+    snprintf(over, sizeof over, "%s-over", id);
+    send_alert(t, m, &was, over, key, false);
+}
+
 void health_say(struct health_watch *t, const PB(HealthChanged) * m, int cause, int previous_cause)
 {
-    char id[64], key[255], summary[512];
+    char id[64], key[255];
     struct health_notice n = health_notice_of(t->rule.kind, (int)m->state, cause, (int)m->previous, previous_cause);
     id_of(t, m->epoch, id);
     bool raise = n.news == HEALTH_RAISE;
     if (raise && *m->suppressed_by)
         log_info("nobody is alerted: what it depends on is down", F_STR("target", t->name),
                  F_STR("parent", m->suppressed_by));
-    else if (n.news != HEALTH_NO_NEWS) {
-        snprintf(key, sizeof key, "health/%s", t->name);
-        summary_of(t, m, raise, summary, sizeof summary);
-        PB(Alert) a = REDOUBT__V1__ALERT__INIT;
-        a.id = id;
-        a.dedup_key = key;
-        a.severity = (Redoubt__V1__Severity)n.severity;
-        a.agent = (char *)agent_of(t);
-        a.target = t->name;
-        a.failure_kind = m->failure_kind;
-        a.summary = summary;
-        a.detail = m->reason;
-        a.manual_intervention_required = n.manual;
-        a.evidence_unix_ms = m->since_unix_ms;
-        a.resolved = !raise;
-        service_alert(t->w->s, &a);
+    else if (raise) {
+        end_previous(t, m, previous_cause, id, problem_of(t, (int)m->state, key, sizeof key));
+        send_alert(t, m, &n, id, key, true);
+    } else if (n.news == HEALTH_RESOLVE && !a_person_ends_it(t, (int)m->previous)) {
+        send_alert(t, m, &n, id, problem_of(t, (int)m->previous, key, sizeof key), false);
     }
     char action[64];
     snprintf(action, sizeof action, "health.%s", state_name((int)m->state));

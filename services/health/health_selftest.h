@@ -1,16 +1,11 @@
-/* health_selftest.h - questions with one right answer: which one is next, whether an answer is right, and what a run of wrong ones
- * means. Pure. */
+/* health_selftest.h - questions with one right answer: which one is next, and what a run of wrong answers means (whether one is
+ * right: common/selftest.h). Pure. */
 #ifndef REDOUBT_HEALTH_SELFTEST_H
 #define REDOUBT_HEALTH_SELFTEST_H
 
 #include "health/health.h"
-#include <jansson.h>
 
 #define HEALTH_SELFTEST_RISE 2 /* right answers in a row until the judgement is trusted again */
-
-/* True if every field of `expect` is in `answer` with the same value, however deep; numbers go by value (1 is 1.0), lists item by
- * item. If not, `why` names the first field that differs, what was expected and what came. */
-bool health_selftest_same(const json_t *expect, const json_t *answer, char *why, size_t size);
 
 enum health_selftest_end {
     HEALTH_SELFTEST_RIGHT,

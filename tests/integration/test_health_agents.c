@@ -281,10 +281,12 @@ static bool is_for(const struct env *e, const char *target, int state, int fault
     return s && s->state == state && s->fault == fault;
 }
 
+/* By the problem's key, which is fallback's as well. */
 static bool alerted(const struct env *e, const char *target, bool resolved)
 {
-    char key[200];
-    snprintf(key, sizeof key, "health/%s", target);
+    const char *key = strcmp(target, SELF) == 0    ? "agent/" AGENT "/down"
+                      : strcmp(target, LOGIC) == 0 ? "agent/" AGENT "/frozen"
+                                                   : "agent/raw/resources";
     for (size_t i = 0; i < e->n_alerts; i++)
         if (strcmp(e->alerts[i].key, key) == 0 && e->alerts[i].resolved == resolved)
             return true;
@@ -479,6 +481,7 @@ static void test_means(void **state)
     assert_true(is(e, MEANS, IS(DEGRADED)));
     e->rss = 500 << 20;
     UNTIL(e, is(e, MEANS, IS(HEALTHY)));
+    UNTIL(e, alerted(e, MEANS, true));
     e->oom_kills++;
     UNTIL(e, is_for(e, MEANS, IS(UNHEALTHY), FAULT(OOM)));
 }
@@ -506,13 +509,13 @@ static void test_decisions(void **state)
     assert_non_null(strstr(e->alerts[at].summary, "agent decides wrongly: " AGENT));
     /* It goes on with good ones, and is trusted again. */
     UNTIL(e, is(e, LOGIC, IS(HEALTHY)));
-    UNTIL(e, alerted(e, LOGIC, true));
     for (int i = 0; i < 10; i++) {
         char event[16];
         snprintf(event, sizeof event, "again-%d", i);
         decide(e, event, "malicious", "block_ip", "198.51.100.1", REDOUBT_DECIDED_DONE);
     }
     UNTIL(e, is_for(e, LOGIC, IS(UNHEALTHY), FAULT(REPETITION)));
+    assert_false(alerted(e, LOGIC, true)); /* that it was well meanwhile ended nothing: a person does */
     assert_non_null(strstr(last_of(e, LOGIC)->detail, "block_ip on 198.51.100.1"));
     UNTIL(e, is(e, LOGIC, IS(HEALTHY)));
     for (int i = 0; i < 20; i++)

@@ -167,6 +167,16 @@ static void what_does_not_fit_together_is_refused(void **state)
           "s.yaml:9: agents[0].override.release_path: found `x`; allowed: a path that starts with /");
     wrong(TARGETS AGENT "    override: {url: 'http://x', activate_path: x}\n",
           "s.yaml:9: agents[0].override.activate_path");
+    wrong(TARGETS AGENT "    override: {url: 'http://x', activate_body: '{\"d\": {{duration}}}'}\n",
+          "s.yaml:9: agents[0].override.activate_body: byte 6: there is no {{duration}}");
+    wrong(TARGETS AGENT "    override: {url: 'http://x', release_body: '{\"d\": \"{{key}}\"}'}\n",
+          "s.yaml:9: agents[0].override.release_body: byte 7: {{key}} stands between quotes");
+    wrong(TARGETS AGENT "    actions: {url: 'http://x', body: '{\"a\": {{justification}}}'}\n",
+          "s.yaml:9: agents[0].actions.body: byte 6: there is no {{justification}}");
+    wrong(TARGETS AGENT "    override: {url: 'http://x', token: x, auth: basic}\n",
+          "s.yaml:9: agents[0].override.token: allowed with `auth: basic`: user:password");
+    wrong(TARGETS AGENT "    override: {url: 'http://x', auth_header: 'a: b'}\n",
+          "s.yaml:9: agents[0].override.auth_header: found `a: b`; allowed: the name of an HTTP header");
     wrong(TARGETS AGENT "    ack: 10s\n", "s.yaml:7: agents[0].ack_alert: is shorter than ack");
     wrong("targets:\n  - {name: x, kind: llm, probe: {type: llm, url: 'http://h'}}",
           "s.yaml:2: targets[0].probe.model: required for a probe of type llm");

@@ -1,143 +1,5 @@
 /* test_fallback_table.c - the fallback decider, cell by cell: state x event, posture, ramp, override, notices. */
-#include "fallback/fallback.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <string.h>
-
-#define N    3
-#define HOLD 1000
-#define NOW  1000000
-
-/* An agent with three LLMs, a backend and an override. */
-struct world {
-    struct fallback f;
-    struct fallback_rule rule;
-    struct fallback_target llm[N], backend;
-    struct fallback_verdict verdict, judgement;
-    struct fallback_view view;
-    int64_t now;
-    uint64_t epochs; /* of the targets */
-    struct fallback_effect e[FALLBACK_EFFECTS_MAX];
-    size_t n;
-};
-
-static const struct fallback_effect *effect(const struct world *w, enum fallback_effect_kind kind)
-{
-    for (size_t i = 0; i < w->n; i++)
-        if (w->e[i].kind == kind)
-            return &w->e[i];
-    return NULL;
-}
-
-static const struct fallback_effect *told(const struct world *w, enum fallback_notice k, bool resolved)
-{
-    for (size_t i = 0; i < w->n; i++)
-        if (w->e[i].kind == FALLBACK_TELL && w->e[i].notice == k && w->e[i].resolved == resolved)
-            return &w->e[i];
-    return NULL;
-}
-
-static const struct fallback_effect *must(const struct fallback_effect *e)
-{
-    static const struct fallback_effect none;
-    assert_non_null(e);
-    return e ? e : &none;
-}
-
-static bool says(const struct fallback_effect *e, const char *text)
-{
-    return e && strstr(e->text, text);
-}
-
-static void give(struct world *w, struct fallback_event ev)
-{
-    w->n = fallback_decide(&w->f, &w->rule, &w->view, &ev, w->now, w->e);
-    /* What goes with a write is never without one. */
-    bool store = effect(w, FALLBACK_STORE);
-    for (size_t i = 0; i < w->n; i++) {
-        enum fallback_effect_kind k = w->e[i].kind;
-        if (k == FALLBACK_ISSUE || k == FALLBACK_TELL || k == FALLBACK_RECORD)
-            assert_true(store);
-    }
-    assert_null(fallback_invariant(&w->f.doc));
-    if (w->f.doc.llm_index < 0 && w->rule.override)
-        assert_true(w->f.doc.override_mode == FALLBACK_OVERRIDE_ACTIVATING ||
-                    w->f.doc.override_mode == FALLBACK_OVERRIDE_ACTIVE);
-}
-
-static void look(struct world *w)
-{
-    give(w, (struct fallback_event){.kind = FALLBACK_LOOK});
-}
-
-static void ack(struct world *w)
-{
-    give(w, (struct fallback_event){.kind = FALLBACK_ACK, .epoch = w->f.doc.epoch});
-}
-
-static void called(struct world *w, enum fallback_call_kind call, bool ok)
-{
-    struct fallback_event ev = {.kind = FALLBACK_CALLED, .call = call, .failed = !ok, .called_at_ms = w->now};
-    snprintf(ev.key, sizeof ev.key, "%s", w->f.doc.override_key);
-    snprintf(ev.detail, sizeof ev.detail, "because");
-    give(w, ev);
-}
-
-static void breaker(struct world *w, struct fallback_target *t, int state, uint32_t ramp)
-{
-    bool well = state == FALLBACK_BREAKER_CLOSED || state == FALLBACK_BREAKER_PROBATION ||
-                state == FALLBACK_BREAKER_FORCED_CLOSED || state == FALLBACK_BREAKER_METRICS_ONLY;
-    assert_true(fallback_target_breaker(t, ++w->epochs, state, ramp, w->now, well ? 0 : w->now - 7));
-}
-
-static void raw(struct world *w)
-{
-    *w = (struct world){.now = NOW};
-    w->rule = (struct fallback_rule){
-        .agent = "agent-1",
-        .n_chain = N,
-        .chain = {{"llm.a", "model-a"}, {"llm.b", "model-b"}, {"llm.c", "model-c"}},
-        .backend = "backend.x",
-        .override = true,
-        .override_duration_ms = 3600000,
-        .override_renew_ms = 600000,
-        .override_retry_ms = 2000,
-        .ack_ms = 1000,
-        .ack_alert_ms = 5000,
-        .restore_hold_ms = HOLD,
-        .backend_step_ms = 100,
-        .rank = 50,
-    };
-    for (int i = 0; i < N; i++)
-        w->view.llm[i] = &w->llm[i];
-    w->view.backend = &w->backend;
-    w->view.verdict = &w->verdict;
-    w->view.judgement = &w->judgement;
-    w->view.ready = w->view.bus_up = w->view.may_loosen = true;
-}
-
-/* All is well, the first directive confirmed. */
-static void fresh(struct world *w)
-{
-    raw(w);
-    for (int i = 0; i < N; i++)
-        breaker(w, &w->llm[i], FALLBACK_BREAKER_CLOSED, 100);
-    breaker(w, &w->backend, FALLBACK_BREAKER_CLOSED, 100);
-    give(w, (struct fallback_event){.kind = FALLBACK_START});
-    ack(w);
-}
-
-static void exhausted(struct world *w)
-{
-    fresh(w);
-    for (int i = 0; i < N; i++)
-        breaker(w, &w->llm[i], FALLBACK_BREAKER_OPEN, 0);
-    look(w);
-}
+#include "fallback_world.h"
 
 /* ---- posture ---- */
 
@@ -619,27 +481,6 @@ static void judgement_beside_life(void **state)
     assert_int_equal(w.f.doc.posture, FALLBACK_FROZEN);
 }
 
-static void agent_gone_and_back(void **state)
-{
-    (void)state;
-    struct world w;
-    fresh(&w);
-    w.verdict = (struct fallback_verdict){
-        .epoch = 1, .health = FALLBACK_HEALTH_UNHEALTHY, .failure = FALLBACK_FAILURE_AGENT_DOWN, .reason = "silent"};
-    look(&w);
-    assert_non_null(told(&w, FALLBACK_NOTICE_DOWN, false));
-    look(&w);
-    assert_null(effect(&w, FALLBACK_STORE));
-    w.verdict.epoch = 2;
-    w.verdict.health = FALLBACK_HEALTH_FLAPPING;
-    look(&w);
-    assert_null(effect(&w, FALLBACK_STORE));
-    w.verdict.epoch = 3;
-    w.verdict.health = FALLBACK_HEALTH_HEALTHY;
-    look(&w);
-    assert_non_null(told(&w, FALLBACK_NOTICE_DOWN, true));
-}
-
 /* ---- confirmation ---- */
 
 static void confirmation(void **state)
@@ -658,11 +499,14 @@ static void confirmation(void **state)
         w.now += 500;
         look(&w);
         resent += !!effect(&w, FALLBACK_RESEND);
-        raised += !!told(&w, FALLBACK_NOTICE_ACK, false);
+        raised += !!told(&w, FALLBACK_NOTICE_LINK, false);
+        assert_null(told(&w, FALLBACK_NOTICE_ACK, false)); /* one alert for one problem */
         if (w.now - NOW == 4500)
             assert_int_equal(resent, 4);
     }
     assert_int_equal(raised, 1);
+    assert_int_equal(w.f.doc.epoch, epoch + 1); /* restricted: what it does under an older epoch does not count */
+    assert_int_equal(w.f.doc.link, FALLBACK_LINK_RESTRICTED);
     assert_in_range(resent, 6, 12); /* ever more seldom once people know */
     /* The bus was away: the agent gets its whole time again. */
     w.view.bus_up = false;
@@ -675,8 +519,13 @@ static void confirmation(void **state)
     w.now += 1000;
     look(&w);
     assert_non_null(effect(&w, FALLBACK_RESEND));
+    give(&w, (struct fallback_event){.kind = FALLBACK_ACK, .epoch = epoch}); /* of before it was restricted */
+    assert_int_equal(w.f.doc.link, FALLBACK_LINK_RESTRICTED);
     ack(&w);
-    assert_non_null(told(&w, FALLBACK_NOTICE_ACK, true));
+    assert_non_null(told(&w, FALLBACK_NOTICE_LINK, true));
+    assert_int_equal(w.f.doc.link, FALLBACK_LINK_UP);
+    assert_int_equal(w.f.doc.step, FALLBACK_STEP_RECONNECT);
+    ack(&w);
     ack(&w);
     assert_null(effect(&w, FALLBACK_STORE));
     w.now += 100000;
@@ -1003,7 +852,6 @@ int main(void)
         cmocka_unit_test(freeze_cells),
         cmocka_unit_test(verdicts),
         cmocka_unit_test(judgement_beside_life),
-        cmocka_unit_test(agent_gone_and_back),
         cmocka_unit_test(confirmation),
         cmocka_unit_test(agent_that_cannot_follow),
         cmocka_unit_test(after_a_restart_it_is_sent_again),

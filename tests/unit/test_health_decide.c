@@ -346,7 +346,7 @@ static void test_notices(void **state)
     n = health_notice_of(HEALTH_TARGET_AGENT, HEALTH_UNHEALTHY, HEALTH_FAULT_OOM, HEALTH_HEALTHY, HEALTH_FAULT_NONE);
     assert_true(n.news == HEALTH_RAISE && n.severity == 3 && !n.manual);
     n = health_notice_of(HEALTH_TARGET_AGENT, HEALTH_DEGRADED, HEALTH_FAULT_EXHAUSTED, HEALTH_HEALTHY, 0);
-    assert_true(n.news == HEALTH_RAISE && n.severity == 2 && !n.manual);
+    assert_true(n.news == HEALTH_RAISE && n.severity == 3 && !n.manual); /* as fallback's, which acts on it */
     /* Those who act on LLMs and backends tell of their outages; here only what they do not see: a wrong key. */
     for (int kind = HEALTH_TARGET_LLM; kind <= HEALTH_TARGET_BACKEND; kind++) {
         enum health_target_kind k = (enum health_target_kind)kind;

@@ -1,4 +1,5 @@
 /* test_health_selftest.c - questions with one right answer: what counts as the same, and what a run of wrong ones means. */
+#include "common/selftest.h"
 #include "health/health_selftest.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,7 +42,7 @@ static void test_same(void **state)
         json_t *expect = json_loads(rows[i].expect, 0, NULL), *answer = json_loads(rows[i].answer, 0, NULL);
         char why[HEALTH_DETAIL_MAX];
         assert_true(expect && answer);
-        assert_int_equal(health_selftest_same(expect, answer, why, sizeof why), rows[i].why == NULL);
+        assert_int_equal(selftest_same(expect, answer, why, sizeof why), rows[i].why == NULL);
         assert_string_equal(why, rows[i].why ? rows[i].why : "");
         json_decref(expect);
         json_decref(answer);
@@ -51,7 +52,7 @@ static void test_same(void **state)
     json_t *answer = json_loads("{\"a\":\"x\\u0000y\"}", JSON_ALLOW_NUL, NULL);
     char why[HEALTH_DETAIL_MAX];
     assert_true(expect && answer);
-    assert_false(health_selftest_same(expect, answer, why, sizeof why));
+    assert_false(selftest_same(expect, answer, why, sizeof why));
     json_decref(expect);
     json_decref(answer);
 }
@@ -72,8 +73,8 @@ static void test_deep(void **state)
     json_t *a = json_loads(text[0], 0, NULL), *b = json_loads(text[1], 0, NULL);
     assert_true(a && b);
     char why[HEALTH_DETAIL_MAX];
-    assert_true(health_selftest_same(a, a, why, sizeof why));
-    assert_false(health_selftest_same(a, b, why, sizeof why));
+    assert_true(selftest_same(a, a, why, sizeof why));
+    assert_false(selftest_same(a, b, why, sizeof why));
     assert_int_equal(strncmp(why, "step0.step1.step2", 17), 0);
     assert_non_null(strstr(why, "expected 0, got 1"));
     json_decref(a);
