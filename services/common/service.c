@@ -388,6 +388,16 @@ static void drain(struct service *s)
         service_drained(s);
 }
 
+/* A reload or an end that is asked for while the service starts waits until it can be heard: without a handler it would kill. */
+static void hold_signals(int how)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (int i = 0; i < SIGNALS; i++)
+        sigaddset(&set, signals[i]);
+    (void)sigprocmask(how, &set, NULL);
+}
+
 static void on_signal(uv_signal_t *h, int signum)
 {
     struct service *s = h->data;
@@ -513,6 +523,7 @@ static int start_timers(struct service *s, struct err *e)
         r->signal[i].data = s;
         uv_signal_start(&r->signal[i], on_signal, signals[i]);
     }
+    hold_signals(SIG_UNBLOCK);
     return 0;
 }
 
@@ -616,6 +627,7 @@ int service_main(int argc, char **argv, const struct service_desc *d)
     int code = parse_options(argc, argv, d, &r, &check);
     if (code >= 0)
         return code;
+    hold_signals(SIG_BLOCK);
     if (sodium_init() < 0) {
         fprintf(stderr, "redoubt-%s: no source of randomness\n", d->name);
         return EXIT_FAILED;

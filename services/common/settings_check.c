@@ -97,6 +97,14 @@ static void check_body(const char *key, const char *body, const char *const *nam
         conf_problem(ctx, key, "%s; allowed: JSON with names of this body in {{ }}", e.text);
 }
 
+static void check_secret(int auth, const char *token, const char *header, struct conf_ctx *ctx)
+{
+    if (auth == SET_AUTH_BASIC && *token && !strchr(token, ':'))
+        conf_problem(ctx, "token", "allowed with `auth: basic`: user:password");
+    if (header[strspn(header, TCHARS)])
+        conf_problem(ctx, "auth_header", "found `%s`; allowed: the name of an HTTP header", header);
+}
+
 void settings_check_override(void *object, struct conf_ctx *ctx)
 {
     static const char *const names[] = {"duration_ms", "justification",    "agent",           "epoch",
@@ -104,10 +112,7 @@ void settings_check_override(void *object, struct conf_ctx *ctx)
     struct set_override *o = object;
     check_body("activate_body", o->activate_body, names, ctx);
     check_body("release_body", o->release_body, names, ctx);
-    if (o->auth == SET_AUTH_BASIC && *o->token && !strchr(o->token, ':'))
-        conf_problem(ctx, "token", "allowed with `auth: basic`: user:password");
-    if (o->auth_header[strspn(o->auth_header, TCHARS)])
-        conf_problem(ctx, "auth_header", "found `%s`; allowed: the name of an HTTP header", o->auth_header);
+    check_secret(o->auth, o->token, o->auth_header, ctx);
     if (*o->activate_path != '/')
         conf_problem(ctx, "activate_path", "found `%s`; allowed: a path that starts with /", o->activate_path);
     if (*o->release_path != '/')
@@ -118,7 +123,10 @@ void settings_check_override(void *object, struct conf_ctx *ctx)
 
 void settings_check_actions(void *object, struct conf_ctx *ctx)
 {
+    static const char *const names[] = {"action", "parameters", "agent", "epoch", "key", NULL};
     struct set_actions *a = object;
+    check_body("body", a->body, names, ctx);
+    check_secret(a->auth, a->token, a->auth_header, ctx);
     if (*a->path != '/')
         conf_problem(ctx, "path", "found `%s`; allowed: a path that starts with /", a->path);
 }

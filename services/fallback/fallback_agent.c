@@ -362,6 +362,7 @@ static void decide(struct agent *a, const struct fallback_event *ev, bool from_q
     struct fallback_effect effects[FALLBACK_EFFECTS_MAX];
     struct fallback_view v;
     look_around(a, &v);
+    a->strict = !v.may_loosen;
     a->next = a->f;
     size_t n = fallback_decide(&a->next, &a->rule, &v, ev, clock_shared_ms(), effects);
     metric_add(&decided, 1);

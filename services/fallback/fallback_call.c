@@ -2,7 +2,7 @@
  *
  * Activations go ahead even if the audit trail cannot be made durable (they are the stricter act; the gap is said); a
  * release does not. A release and an activation of one API are never under way together, since the order of two HTTP requests is
- * nobody's promise. */
+ * nobody's promise: of this replica by what it has in hand, of others by their claims (fallback_claim.c). */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
@@ -15,6 +15,9 @@
 METRIC_DEFINE(calls_made, METRIC_COUNTER, "redoubt_fallback_override_calls_total", "Calls of override APIs.");
 METRIC_DEFINE(calls_failed, METRIC_COUNTER, "redoubt_fallback_override_failures_total",
               "Calls of override APIs without success.");
+
+#define ASK_MS       50   /* while another replica is releasing it */
+#define CLAIM_OLD_MS 2000 /* a claim that was answered this late may end before the call does */
 
 struct call {
     struct service *s;
@@ -33,6 +36,10 @@ struct call {
     bool waits; /* for another call of the same API */
     int64_t began_ms;
     void *handle; /* while it is at the backend */
+    bool claimed; /* a release: Redis knows of it */
+    bool timed;   /* the timer is in use */
+    struct loop_timer timer;
+    int64_t asked_mono_ms;
     struct call *prev, *next;
 };
 
@@ -81,8 +88,9 @@ static void go_on(struct api *x, bool release)
 
 /* ---- the end ---- */
 
-static void call_free(struct call *c)
+static void freed(void *ctx)
 {
+    struct call *c = ctx;
     free(c->url);
     free(c->path);
     free(c->body);
@@ -91,6 +99,14 @@ static void call_free(struct call *c)
         explicit_bzero(c->token, strlen(c->token));
     free(c->token);
     free(c);
+}
+
+static void call_free(struct call *c)
+{
+    if (c->timed)
+        loop_timer_close(&c->timer, freed);
+    else
+        freed(c);
 }
 
 static void audit(const struct call *c, int outcome, int audit_class, const char *detail, outbox_cb done, void *ctx)
@@ -110,6 +126,8 @@ static void finish(struct call *c, bool ok, const char *detail)
 {
     struct shell *sh = c->s->state;
     if (sh) {
+        if (c->claimed)
+            claim_released(c->s, c->url, c->key);
         DL_DELETE(c->api->calls, c);
         c->api->at_work[is_release(c)]--;
         go_on(c->api, is_release(c));
@@ -156,6 +174,82 @@ static const char *obstacle(struct shell *sh, const struct call *c)
     return NULL;
 }
 
+static void send_call(struct call *c)
+{
+    const struct shell *sh = c->s->state;
+    metric_add(&calls_made, 1);
+    struct override_request r = {.kind = c->kind,
+                                 .url = c->url,
+                                 .path = c->path,
+                                 .body = c->body,
+                                 .token = c->token,
+                                 .auth = c->auth,
+                                 .auth_header = c->auth_header,
+                                 .key = c->key,
+                                 .agent = c->agent,
+                                 .epoch = c->epoch,
+                                 .duration_ms = c->duration_ms,
+                                 .justification = c->why,
+                                 .baseline_version = sh->fx.baseline->version,
+                                 .baseline_sha256 = sh->fx.baseline->sha256};
+    c->handle = sh->api->send(c->s->http, &r, on_answer, c);
+}
+
+static void ask(struct call *c);
+
+static void on_waited(void *ctx)
+{
+    struct call *c = ctx;
+    const char *no = c->s->state ? obstacle(c->s->state, c) : "the service ends";
+    if (no)
+        finish(c, false, no);
+    else
+        ask(c);
+}
+
+/* An activation: Redis knows that it is needed. Nobody knows how long another's release takes: it is asked again. */
+static void on_need(void *ctx, bool answered, int64_t wait_ms)
+{
+    struct call *c = ctx;
+    const char *no = c->s->state ? obstacle(c->s->state, c) : "the service ends";
+    if (no) {
+        finish(c, false, no);
+    } else if (answered && wait_ms > 0) {
+        if (!c->timed)
+            loop_timer_init(&c->s->loop, &c->timer, on_waited, c);
+        c->timed = true;
+        loop_timer_start(&c->timer, wait_ms < ASK_MS ? wait_ms : ASK_MS, 0);
+    } else {
+        send_call(c);
+    }
+}
+
+static void on_claim(void *ctx, bool answered, int64_t ours)
+{
+    struct call *c = ctx;
+    const char *no = c->s->state ? obstacle(c->s->state, c) : "the service ends";
+    c->claimed = answered && ours == 1;
+    if (!no && !answered)
+        no = "not released, since the shared state (Redis) does not say whether others need it";
+    else if (!no && !ours)
+        no = "an agent of another replica needs the override";
+    else if (!no && clock_mono_ms() - c->asked_mono_ms > CLAIM_OLD_MS)
+        no = "this replica was too slow to be sure of its claim";
+    if (no)
+        finish(c, false, no);
+    else
+        send_call(c);
+}
+
+static void ask(struct call *c)
+{
+    c->asked_mono_ms = clock_mono_ms();
+    if (is_release(c))
+        claim_release(c->s, c->url, c->agent, c->key, on_claim, c);
+    else
+        claim_need(c->s, c->url, c->agent, c->duration_ms, on_need, c);
+}
+
 static void on_audited(void *ctx, int status, const char *error)
 {
     struct call *c = ctx;
@@ -177,22 +271,7 @@ static void on_audited(void *ctx, int status, const char *error)
         audit(c, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_GAP,
               "the record before the act could not be made durable", NULL, NULL);
     }
-    metric_add(&calls_made, 1);
-    struct override_request r = {.kind = c->kind,
-                                 .url = c->url,
-                                 .path = c->path,
-                                 .body = c->body,
-                                 .token = c->token,
-                                 .auth = c->auth,
-                                 .auth_header = c->auth_header,
-                                 .key = c->key,
-                                 .agent = c->agent,
-                                 .epoch = c->epoch,
-                                 .duration_ms = c->duration_ms,
-                                 .justification = c->why,
-                                 .baseline_version = sh->fx.baseline->version,
-                                 .baseline_sha256 = sh->fx.baseline->sha256};
-    c->handle = sh->api->send(c->s->http, &r, on_answer, c);
+    ask(c);
 }
 
 static void begin(struct call *c)
@@ -259,7 +338,7 @@ void calls_free(struct shell *sh)
     for (struct api *x = sh->apis; x; x = x->hh.next) {
         for (struct call *c = x->calls, *next; c; c = next) {
             next = c->next;
-            if (c->waits)
+            if (c->waits || (c->timed && loop_timer_active(&c->timer)))
                 call_free(c);
         }
         x->calls = NULL;

@@ -254,9 +254,6 @@ static void tick(struct service *s)
     effects_tick(sh, now);
     shell_look_at_apis(sh);
     bool loosen = shell_may_loosen(sh);
-    if (loosen && !sh->could_loosen)
-        shell_look_at_all(sh);
-    sh->could_loosen = loosen;
     for (struct agent *a = sh->agents; a; a = a->hh.next) {
         if (a->place != HERE)
             continue;
@@ -264,7 +261,10 @@ static void tick(struct service *s)
         bool unsaid = a->pending || (sh->synced && a->last_seen_epoch != a->f.doc.epoch);
         if (unsaid && a->announcing == 0 && now - a->announced_mono_ms >= ANNOUNCE_MS)
             agent_announce(a);
-        agent_run(a);
+        if (loosen && a->strict)
+            agent_look_in_turn(a);
+        else
+            agent_run(a);
     }
 }
 

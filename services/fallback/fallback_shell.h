@@ -112,9 +112,10 @@ struct agent {
     } writing; /* for what: nothing new, a LOOK, the queue's head */
 
     struct queued *queue, **queue_end;
-    bool look;          /* a LOOK is due */
-    int64_t wake_at_ms; /* shared time; INT64_MAX = none */
-    size_t heap_at;     /* unless it is none */
+    bool look;                           /* a LOOK is due */
+    bool strict;                         /* when it was last decided upon, nothing could get looser */
+    int64_t wake_at_ms;                  /* shared time; INT64_MAX = none */
+    size_t heap_at;                      /* unless it is none */
     struct agent *look_prev, *look_next; /* in line for a look; likewise the next: those that owe */
     struct agent *say_prev, *say_next;
 
@@ -137,10 +138,9 @@ struct shell {
     struct api *apis;
     bool apis_due;
     const struct override_api *api;
-    bool synced;            /* the watches have replayed the present, and the bus is up since */
-    bool ever_synced;       /* that happened once in this process */
-    int64_t bus_up_mono_ms; /* 0 = it is down */
-    bool could_loosen;
+    bool synced;             /* the watches have replayed the present, and the bus is up since */
+    bool ever_synced;        /* that happened once in this process */
+    int64_t bus_up_mono_ms;  /* 0 = it is down */
     int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
     bool store_alert;
     struct loop_timer wake;
@@ -232,6 +232,14 @@ void call_start(struct agent *a, const struct fallback_effect *e);
 void calls_cancel_releases(struct shell *sh, struct api *x);
 void calls_cancel_releases_of(struct shell *sh, unsigned partition);
 void calls_free(struct shell *sh);
+
+/* fallback_claim.c: what replicas know of each other's calls. `answered` false: Redis did not say. The callback comes once. */
+typedef void (*claim_cb)(void *ctx, bool answered, int64_t value);
+/* value: wait so many ms at most, since another replica is releasing it; 0 = go on. */
+void claim_need(struct service *s, const char *url, const char *agent, int64_t duration_ms, claim_cb cb, void *ctx);
+/* value: 1 = release it, 0 = an agent of another replica needs it. `who` names the call. */
+void claim_release(struct service *s, const char *url, const char *agent, const char *who, claim_cb cb, void *ctx);
+void claim_released(struct service *s, const char *url, const char *who);
 
 /* fallback_in.c: messages; fallback_cmd.c: operators */
 void in_breaker(struct service *s, const void *message, const struct bus_msg *m);

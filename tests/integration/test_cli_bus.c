@@ -36,6 +36,7 @@ static struct {
     int command_status;
     char command[SUBJECT_MAX_LEN], by[128], reason[128];
     uint64_t duration_ms;
+    bool without_selftest;
     size_t reports, batches;
     int last_outcome;
 } T;
@@ -253,6 +254,12 @@ static void on_command(void *ctx, const struct bus_msg *m)
         if (known && strcmp(m->subject, SUBJECT_CMD "health.show") == 0)
             r.payload.data = state = wire_pack(&h, &r.payload.len, NULL);
     } else {
+        if (strcmp(m->subject, SUBJECT_CMD "fallback.unfreeze") == 0) {
+            PB(AgentCommand) *c = wire_unpack(PB_DESC(agent_command), m->data, m->len, NULL);
+            assert_non_null(c);
+            T.without_selftest = c->without_selftest;
+            wire_free(c);
+        }
         r.message = (char *)"frozen";
         r.status = (Redoubt__V1__CommandStatus)T.command_status;
     }
@@ -485,7 +492,10 @@ static void orders_are_carried_over_with_who_and_why(void **state)
     assert_int_equal(redoubt("freeze", "guard-1", "--by=ada", "--reason=odd"), CLI_OK);
     assert_string_equal(T.command, SUBJECT_CMD "fallback.freeze");
     T.command_status = PBE(COMMAND_STATUS__COMMAND_STATUS_ALREADY);
+    assert_int_equal(redoubt("unfreeze", "guard-1", "--by=ada", "--reason=fine", "--without-selftest"), CLI_OK);
+    assert_true(T.without_selftest);
     assert_int_equal(redoubt("unfreeze", "guard-1", "--by=ada", "--reason=fine"), CLI_OK);
+    assert_false(T.without_selftest);
     T.command_status = PBE(COMMAND_STATUS__COMMAND_STATUS_INVALID);
     assert_int_equal(redoubt("breaker", "close", "llm.a", "--by=ada", "--reason=x"), CLI_REFUSED);
     expect_text(R.err, "refused: so be it");

@@ -1,6 +1,6 @@
 /* test_fallback_waves.c - a fleet whose primary fails: the backup takes it in by waves, never faster than its rate, never more than its cap.
  *
- * redoubt-fallback is a process on a real NATS and Redis; the test plays the breakers and counts directives. */
+ * redoubt-fallback is two processes on a real NATS and Redis, which share rate and cap; the test plays the breakers and counts directives. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,8 +13,10 @@
 
 #include "../harness.h"
 #include "common/clock.h"
+#include "common/partition.h"
 #include "common/subjects.h"
 #include "common/wire.h"
+#include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <nats/nats.h>
 #include <unistd.h>
@@ -33,7 +35,7 @@ struct at {
 };
 static struct {
     struct harness *h;
-    struct harness_proc *nats, *redis, *fallback;
+    struct harness_proc *nats, *redis, *fallback[2];
     natsConnection *nc;
     natsSubscription *directives;
     struct at at[AGENTS];
@@ -121,8 +123,25 @@ static void never_faster_than_allowed(void)
     qsort(moved, n, sizeof *moved, by_time);
     for (size_t i = 0; i < n; i++)
         for (size_t k = i; k < n; k++) /* the stamps are whole milliseconds of another clock call: 2 ms of doubt */
-            if ((int64_t)(k - i + 1) > WAVE + 1 + RATE * (moved[k] - moved[i] + 2) / 1000)
+            if ((int64_t)(k - i + 1) > WAVE + 2 + RATE * (moved[k] - moved[i] + 2) / 1000)
                 fail_msg("%zu agents were moved within %" PRId64 " ms", k - i + 1, moved[k] - moved[i]);
+}
+
+/* Every partition has a holder, and both replicas have some. */
+static bool both_share(void)
+{
+    int n[2] = {0};
+    redisContext *r = redisConnect("127.0.0.1", T.redis->port);
+    assert_true(r && !r->err);
+    for (int p = 0; p < PARTITIONS; p++) {
+        redisReply *x = redisCommand(r, "GET redoubt:{lease:fallback-%d}", p);
+        if (x && x->type == REDIS_REPLY_STRING)
+            n[strstr(x->str, "fallback-1") != NULL]++;
+        freeReplyObject(x);
+    }
+    redisFree(r);
+    usleep(20000);
+    return n[0] > 0 && n[1] > 0 && n[0] + n[1] == PARTITIONS;
 }
 
 static int set_up(void **state)
@@ -169,15 +188,17 @@ static int set_up(void **state)
     assert_int_equal(natsConnection_SubscribeSync(&T.directives, T.nc, SUBJECT_DIRECTIVE "*"), NATS_OK);
     assert_int_equal(natsConnection_Flush(T.nc), NATS_OK);
     const char *argv[] = {program, "-c", config, NULL};
-    T.fallback = harness_run(T.h, "fallback", 0, argv);
+    T.fallback[0] = harness_run(T.h, "fallback-0", 0, argv);
+    T.fallback[1] = harness_run(T.h, "fallback-1", 0, argv);
     WAIT(on("primary") == AGENTS);
+    WAIT(both_share());
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    int end = harness_stop(T.fallback);
+    int end = harness_stop(T.fallback[0]) | harness_stop(T.fallback[1]);
     natsSubscription_Destroy(T.directives);
     natsConnection_Destroy(T.nc);
     nats_Close();
@@ -191,10 +212,11 @@ static void a_fleet_moves_by_waves(void **state)
     int64_t began_ms = clock_mono_ms();
     breaker("primary", true);
     WAIT(on("backup") + on("last") == AGENTS);
-    assert_int_equal(on("backup"), CAP);
+    assert_true(on("backup") <= CAP &&
+                on("backup") >= CAP * 3 / 4); /* a replica may have fewer agents than its part of the cap */
     assert_int_equal(on("narrow"), 0);
     assert_true(T.waited >= AGENTS - WAVE - RATE); /* most of them had to */
-    assert_true(clock_mono_ms() - began_ms >= (CAP - WAVE) * 1000 / RATE - 100);
+    assert_true(clock_mono_ms() - began_ms >= (CAP * 3 / 4 - WAVE) * 1000 / RATE - 100);
     never_faster_than_allowed();
     for (size_t i = 0; i < AGENTS; i++)
         assert_int_equal(T.at[i].posture, E(POSTURE__POSTURE_BACKUP_LLM));
@@ -204,9 +226,10 @@ static void a_fleet_moves_by_waves(void **state)
 static void the_cap_holds_and_room_is_used(void **state)
 {
     (void)state;
+    size_t most = on("backup");
     breaker("last", true);
-    WAIT(on("") == AGENTS - CAP);
-    assert_int_equal(on("backup"), CAP);
+    WAIT(on("") == AGENTS - most);
+    assert_int_equal(on("backup"), most);
     for (size_t i = 0; i < AGENTS; i++)
         if (!*T.at[i].llm)
             assert_int_equal(T.at[i].posture, E(POSTURE__POSTURE_SECURITY_FALLBACK));

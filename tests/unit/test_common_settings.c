@@ -171,6 +171,8 @@ static void what_does_not_fit_together_is_refused(void **state)
           "s.yaml:9: agents[0].override.activate_body: byte 6: there is no {{duration}}");
     wrong(TARGETS AGENT "    override: {url: 'http://x', release_body: '{\"d\": \"{{key}}\"}'}\n",
           "s.yaml:9: agents[0].override.release_body: byte 7: {{key}} stands between quotes");
+    wrong(TARGETS AGENT "    actions: {url: 'http://x', body: '{\"a\": {{justification}}}'}\n",
+          "s.yaml:9: agents[0].actions.body: byte 6: there is no {{justification}}");
     wrong(TARGETS AGENT "    override: {url: 'http://x', token: x, auth: basic}\n",
           "s.yaml:9: agents[0].override.token: allowed with `auth: basic`: user:password");
     wrong(TARGETS AGENT "    override: {url: 'http://x', auth_header: 'a: b'}\n",
