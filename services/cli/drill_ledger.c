@@ -64,10 +64,18 @@ void drill_ledger_note(struct drill_ledger *l, const void *message)
     }
 }
 
+/* The guard tells the backend `<agent>/<key>`, as two agents may use one key; a drill has one agent. */
+static const char *own_key(const char *key)
+{
+    const char *slash = key ? strchr(key, '/') : NULL;
+    return slash ? slash + 1 : key;
+}
+
 uint64_t drill_ledger_epoch(const struct drill_ledger *l, const char *key)
 {
     struct drill_action *a = NULL;
-    HASH_FIND_STR(l->actions, key, a);
+    const char *own = own_key(key);
+    HASH_FIND_STR(l->actions, own, a);
     return a ? a->epoch : 0;
 }
 
@@ -80,7 +88,7 @@ void drill_ledger_count(const struct drill_ledger *l, const json_t *backend, str
     *ret = (struct drill_count){0};
     json_array_foreach((json_t *)done, i, a)
     {
-        const char *key = json_string_value(json_object_get(a, "key"));
+        const char *key = own_key(json_string_value(json_object_get(a, "key")));
         if (!key)
             continue;
         json_int_t n = json_integer_value(json_object_get(times, key));

@@ -476,13 +476,11 @@ int cmd_sim_agent(struct cli *c, const void *opts, int argc, char **argv)
     int code = CLI_USAGE;
     bool by_exec = strcmp(a->o->restart, "exec") == 0, never = strcmp(a->o->restart, "never") == 0;
     char which[32];
-    if (!sim_mind_init(&a->mind, a->o->misbehave, which))
+    if (!sim_mind_init(&a->mind, a->o->misbehave, a->o->well, which))
         cli_fail(c, 0,
                  "--misbehave: `%s` is none of stuck, malformed, contradictory, repeat, denied, exceptions, "
                  "selftest, memory",
                  which);
-    else if (a->o->well && sim_mind_turn(&a->mind))
-        cli_fail(c, 0, "--well: it is well anyway without --misbehave");
     else if (!by_exec && !never && strcmp(a->o->restart, "exit") != 0)
         cli_fail(c, 0, "--restart: `%s` is none of exec, exit, never", a->o->restart);
     else if ((a->settings = cli_settings(c)) && (a->agent = pick_agent(c, a->settings, argc ? argv[0] : NULL))) {

@@ -53,7 +53,7 @@ static void hold_memory(struct sim_mind *m)
     }
 }
 
-bool sim_mind_init(struct sim_mind *m, const char *ways, char which[32])
+bool sim_mind_init(struct sim_mind *m, const char *ways, bool well, char which[32])
 {
     for (const char *at = ways; at && *at;) {
         size_t n = strcspn(at, ",");
@@ -67,7 +67,7 @@ bool sim_mind_init(struct sim_mind *m, const char *ways, char which[32])
         m->ways |= 1u << way;
         at += n + (at[n] == ',');
     }
-    atomic_store(&m->bad, m->ways != 0);
+    atomic_store(&m->bad, m->ways != 0 && !well);
     hold_memory(m);
     return true;
 }

@@ -13,8 +13,8 @@ struct sim_mind {
     char *held; /* memory that it does not give back */
 };
 
-/* A list as in "malformed,stuck"; "" = none. False: `which` names the word that is none of them. */
-bool sim_mind_init(struct sim_mind *m, const char *ways, char which[32]);
+/* A list as in "malformed,stuck"; "" = none; `well` = not at first. False: `which` names the word that is none of them. */
+bool sim_mind_init(struct sim_mind *m, const char *ways, bool well, char which[32]);
 void sim_mind_recover(struct sim_mind *m); /* it does not misbehave, until it is turned */
 void sim_mind_done(struct sim_mind *m);
 /* The other way now: true = it misbehaves from now on. Loop thread. */

@@ -53,6 +53,7 @@ static int set_up(void **state)
     if (mkdir(T.tmp, 0700))
         return -1;
     setenv("TMPDIR", T.tmp, 1);
+    setenv("XDG_STATE_HOME", harness_dir(T.h), 1); /* where figures are kept */
     return 0;
 }
 
@@ -160,7 +161,7 @@ static void nothing_stays_after(int signum)
     r.pid = start_drill(args);
     if (!harness_until(all_started, &r, HARNESS_WAIT_MS))
         fail_with_log("the drill did not start its processes");
-    assert_true(r.n >= 12);
+    assert_true(r.n >= 13);
     kill(r.pid, signum);
     assert_int_equal(waitpid(r.pid, &status, 0), r.pid);
     if (signum == SIGKILL)
@@ -206,7 +207,7 @@ static void the_whole_story_happens(void **state)
     json_t *j = json_load_file(json, 0, NULL);
     assert_non_null(j);
     assert_true(json_is_true(json_object_get(j, "ok")));
-    assert_true(json_integer_value(json_object_get(j, "total_ms")) < 60000);
+    assert_true(json_integer_value(json_object_get(j, "total_ms")) < 70000);
     size_t i;
     json_t *figure;
     assert_true(json_array_size(json_object_get(j, "figures")) >= 8);
@@ -217,6 +218,36 @@ static void the_whole_story_happens(void **state)
             fail_with_log(json_string_value(json_object_get(figure, "key")));
     }
     json_decref(j);
+}
+
+static int run(const char *const *args)
+{
+    int status;
+    pid_t pid = start_drill(args);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void what_makes_no_sense_is_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[][10] = {
+        {"dance"},
+        {"all", "dance"},
+        {"llm-outage", "--target", "a"},                          /* only with --live */
+        {"llm-outage", "--nats", "nats://127.0.0.1:1"},           /* likewise */
+        {"llm-outage", "--live", "--nats", "nats://127.0.0.1:1"}, /* of whom, by whom, why? */
+        {"llm-outage", "--live", "--target", "a", "--by", "b", "--reason", "c", "--keep"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal(run(bad[i]), 2);
+    const char *nobody[] = {"llm-outage", "--live", "--target",           "a",         "--by",  "b", "--reason",
+                            "c",          "--nats", "nats://127.0.0.1:1", "--timeout", "300ms", NULL};
+    assert_int_equal(run(nobody), 3);
+    const char *nowhere[] = {"restart", T.tmp, "agent", NULL};
+    assert_int_equal(run(nowhere), 1);
+    assert_true(tmp_empty(NULL));
 }
 
 static void a_kept_stack_stays_until_it_is_stopped(void **state)
@@ -252,7 +283,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_stays_after_ctrl_c), cmocka_unit_test(nothing_stays_after_sigterm),
         cmocka_unit_test(nothing_stays_after_kill_9), cmocka_unit_test(a_kept_stack_stays_until_it_is_stopped),
-        cmocka_unit_test(the_whole_story_happens),
+        cmocka_unit_test(the_whole_story_happens),    cmocka_unit_test(what_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
