@@ -4,6 +4,7 @@
  * trail before they are done. */
 #include "common/clock.h"
 #include "common/log.h"
+#include "guard/guard_impl.h"
 #include "guard/guard_queue.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -29,6 +30,7 @@ struct guard_cmd {
     size_t limit;
     int64_t asked_ms;
     uint64_t dropped;
+    char dropping[129]; /* key of the one that is being taken out */
     /* list */
     PB(QueueReport) report;
     PB(QueueOfAgent) * rows;
@@ -347,6 +349,8 @@ static void on_dropped(void *ctx, enum bus_status st)
         return;
     }
     c->dropped++;
+    if (*c->dropping) /* its agent may ask for it anew, under the same key */
+        guard_claim_forget(c->tie->q->g, c->agent, c->dropping);
     if (*c->key)
         drop_done(c, true);
     else
@@ -367,6 +371,7 @@ static void on_drop_read(void *ctx, enum bus_status st, const struct bus_msg *m)
     PB(QueuedAction) *a = wire_unpack(PB_DESC(queued_action), m->data, m->len, &e);
     bool wanted = !*c->key || (a && strcmp(a->request->idempotency_key, c->key) == 0);
     bool later = a && a->queued_unix_ms > c->asked_ms; /* what came after the command is not meant */
+    snprintf(c->dropping, sizeof c->dropping, "%s", a ? a->request->idempotency_key : "");
     wire_free(a);
     c->from = m->stream_seq + 1;
     if (wanted && !later)

@@ -255,19 +255,22 @@ static void on_durable(void *ctx, int status, const char *error)
     free(p);
 }
 
-/* `queue/<agent>/<key>`: the same action is in the stream once. A key that makes no message id stands there by its hash. */
-static void message_id(const PB(ActionRequest) * r, char id[static MESSAGE_ID_MAX + 1])
+/* `queue/<agent>/<key>/<when>`: however often it is published, it is in the stream once; and a key that was dropped and is asked for again is not
+ * taken for a repeat. A key that makes no message id stands there by its hash. */
+static void message_id(const PB(ActionRequest) * r, int64_t queued_ms, char id[static MESSAGE_ID_MAX + 1])
 {
     bool plain = true;
     for (const char *c = r->idempotency_key; *c; c++)
         plain &= isgraph((unsigned char)*c) != 0;
-    if (plain && snprintf(id, MESSAGE_ID_MAX + 1, "queue/%s/%s", r->agent, r->idempotency_key) <= MESSAGE_ID_MAX)
+    if (plain && snprintf(id, MESSAGE_ID_MAX + 1, "queue/%s/%s/%" PRIx64, r->agent, r->idempotency_key,
+                          (uint64_t)queued_ms) <= MESSAGE_ID_MAX)
         return;
     unsigned char sum[16];
     char hex[2 * sizeof sum + 1];
     crypto_generichash(sum, sizeof sum, (const unsigned char *)r->idempotency_key, strlen(r->idempotency_key), NULL,
                        0);
-    snprintf(id, MESSAGE_ID_MAX + 1, "queue/%s/#%s", r->agent, sodium_bin2hex(hex, sizeof hex, sum, sizeof sum));
+    snprintf(id, MESSAGE_ID_MAX + 1, "queue/%s/#%s/%" PRIx64, r->agent,
+             sodium_bin2hex(hex, sizeof hex, sum, sizeof sum), (uint64_t)queued_ms);
 }
 
 void guard_queue_put(struct guard *g, const PB(ActionRequest) * r, int posture, const char *why, guard_queued done,
@@ -310,7 +313,7 @@ void guard_queue_put(struct guard *g, const PB(ActionRequest) * r, int posture, 
     p->listed = true;
     DL_APPEND(q->puts, p);
     arm(q);
-    message_id(r, id);
+    message_id(r, m.queued_unix_ms, id);
     snprintf(subject, sizeof subject, SUBJECT_QUEUE "%s.%" PRIu32, r->agent, r->priority);
     struct outbox_item i = {.subject = subject, .id = id, .type = wire_type(&m), .data = data, .len = len};
     outbox_append_stored(g->s->outbox, &i, on_durable, on_stored, p);

@@ -2,6 +2,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "guard/guard_impl.h"
 #include "guard/guard_queue.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -324,6 +325,8 @@ static void on_buried(void *ctx, int status, const char *error)
     } else {
         metric_add(&dead, 1);
         audit_death(op, r ? r->idempotency_key : "", r ? r->action : "");
+        if (r) /* its agent may ask for it anew, under the same key */
+            guard_claim_forget(q->g, r->agent, r->idempotency_key);
         if (!(w->alerted & 1u << kind)) { /* one for all of a kind, until the queue is empty */
             char detail[1024];
             snprintf(detail, sizeof detail, "the first of them: %s, key %s: %s", r ? r->action : "?",

@@ -28,7 +28,7 @@ struct guard_agent {
     struct guard_fence *fences; /* asked, not yet answered */
     struct guard_limit *limits; /* its rates here; guard_claim.c */
     size_t n_limits;
-    void *queue;             /* the queue's own */
+    void *queue; /* the queue's own */
     UT_hash_handle hh;
 };
 struct guard {

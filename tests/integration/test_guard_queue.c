@@ -588,9 +588,13 @@ static void an_operator_looks_and_drops(void **state)
     assert_int_equal(waiting(agent), 29);
     assert_int_equal(order("queue_drop", c)->status, PBE(COMMAND_STATUS__COMMAND_STATUS_INVALID)); /* gone already */
     KIT_WAIT(T.k, record_of("queue.drop", agent) != NULL);
+    /* Dropped, and asked for again under the same key: no repeat, it waits. */
+    struct asking again = {.agent = agent, .prefix = "n", .next = 7, .n = 8};
+    ask_all(&again);
+    assert_int_equal(waiting(agent), 30);
     const PB(CommandReply) *r = order("queue_drop", by(agent));
     assert_int_equal(r->status, OK);
-    assert_non_null(strstr(r->message, "29"));
+    assert_non_null(strstr(r->message, "30"));
     assert_int_equal(waiting(agent), 0);
     assert_int_equal(order("queue_drop", by(agent))->status, PBE(COMMAND_STATUS__COMMAND_STATUS_ALREADY));
     r = order("queue_show", about(agent));
