@@ -32,6 +32,8 @@ ${target(PRIMARY, 'llm', `type: llm, url: "${w.primary.url}", model: gpt-4o`)}${
     ack_alert: 3s
     restore_hold: 500ms
     backend_step: 500ms
+    recovery:
+      step: 500ms
 alert:
   channels:
     - { name: post, type: email, url: "${w.mail.url}", from: redoubt@example.org, to: [ops@example.org], attempt: 1s, tries: 2 }
