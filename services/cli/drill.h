@@ -95,11 +95,12 @@ struct drill_seen {
     uint64_t frozen_epoch; /* of the last one that froze the agent */
     int posture;           /* of the newest one that came at all, likewise the next */
     uint64_t newest_epoch, acked_epoch;
-    int64_t fenced_ms;  /* wall clock: every guard has confirmed the freeze; 0 = not yet */
-    char alert_id[128]; /* of the alert that was waited for last */
-    bool answered;      /* the last request was */
-    int status;         /* of the answer; -1 = there was none */
-    int refusal;        /* of the guard's answer */
+    int64_t fenced_ms;   /* wall clock: every guard has confirmed the freeze; 0 = not yet */
+    char alert_id[128];  /* of the alert that was waited for last, ... */
+    char alert_key[256]; /* ... and of its problem: others may have told of that first */
+    bool answered;       /* the last request was */
+    int status;          /* of the answer; -1 = there was none */
+    int refusal;         /* of the guard's answer */
     char answer[1100];
     size_t executed; /* actions at the backend when the step began */
     unsigned asked;  /* actions that the drill itself has asked for */

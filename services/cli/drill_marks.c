@@ -109,6 +109,7 @@ DRILL_MARK_MESSAGE(drill_sees_alert)
     if (!m->resolved && m->what == PBE(SEVERITY__SEVERITY_CRITICAL) && !a->manual_intervention_required)
         return false;
     snprintf(d->seen.alert_id, sizeof d->seen.alert_id, "%s", a->id);
+    snprintf(d->seen.alert_key, sizeof d->seen.alert_key, "%s", a->dedup_key);
     describe(message, detail, size);
     return true;
 }
@@ -126,7 +127,7 @@ DRILL_MARK_MESSAGE(drill_sees_any_receipt)
 DRILL_MARK_MESSAGE(drill_sees_receipt)
 {
     const PB(DeliveryReceipt) *r = message;
-    return is(message, PB_DESC(delivery_receipt)) && strcmp(r->alert_id, d->seen.alert_id) == 0 &&
+    return is(message, PB_DESC(delivery_receipt)) && strcmp(r->dedup_key, d->seen.alert_key) == 0 &&
            drill_sees_any_receipt(d, m, message, detail, size);
 }
 

@@ -15,7 +15,7 @@ DRILL_MARK_MESSAGE(drill_sees_ack);       /* of that directive, or a later one; 
 DRILL_MARK_MESSAGE(drill_sees_work);      /* a completion from target `who` that the agent could use */
 /* Severity `what` at least; `who` is the last part of its dedup_key, or NULL and `has` an action taken; `has` is in it. */
 DRILL_MARK_MESSAGE(drill_sees_alert);
-DRILL_MARK_MESSAGE(drill_sees_receipt);     /* of that alert, from channel `who`: status `what` */
+DRILL_MARK_MESSAGE(drill_sees_receipt);     /* of that alert's problem, from channel `who`: status `what` */
 DRILL_MARK_MESSAGE(drill_sees_any_receipt); /* of whichever alert */
 DRILL_MARK_MESSAGE(drill_sees_monitoring);  /* basic monitoring has looked */
 DRILL_MARK_MESSAGE(drill_sees_fenced);      /* a guard has nothing older in hand */

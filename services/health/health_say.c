@@ -40,6 +40,19 @@ static void summary_of(const struct health_watch *t, const PB(HealthChanged) * m
         snprintf(buf, size, "%s is %s: %s", t->name, state_name((int)m->state), m->reason);
 }
 
+/* An agent that is gone: whoever of fallback and us is heard first, people learn what to do by hand. */
+static void detail_of(const struct health_watch *t, const PB(HealthChanged) * m, bool raise, char *buf, size_t size)
+{
+    bool gone = raise && t->what == HEALTH_WATCH_LIFE && (int)m->state == HEALTH_UNHEALTHY;
+    const struct set_agent *a = gone ? settings_agent(t->w->s->settings, agent_of(t)) : NULL;
+    const char *procedure = a && a->recovery.procedure ? a->recovery.procedure : "";
+    const char *deployment = a && a->recovery.deployment ? a->recovery.deployment : "";
+    bool offer = *deployment && a->recovery.rollback == SET_GONE_OFFER;
+    snprintf(buf, size, "%s%s%s%s%.64s%s", m->reason, *procedure ? "; by hand until it is back: " : "", procedure,
+             offer ? "; or: redoubt rollback start " : "", offer ? deployment : "",
+             offer ? " --by NAME --reason WHY" : "");
+}
+
 /* The problem that people are told of. What fallback acts on and tells of as well has its key: one problem, told once, whoever of us
  * is first, and told even if one of us is away. */
 static const char *problem_of(const struct health_watch *t, int state, char *buf, size_t size)
@@ -67,8 +80,9 @@ static bool a_person_ends_it(const struct health_watch *t, int state)
 static void send_alert(struct health_watch *t, const PB(HealthChanged) * m, const struct health_notice *n,
                        const char *id, const char *key, bool raise)
 {
-    char summary[512];
+    char summary[512], detail[2048];
     summary_of(t, m, raise, summary, sizeof summary);
+    detail_of(t, m, raise, detail, sizeof detail);
     PB(Alert) a = REDOUBT__V1__ALERT__INIT;
     a.id = (char *)id;
     a.dedup_key = (char *)key;
@@ -77,7 +91,7 @@ static void send_alert(struct health_watch *t, const PB(HealthChanged) * m, cons
     a.target = t->name;
     a.failure_kind = m->failure_kind;
     a.summary = summary;
-    a.detail = m->reason;
+    a.detail = detail;
     a.manual_intervention_required = raise && n->manual;
     a.evidence_unix_ms = m->since_unix_ms;
     a.resolved = !raise;
