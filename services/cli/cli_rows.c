@@ -71,6 +71,18 @@ static const struct cli_opt maintain_opts[] = {
      "how long, as 30m; required: a maintenance always has an end"},
 };
 
+static const struct opts_queue_show queue_show_defaults = {.count = 20};
+static const struct cli_opt queue_show_opts[] = {
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_queue_show, json), 0, 0, "JSON instead of a table"},
+    {"count", 'n', CLI_INT, "N", offsetof(struct opts_queue_show, count), 1, 10000000, "so many (default: 20)"},
+};
+static const struct cli_opt drop_opts[] = {
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_drop, by), 0, 0, "who orders it; required"},
+    {"reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_drop, reason), 0, 0, "why; required"},
+    {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_drop, all), 0, 0,
+     "all that wait now, instead of one by its KEY"},
+};
+
 static const struct cli_opt config_opts[] = {
     {"help-text", 0, CLI_FLAG, NULL, offsetof(struct opts_config, help_text), 0, 0,
      "each setting with its help as a comment"},
@@ -304,6 +316,44 @@ const struct cli_row cli_rows[] = {
      .connects = true,
      .run = cmd_baseline_status,
      OPTS(baseline_status_opts, opts_baseline)},
+    {.path = "queue", .summary = "look at the actions that wait for their backend, drop or release them"},
+    {.path = "queue list",
+     .args = "[AGENT]",
+     .max_args = 1,
+     .summary = "how many wait of each agent, since when, and what for",
+     .connects = true,
+     .answer_ms = 20000,
+     .run = cmd_queue_list,
+     OPTS(show_opts, opts_show)},
+    {.path = "queue show",
+     .args = "AGENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "the actions of one agent that wait, in order",
+     .connects = true,
+     .answer_ms = 20000,
+     .run = cmd_queue_show,
+     .defaults = &queue_show_defaults,
+     OPTS(queue_show_opts, opts_queue_show)},
+    {.path = "queue drop",
+     .args = "AGENT [KEY]",
+     .min_args = 1,
+     .max_args = 2,
+     .summary = "take one action out, by its idempotency key, or all of an agent's: never executed",
+     .text = "What is being executed at this very moment may still be.",
+     .connects = true,
+     .answer_ms = 120000,
+     .run = cmd_queue_drop,
+     OPTS(drop_opts, opts_drop)},
+    {.path = "queue release",
+     .args = "AGENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "let the actions be replayed that an agent asked for before it was frozen",
+     .connects = true,
+     .run = cmd_queue_release,
+     OPTS(order_opts, opts_order)},
+
     {.path = "config", .summary = "check a settings file, or show what it comes to"},
     {.path = "config check",
      .args = "[FILE]",

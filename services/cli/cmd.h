@@ -38,6 +38,19 @@ int cmd_health_probe(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_agent_show(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_agent_order(struct cli *c, const void *opts, int argc, char **argv);
 
+struct opts_queue_show {
+    bool json;
+    int64_t count;
+};
+struct opts_drop {
+    const char *by, *reason;
+    bool all;
+};
+int cmd_queue_list(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_queue_show(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_queue_drop(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_queue_release(struct cli *c, const void *opts, int argc, char **argv);
+
 struct opts_config {
     bool help_text;
 };

@@ -168,7 +168,7 @@ void guard_view_of(const struct guard *g, const struct guard_agent *a, struct gu
     v->sure = guard_sure(g) && a->fence_epoch <= a->at.epoch;
     v->at = &a->at;
     v->has_backend = *a->set->actions.url;
-    v->released_epoch = guard_queue_released(g, a->name);
+    v->released_epoch = a->released_epoch;
     v->max_age_ms = g->s->settings->guard.queue.max_age_ms;
 }
 

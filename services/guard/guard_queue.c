@@ -15,7 +15,8 @@
 #define COUNT_LIMIT_MS 10000
 #define RELEASE_MS     5000
 
-METRIC_DEFINE(waiting_now, METRIC_GAUGE, "redoubt_guard_queue_waiting", "Actions that wait in the queue, of all agents.");
+METRIC_DEFINE(waiting_now, METRIC_GAUGE, "redoubt_guard_queue_waiting",
+              "Actions that wait in the queue, of all agents.");
 METRIC_DEFINE(bytes_now, METRIC_GAUGE, "redoubt_guard_queue_bytes", "Bytes of the queue's stream.");
 METRIC_DEFINE(agents_now, METRIC_GAUGE, "redoubt_guard_queue_agents", "Agents that have actions in the queue.");
 METRIC_DEFINE(count_failures, METRIC_COUNTER, "redoubt_guard_queue_count_failures_total",
@@ -74,7 +75,7 @@ struct guard_replay_view guard_waiter_view(const struct guard_waiter *w)
     bool held = g->partitions && bus_up(g->s->bus) && !g->s->draining && partition_fence(g->partitions, w->partition);
     return (struct guard_replay_view){.held = held,
                                       .sure = guard_sure(g),
-                                      .known = a != NULL,
+                                      .known = a && a->set,
                                       .at = a && a->at.epoch > 0 ? &a->at : NULL,
                                       .released_epoch = w->released_epoch};
 }
@@ -142,7 +143,7 @@ static void on_counted(void *ctx, enum bus_status st, const struct bus_stock *st
         return;
     q->counting = false;
     if (st == BUS_OK) {
-        q->known = true;
+        q->count_done = q->count;
         q->stock = *stock;
         take_counts(q);
         metric_set(&waiting_now, (int64_t)stock->messages);
@@ -157,7 +158,7 @@ static void on_counted(void *ctx, enum bus_status st, const struct bus_stock *st
     struct guard_count_wish *told = q->wishes, *wish;
     q->wishes = q->wishes_next;
     q->wishes_next = NULL;
-    if (q->wishes)
+    if (q->wishes || q->count_again)
         begin_count(q);
     while ((wish = told)) {
         told = wish->next;
@@ -170,9 +171,9 @@ static void on_counted(void *ctx, enum bus_status st, const struct bus_stock *st
 static void begin_count(struct guard_queue *q)
 {
     q->counting = true;
+    q->count_again = false;
     q->count++;
-    bus_counts(q->g->s->bus, STREAM_ACTIONS, SUBJECT_QUEUE ">", COUNT_LIMIT_MS, on_count, on_counted,
-               guard_tie(q));
+    bus_counts(q->g->s->bus, STREAM_ACTIONS, SUBJECT_QUEUE ">", COUNT_LIMIT_MS, on_count, on_counted, guard_tie(q));
 }
 
 void guard_queue_count(struct guard_queue *q, guard_counted fn, void *ctx)
@@ -184,7 +185,7 @@ void guard_queue_count(struct guard_queue *q, guard_counted fn, void *ctx)
         *wish = (struct guard_count_wish){fn, ctx, *list};
         *list = wish;
     } else if (q->counting) {
-        q->next_count_ms = 0; /* soon after this one */
+        q->count_again = true; /* what it says may be of before */
     }
     if (!q->counting)
         begin_count(q);
@@ -194,10 +195,8 @@ void guard_queue_count(struct guard_queue *q, guard_counted fn, void *ctx)
 
 void guard_queue_bus_up(struct guard *g)
 {
-    if (g->queue) {
-        g->queue->known = false;
+    if (g->queue)
         guard_queue_count(g->queue, NULL, NULL);
-    }
 }
 
 void guard_queue_held(struct guard *g, unsigned partition)
@@ -228,6 +227,12 @@ void guard_queue_moved(struct guard *g, struct guard_agent *a)
         return;
     struct guard_replay_view v = guard_waiter_view(w);
     guard_replay_moved(&w->r, &v, clock_shared_ms());
+    bool passes = guard_replay_waits_for(&v) == NULL;
+    if (passes && !w->passed && bus_up(g->s->bus)) {
+        guard_queue_count(g->queue, NULL, NULL);
+        w->want_count = g->queue->count + g->queue->count_again;
+    }
+    w->passed = passes;
     guard_waiter_schedule(w);
     guard_queue_pump(g->queue);
 }
@@ -246,12 +251,6 @@ void guard_queue_tick(struct guard *g)
             guard_waiter_ask_release(w); /* a person may have released them by way of another replica */
     guard_queue_schedule_all(q);
     guard_queue_pump(q);
-}
-
-uint64_t guard_queue_released(const struct guard *g, const char *agent)
-{
-    const struct guard_waiter *w = g->queue ? guard_waiter_find(g->queue, agent) : NULL;
-    return w ? w->released_epoch : 0;
 }
 
 /* ---- life ---- */

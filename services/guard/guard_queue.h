@@ -29,6 +29,8 @@ struct guard_waiter {
     uint64_t unsaved;                 /* durable here, or on the way to be, and not in the stream yet */
     uint64_t fresh[GUARD_PRIORITIES]; /* of the count under way */
     uint64_t counted;                 /* the last count that found it */
+    uint64_t want_count; /* nothing is run before this one has ended: others may have put what is to be first */
+    bool passed;         /* its position let actions pass when it was looked at last */
     uint64_t released_epoch;
     enum { GUARD_RELEASE_UNKNOWN, GUARD_RELEASE_ASKED, GUARD_RELEASE_KNOWN } release;
     int64_t release_asked_ms;
@@ -49,13 +51,13 @@ struct guard_queue {
     struct guard_tie *tie;
     struct guard_waiter *waiters;
     struct guard_waiter *to_run, *to_look; /* in order of their turn */
-    size_t n_ops; /* under way */
+    size_t n_ops;                          /* under way */
     struct guard_pace pace;
     struct loop_timer wake; /* the next one that is due by time, or by the pace */
     int64_t wake_ms;        /* INT64_MAX = not armed */
     /* counting */
-    bool counting, known; /* known: counted at least once since the bus is up */
-    uint64_t count;       /* number of the count under way, or of the last one */
+    bool counting, count_again;
+    uint64_t count, count_done; /* number of the count under way, or of the last one; of the last that ended well */
     int64_t next_count_ms;
     struct guard_count_wish *wishes, *wishes_next; /* of the count under way; of the one after it */
     struct bus_stock stock;
@@ -73,7 +75,8 @@ struct guard_tie *guard_tie(struct guard_queue *q); /* one holder more */
 /* One holder less; the queue, or NULL if it is closed. */
 struct guard_queue *guard_untie(struct guard_tie *t);
 
-struct guard_waiter *guard_waiter(struct guard_queue *q, const char *agent); /* made if need be; NULL = out of memory */
+struct guard_waiter *guard_waiter(struct guard_queue *q,
+                                  const char *agent); /* made if need be; NULL = out of memory */
 struct guard_waiter *guard_waiter_find(const struct guard_queue *q, const char *agent);
 struct guard_replay_view guard_waiter_view(const struct guard_waiter *w);
 struct guard_replay_rule guard_queue_rule(const struct guard_queue *q);

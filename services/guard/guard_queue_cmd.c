@@ -294,14 +294,14 @@ static void audit(struct guard_cmd *c, const char *action, int outcome, int audi
 
 static void intend(struct guard_cmd *c, const char *action, outbox_cb done)
 {
-    audit(c, action, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED,
-          REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT, c->reason, done);
+    audit(c, action, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT,
+          c->reason, done);
 }
 
 static void tell_done(struct guard_cmd *c, const char *action, const char *detail)
 {
-    audit(c, action, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE,
-          REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY, detail, NULL);
+    audit(c, action, REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE, REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY,
+          detail, NULL);
     log_info(action, F_STR("agent", c->agent), F_STR("by", c->by), F_STR("what", detail));
 }
 
@@ -330,7 +330,8 @@ static void drop_done(struct guard_cmd *c, bool whole)
     tell_done(c, "queue.drop", text);
     guard_queue_count(q, NULL, NULL);
     if (whole && c->dropped == 0 && *c->key)
-        snprintf(text, sizeof text, "no action of that key waits for %s: it may have been replayed meanwhile", c->agent);
+        snprintf(text, sizeof text, "no action of that key waits for %s: it may have been replayed meanwhile",
+                 c->agent);
     else if (whole && c->dropped == 0)
         snprintf(text, sizeof text, "nothing waits for %s", c->agent);
     reply_and_free(c, !whole ? UNAVAILABLE : c->dropped > 0 ? OK : *c->key ? INVALID : ALREADY, text);
@@ -409,9 +410,9 @@ static void on_released(void *ctx, enum store_status st, const redisReply *reply
         return;
     }
     char text[256];
-    struct guard_waiter *w = guard_waiter_find(q, c->agent);
-    snprintf(text, sizeof text, "actions of %s from before its freeze (epoch %" PRIu64 ") are replayed from now on", c->agent,
-             c->epoch);
+    struct guard_waiter *w = guard_waiter(q, c->agent);
+    snprintf(text, sizeof text, "actions of %s from before its freeze (epoch %" PRIu64 ") are replayed from now on",
+             c->agent, c->epoch);
     tell_done(c, "queue.release", text);
     if (w) {
         guard_waiter_released(w, c->epoch);
@@ -492,9 +493,9 @@ void guard_queue_cmd(struct service *s, const void *message, const struct bus_ms
                         : !g || !g->queue                                    ? "the guard is closing"
                         : v->agent && !*in->agent                            ? "an agent is required"
                         : v->by_whom && (blank(in->by) || blank(in->reason)) ? "`by` and `reason` are required"
-                        : v->known && !guard_agent(g, in->agent)             ? "there is no such agent in the settings"
-                        : strlen(m->reply) >= REPLY_ROOM                     ? "the reply subject is too long"
-                                                                             : NULL;
+                        : v->known && !guard_agent(g, in->agent) ? "there is no such agent in the settings"
+                        : strlen(m->reply) >= REPLY_ROOM         ? "the reply subject is too long"
+                                                                 : NULL;
     struct guard_cmd *c = wrong ? NULL : calloc(1, sizeof *c);
     if (!c) {
         service_reply(s, m->reply, wrong ? INVALID : UNAVAILABLE, 0, "%s", wrong ? wrong : "out of memory");

@@ -15,14 +15,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATIENCE_MS   1000
-#define RESERVE_MAX   (16 << 20) /* bytes of the stream that are left for what other replicas put meanwhile: a sixteenth, at most so much */
-#define OVERHEAD      160        /* of a message in the stream, beside its data */
-#define FULL_PERCENT  100
-#define HIGH_PERCENT  70
-#define LOW_PERCENT   60
-#define SAY_EVERY_MS  10000
-#define ALERT_KEY     "guard/queue"
+#define PATIENCE_MS 1000
+#define RESERVE_MAX                                                                                                  \
+    (16                                                                                                              \
+     << 20) /* bytes of the stream that are left for what other replicas put meanwhile: a sixteenth, at most so much */
+#define OVERHEAD       160 /* of a message in the stream, beside its data */
+#define FULL_PERCENT   100
+#define HIGH_PERCENT   70
+#define LOW_PERCENT    60
+#define SAY_EVERY_MS   10000
+#define ALERT_KEY      "guard/queue"
 #define MESSAGE_ID_MAX 128
 
 METRIC_DEFINE(queued, METRIC_COUNTER, "redoubt_guard_queued_total", "Actions put into the queue.");
@@ -98,9 +100,10 @@ static void alert(struct guard_queue *q, int percent, bool resolved, const char 
     a.dedup_key = (char *)ALERT_KEY;
     a.severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH;
     a.failure_kind = REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_BACKEND_FAILURE;
-    a.summary = (char *)(resolved                 ? "the queue of actions has room again"
-                         : percent < FULL_PERCENT ? "the queue of actions is more than 70 % full"
-                                                  : "the queue of actions is full: actions that have to wait are refused");
+    a.summary =
+        (char *)(resolved                 ? "the queue of actions has room again"
+                 : percent < FULL_PERCENT ? "the queue of actions is more than 70 % full"
+                                          : "the queue of actions is full: actions that have to wait are refused");
     a.detail = (char *)detail;
     a.resolved = resolved;
     service_alert(q->g->s, &a);
@@ -138,7 +141,8 @@ static int percent_of(uint64_t n, uint64_t max)
 
 void guard_puts_counted(struct guard_queue *q)
 {
-    uint64_t per_agent = (uint64_t)q->g->s->settings->guard.queue.per_agent, bytes = q->stock.bytes + q->unsaved_bytes;
+    uint64_t per_agent = (uint64_t)q->g->s->settings->guard.queue.per_agent,
+             bytes = q->stock.bytes + q->unsaved_bytes;
     int of_bytes = percent_of(bytes, most_bytes(q)), of_most = 0;
     const struct guard_waiter *most = NULL;
     char detail[256];
@@ -150,11 +154,11 @@ void guard_puts_counted(struct guard_queue *q)
         }
     }
     if (of_bytes >= of_most)
-        snprintf(detail, sizeof detail, "%" PRIu64 " actions, %" PRIu64 " of %" PRIu64 " bytes", q->stock.messages, bytes,
-                 most_bytes(q));
+        snprintf(detail, sizeof detail, "%" PRIu64 " actions, %" PRIu64 " of %" PRIu64 " bytes", q->stock.messages,
+                 bytes, most_bytes(q));
     else
-        snprintf(detail, sizeof detail, "%" PRIu64 " actions of agent %s; %" PRIu64 " may wait", of_agent(most), most->name,
-                 per_agent);
+        snprintf(detail, sizeof detail, "%" PRIu64 " actions of agent %s; %" PRIu64 " may wait", of_agent(most),
+                 most->name, per_agent);
     watch(q, of_bytes > of_most ? of_bytes : of_most, detail);
 }
 
@@ -261,7 +265,8 @@ static void message_id(const PB(ActionRequest) * r, char id[static MESSAGE_ID_MA
         return;
     unsigned char sum[16];
     char hex[2 * sizeof sum + 1];
-    crypto_generichash(sum, sizeof sum, (const unsigned char *)r->idempotency_key, strlen(r->idempotency_key), NULL, 0);
+    crypto_generichash(sum, sizeof sum, (const unsigned char *)r->idempotency_key, strlen(r->idempotency_key), NULL,
+                       0);
     snprintf(id, MESSAGE_ID_MAX + 1, "queue/%s/#%s", r->agent, sodium_bin2hex(hex, sizeof hex, sum, sizeof sum));
 }
 

@@ -8,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHARE_OF_CALLS 4 /* a quarter of the calls to backends may be replays: what agents ask now has room beside them */
-#define DEAD_PAYLOAD   49152
-#define WAKE_LEAST_MS  5 /* all that is due by then has its turn together */
+#define SHARE_OF_CALLS                                                                                               \
+    4 /* a quarter of the calls to backends may be replays: what agents ask now has room beside them */
+#define DEAD_PAYLOAD  49152
+#define WAKE_LEAST_MS 5 /* all that is due by then has its turn together */
 
-METRIC_DEFINE(replayed, METRIC_COUNTER, "redoubt_guard_replayed_total", "Queued actions that their backend has taken.");
+METRIC_DEFINE(replayed, METRIC_COUNTER, "redoubt_guard_replayed_total",
+              "Queued actions that their backend has taken.");
 METRIC_DEFINE(dead, METRIC_COUNTER, "redoubt_guard_queue_dead_total", "Queued actions that ended as dead letters.");
 METRIC_DEFINE(retries, METRIC_COUNTER, "redoubt_guard_replay_retries_total",
               "Replays that the backend did not take, and that are tried again.");
@@ -89,7 +91,7 @@ void guard_waiter_schedule(struct guard_waiter *w)
         return;
     }
     bool run = guard_replay_runs(&w->r, &v);
-    if (run && !knows_releases(w, &v)) {
+    if (run && (w->want_count > q->count_done || !knows_releases(w, &v))) {
         guard_waiter_unlist(w);
         return;
     }
@@ -153,8 +155,8 @@ void guard_queue_pump(struct guard_queue *q)
             guard_waiter_schedule(w);
             continue;
         }
-        int64_t wait_us = guard_pace(&q->pace, s->settings->guard.queue.replay_rate, partitions_held(q->g->partitions),
-                                     PARTITIONS, clock_mono_ns() / 1000);
+        int64_t wait_us = guard_pace(&q->pace, s->settings->guard.queue.replay_rate,
+                                     partitions_held(q->g->partitions), PARTITIONS, clock_mono_ns() / 1000);
         if (wait_us > 0) {
             wake_in(q, wait_us / 1000);
             return;
@@ -227,7 +229,9 @@ static void on_read(void *ctx, enum bus_status st, const struct bus_msg *m)
             x.expires_ms = op->action->request->expires_unix_ms;
         }
         snprintf(op->why, sizeof op->why, "%s",
-                 !op->action ? e.text : !x.sound ? "it is of another agent than its subject says" : "its time is over");
+                 !op->action ? e.text
+                 : !x.sound  ? "it is of another agent than its subject says"
+                             : "its time is over");
     }
     struct guard_replay_do d = guard_replay_read(&w->r, &rule, &v, m ? &x : NULL, now);
     carry_out(op, d);
@@ -267,7 +271,8 @@ static void on_ran(void *ctx, const struct guard_result *r)
 static void audit_death(struct guard_op *op, const char *key, const char *action)
 {
     struct guard_waiter *w = op->w;
-    PB(Label) fields[3] = {PB_INIT(LABEL), PB_INIT(LABEL), PB_INIT(LABEL)}, *list[3] = {fields, fields + 1, fields + 2};
+    PB(Label)
+    fields[3] = {PB_INIT(LABEL), PB_INIT(LABEL), PB_INIT(LABEL)}, *list[3] = {fields, fields + 1, fields + 2};
     PB(AuditRecord) r = PB_INIT(AUDIT_RECORD);
     fields[0].key = (char *)"key";
     fields[0].value = (char *)key;
@@ -290,7 +295,8 @@ static void alert(struct guard_waiter *w, int kind, const char *detail, bool res
     PB(Alert) a = PB_INIT(ALERT);
     char *taken = (char *)"kept as dead letters of stream " STREAM_ACTIONS;
     snprintf(key, sizeof key, "agent/%s/queue-%s", w->name, kinds[kind].name);
-    snprintf(summary, sizeof summary, "%s: %s%s", w->name, resolved ? "the queue is empty: " : "", kinds[kind].summary);
+    snprintf(summary, sizeof summary, "%s: %s%s", w->name, resolved ? "the queue is empty: " : "",
+             kinds[kind].summary);
     a.dedup_key = key;
     a.severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH;
     a.agent = w->name;
@@ -464,6 +470,9 @@ void guard_waiter_released(struct guard_waiter *w, uint64_t epoch)
     if (epoch <= w->released_epoch)
         return;
     w->released_epoch = epoch;
+    struct guard_agent *a = guard_agent(w->q->g, w->name);
+    if (a && a->released_epoch < epoch)
+        a->released_epoch = epoch;
     guard_replay_released(&w->r);
 }
 

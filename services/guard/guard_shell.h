@@ -28,6 +28,7 @@ struct guard_agent {
     struct guard_fence *fences; /* asked, not yet answered */
     struct guard_limit *limits; /* its rates here; guard_claim.c */
     size_t n_limits;
+    uint64_t released_epoch; /* actions up to this one were released by a person; the queue keeps it */
     void *queue;             /* the queue's own */
     UT_hash_handle hh;
 };
@@ -93,8 +94,6 @@ void guard_queue_held(struct guard *g, unsigned partition); /* we act for its ag
 void guard_queue_lost(struct guard *g, unsigned partition);
 void guard_queue_moved(struct guard *g, struct guard_agent *a); /* its position has changed */
 void guard_queue_tick(struct guard *g);                         /* every second */
-/* Actions of this agent up to this epoch were released by a person after a freeze, for guard_view.released_epoch; 0 = none are known of. */
-uint64_t guard_queue_released(const struct guard *g, const char *agent);
 /* Commands queue_list, queue_show, queue_drop, queue_release. */
 void guard_queue_cmd(struct service *s, const void *message, const struct bus_msg *m);
 

@@ -51,6 +51,9 @@ static void queue_guard_answered(void *ctx, enum bus_status st, const struct bus
     struct queue_guard_call c = *(struct queue_guard_call *)ctx;
     struct guard_result r = {.end = GUARD_END_RETRY, .status = 503, .detail = "not now"};
     free(ctx);
+    if (st != BUS_OK) /* the test is away, with the bus: no fault of the action */
+        r = (struct guard_result){.end = GUARD_END_REFUSED,
+                                  .reason = REDOUBT__V1__REFUSAL_REASON__REFUSAL_REASON_STATE_UNKNOWN};
     for (size_t i = 0; st == BUS_OK && i < sizeof words / sizeof words[0]; i++)
         if (m->len == strlen(words[i].word) && memcmp(m->data, words[i].word, m->len) == 0)
             r = words[i].r;

@@ -7,13 +7,15 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PBE(x)  REDOUBT__V1__##x
 #define OK      PBE(COMMAND_STATUS__COMMAND_STATUS_OK)
 #define LONG_MS 40000
 
-static const char *const agents[] = {"a-one", "a-two", "a-three", "a-poison", "a-late", "a-frozen", "a-orders", "a-full", "a-slow"};
+static const char *const agents[] = {"a-one",    "a-two",    "a-three", "a-poison", "a-late",
+                                     "a-frozen", "a-orders", "a-full",  "a-slow",   "a-command"};
 enum { AGENTS = sizeof agents / sizeof agents[0], MANY = 600, RUNS_MAX = 20000, SAID_MAX = 4096 };
 
 struct ran {
@@ -184,8 +186,8 @@ static uint64_t direct(const char *agent, int backend, int automation, uint64_t 
     st.agent = (char *)agent;
     st.epoch = ++T.epoch[index_of(agent)];
     st.revision = st.epoch;
-    st.posture = backend == PBE(BACKEND_MODE__BACKEND_MODE_UP) ? PBE(POSTURE__POSTURE_NORMAL)
-                                                               : PBE(POSTURE__POSTURE_DEGRADED);
+    st.posture =
+        backend == PBE(BACKEND_MODE__BACKEND_MODE_UP) ? PBE(POSTURE__POSTURE_NORMAL) : PBE(POSTURE__POSTURE_DEGRADED);
     st.backend = (Redoubt__V1__BackendMode)backend;
     st.automation = (Redoubt__V1__AutomationMode)automation;
     if (automation == PBE(AUTOMATION_MODE__AUTOMATION_MODE_FROZEN)) {
@@ -347,7 +349,8 @@ static uint64_t waiting(const char *agent)
     const PB(CommandReply) *r = order("queue_list", about(agent));
     struct err e;
     assert_int_equal(r->status, OK);
-    PB(QueueReport) *q = r->payload.len ? wire_unpack(PB_DESC(queue_report), r->payload.data, r->payload.len, &e) : NULL;
+    PB(QueueReport) *q =
+        r->payload.len ? wire_unpack(PB_DESC(queue_report), r->payload.data, r->payload.len, &e) : NULL;
     uint64_t n = q && q->n_agents == 1 ? q->agents[0]->waiting : 0;
     if (q && q->n_agents == 1) {
         assert_string_equal(q->agents[0]->agent, agent);
@@ -365,7 +368,8 @@ static void write_config(int i, const char *rate)
     assert_non_null(f);
     fprintf(f,
             "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\ntilt_hold: 1s\n"
-            "guard: { lease_ttl: 1s, member_ttl: 1s, queue: { per_agent: 2000, replay_rate: %s, dead_after: 3, retry: 50ms } }\n"
+            "guard: { lease_ttl: 1s, member_ttl: 1s, queue: { per_agent: 2000, replay_rate: %s, dead_after: 3, "
+            "retry: 50ms } }\n"
             "targets:\n  - { name: llm.x, kind: llm }\nagents:\n",
             T.k->nats->url, T.redis->port, harness_dir(T.k->h), rate);
     for (size_t a = 0; a < AGENTS; a++)
@@ -440,7 +444,12 @@ static void in_order_and_each_once(void **state)
     harness_kill(T.replica[1]);
     harness_start(T.replica[1]);
     for (int i = 0; i < 3; i++) {
-        KIT_WAIT_MS(T.k, runs_of(agents[i]) == MANY, LONG_MS);
+        int64_t end = clock_mono_ms() + LONG_MS;
+        while (runs_of(agents[i]) < MANY && clock_mono_ms() < end)
+            kit_turn(T.k);
+        if (runs_of(agents[i]) != MANY)
+            fail_msg("%s: %zu of %d were run, %" PRIu64 " wait", agents[i], runs_of(agents[i]), MANY,
+                     waiting(agents[i]));
         KIT_WAIT_MS(T.k, waiting(agents[i]) == 0, LONG_MS);
         expect_order(agents[i], MANY);
         KIT_WAIT(T.k, record_of("queue.drained", agents[i]) != NULL);
@@ -512,7 +521,8 @@ static void a_freeze_holds_until_a_person_releases(void **state)
 {
     (void)state;
     const char *agent = "a-frozen";
-    struct asking before = {.agent = agent, .prefix = "before", .n = 4}, after = {.agent = agent, .prefix = "after", .n = 3};
+    struct asking before = {.agent = agent, .prefix = "before", .n = 4},
+                  after = {.agent = agent, .prefix = "after", .n = 3};
     ask_all(&before);
     uint64_t frozen = direct(agent, PBE(BACKEND_MODE__BACKEND_MODE_DEGRADED),
                              PBE(AUTOMATION_MODE__AUTOMATION_MODE_FROZEN), T.epoch[index_of(agent)] + 1);
@@ -591,6 +601,70 @@ static void an_operator_looks_and_drops(void **state)
     assert_int_equal(order("queue_show", by(""))->status, PBE(COMMAND_STATUS__COMMAND_STATUS_INVALID));
 }
 
+/* `redoubt ARGS`: its exit code; what it said is in R. */
+static char R[32768];
+static int redoubt(const char *args)
+{
+    char command[1200], program[600];
+    snprintf(program, sizeof program, "%s", T.self);
+    for (int up = 0; up < 3; up++) /* <build>/tests/integration/test_guard_queue -> <build>/bin/redoubt */
+        *strrchr(program, '/') = 0;
+    snprintf(command, sizeof command, "%s/bin/redoubt %s --nats %s 2>&1", program, args, T.k->nats->url);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    R[fread(R, 1, sizeof R - 1, f)] = 0;
+    int status = pclose(f);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void expect_said(const char *text)
+{
+    if (!strstr(R, text))
+        fail_msg("`%s` is missing in:\n%s", text, R);
+}
+
+static void by_the_command(void **state)
+{
+    (void)state;
+    const char *agent = "a-command";
+    struct asking a = {.agent = agent, .prefix = "n", .n = 70, .priority = 4};
+    ask_all(&a);
+    assert_int_equal(redoubt("queue list"), 0);
+    expect_said("a-command");
+    expect_said("its backend is away");
+    assert_int_equal(redoubt("queue list a-command --json"), 0);
+    json_t *j = json_loads(R, 0, NULL), *row = json_array_get(json_object_get(j, "agents"), 0);
+    assert_int_equal(json_integer_value(json_object_get(row, "waiting")), 70);
+    assert_false(json_is_true(json_object_get(row, "held")));
+    json_decref(j);
+    assert_int_equal(redoubt("queue list nobody"), 0);
+    assert_null(strstr(R, "a-command"));
+    assert_int_equal(redoubt("queue show a-command -n 3"), 0);
+    expect_said("n-2");
+    expect_said("block_ip");
+    expect_said("more wait");
+    assert_null(strstr(R, "n-3"));
+    assert_int_equal(redoubt("queue show a-command -n 1000 --json"), 0); /* in two pages */
+    j = json_loads(R, 0, NULL);
+    assert_int_equal(json_array_size(json_object_get(j, "entries")), 70);
+    assert_int_equal(json_integer_value(json_object_get(j, "nextSequence")), 0);
+    json_decref(j);
+    assert_int_equal(redoubt("queue show nobody"), 0);
+    expect_said("nothing waits for nobody");
+
+    assert_int_equal(redoubt("queue drop a-command n-3"), 2); /* by whom, and why? */
+    assert_int_equal(redoubt("queue drop a-command --by me --reason test"), 2);
+    assert_int_equal(redoubt("queue drop a-command n-3 --all --by me --reason test"), 2);
+    assert_int_equal(redoubt("queue drop a-command n-3 --by me --reason test"), 0);
+    assert_int_equal(redoubt("queue drop a-command n-3 --by me --reason test"), 4);
+    assert_int_equal(redoubt("queue drop a-command --all --by me --reason test"), 0);
+    expect_said("69 of the actions");
+    assert_int_equal(redoubt("queue release a-command --by me --reason test"), 0);
+    expect_said("nothing of a-command is held");
+    assert_int_equal(redoubt("queue release nobody --by me --reason test"), 4);
+    assert_int_equal(waiting(agent), 0);
+}
+
 /* What is no action is buried as well, and stops nobody. */
 static void rubbish_is_buried(void **state)
 {
@@ -665,7 +739,8 @@ static void the_rate_is_kept(void **state)
         kill(T.replica[i]->pid, SIGHUP);
     }
     size_t before = T.runs;
-    KIT_WAIT(T.k, waiting(agent) == N); /* the answer comes after the signal was handled, of one; and the lists of the other */
+    KIT_WAIT(T.k, waiting(agent) ==
+                      N); /* the answer comes after the signal was handled, of one; and the lists of the other */
     KIT_WAIT(T.k, waiting("a-one") == N);
     KIT_WAIT(T.k, waiting(agent) == N);
     back(agent);
@@ -691,6 +766,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_expired_is_buried_while_it_waits),
         cmocka_unit_test(a_freeze_holds_until_a_person_releases),
         cmocka_unit_test(an_operator_looks_and_drops),
+        cmocka_unit_test(by_the_command),
         cmocka_unit_test(rubbish_is_buried),
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(the_rate_is_kept),
