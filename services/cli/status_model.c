@@ -10,7 +10,7 @@
 #define PBE(x)         REDOUBT__V1__##x
 #define SERVICE_PREFIX "redoubt-"
 
-const char *const status_services[] = {"health", "breaker", "fallback", "alert", "audit"};
+const char *const status_services[] = {"health", "breaker", "fallback", "guard", "alert", "audit"};
 const size_t status_services_n = sizeof status_services / sizeof status_services[0];
 
 static void *must(void *p)

@@ -64,7 +64,10 @@ static void on_poll(uv_poll_t *p, int status, int events)
 
 static void on_timer(void *ctx)
 {
-    act(ctx, CURL_SOCKET_TIMEOUT, 0);
+    struct http *h = ctx;
+    h->in_timer = true;
+    act(h, CURL_SOCKET_TIMEOUT, 0);
+    h->in_timer = false;
 }
 
 static void poll_closed(uv_handle_t *p)
@@ -164,8 +167,8 @@ static int on_timeout(CURLM *multi, long timeout_ms, void *ctx)
     (void)multi;
     if (timeout_ms < 0)
         loop_timer_stop(&h->timer);
-    else
-        loop_timer_start(&h->timer, timeout_ms == 0 ? 1 : timeout_ms, 0); /* 0 would ask to be called from inside */
+    else /* at once means the next turn of the loop; but libuv would call a timer of 0 that was set by a timer in this very one, and again */
+        loop_timer_start(&h->timer, timeout_ms == 0 && h->in_timer ? 1 : timeout_ms, 0);
     return 0;
 }
 

@@ -210,9 +210,10 @@ static void route(const struct guard_view *v, const PB(ActionRequest) * r, bool 
     }
     /* A replay has its own rate: it is not held to the share, only to there being one. What an agent does by itself needs no backend: for
      * that only the share of its own work counts. */
-    bool passes = by_agent        ? gate <= AWAY && guard_share_has(r->idempotency_key, v->at->load_percent)
-                  : gate == SHARE ? (replay && share_of(v->at) > 0) || guard_share_has(r->idempotency_key, share_of(v->at))
-                                  : gate == OPEN;
+    bool passes = by_agent ? gate <= AWAY && guard_share_has(r->idempotency_key, v->at->load_percent)
+                  : gate == SHARE
+                      ? (replay && share_of(v->at) > 0) || guard_share_has(r->idempotency_key, share_of(v->at))
+                      : gate == OPEN;
     if (passes) {
         c->verdict = by_agent ? GUARD_PERMIT : GUARD_FORWARD;
         return;

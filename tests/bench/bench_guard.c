@@ -16,14 +16,7 @@
 #include <pthread.h>
 #include <time.h>
 
-enum {
-    AGENTS = 1000,
-    WINDOW = 2048,
-    ROUNDS = 3,
-    DECISIONS = 60000,
-    ONE_BY_ONE = 1500,
-    LIMIT_S = 120
-};
+enum { AGENTS = 1000, WINDOW = 2048, ROUNDS = 3, DECISIONS = 60000, ONE_BY_ONE = 1500, LIMIT_S = 120 };
 #define FLOOR_SUBJECT "floor.v1.action."
 
 static void fail(const char *what, const char *why)
@@ -88,8 +81,17 @@ static void floor_take(struct service *s, const void *message, const struct bus_
     snprintf(rates, sizeof rates, "floor:{a:%s}:rates", r->agent);
     snprintf(key, sizeof key, "floor:{a:%s}:k:%s", r->agent, r->idempotency_key);
     const char *keys[] = {doc, rates, key};
-    const char *args[] = {"1", "A", "0123456789abcdef A 0123456789abcdef 0", "0123456789abcdef", "16000", "86400000",
-                          "x:permitted", "1000000", "99", "1000000", "99"};
+    const char *args[] = {"1",
+                          "A",
+                          "0123456789abcdef A 0123456789abcdef 0",
+                          "0123456789abcdef",
+                          "16000",
+                          "86400000",
+                          "x:permitted",
+                          "1000000",
+                          "99",
+                          "1000000",
+                          "99"};
     store_eval(s->store, &floor_script, floor_answered, q, 3, keys, 11, args, NULL);
 }
 
@@ -200,8 +202,8 @@ static double ask_one(const char *prefix, const char *action, unsigned agent, in
     free(data);
     *ret_decision = 0;
     if (st == NATS_OK) {
-        PB(ActionReply) *r = wire_unpack(PB_DESC(action_reply), natsMsg_GetData(m), (size_t)natsMsg_GetDataLength(m),
-                                         NULL);
+        PB(ActionReply) *r =
+            wire_unpack(PB_DESC(action_reply), natsMsg_GetData(m), (size_t)natsMsg_GetDataLength(m), NULL);
         *ret_decision = r ? (int)r->decision : 0;
         wire_free(r);
         natsMsg_Destroy(m);
@@ -232,7 +234,8 @@ static void bare_calls(int port, double us[static ONE_BY_ONE])
     CURL *c = curl_easy_init();
     snprintf(url, sizeof url, "http://127.0.1.1:%d/api/actions", port);
     curl_easy_setopt(c, CURLOPT_URL, url);
-    curl_easy_setopt(c, CURLOPT_POSTFIELDS, "{\"action\": \"forwarded\", \"parameters\": {}, \"agent\": \"agent-1\"}");
+    curl_easy_setopt(c, CURLOPT_POSTFIELDS,
+                     "{\"action\": \"forwarded\", \"parameters\": {}, \"agent\": \"agent-1\"}");
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, swallow);
     for (int i = 0; i < ONE_BY_ONE; i++) {
         int64_t start = bench_ns();
@@ -280,9 +283,8 @@ static const char *write_settings(struct harness *h, const char *url, int redis_
             "targets: [{ name: llm.a, kind: llm }]\nbaseline: { path: %s }\nagents:\n",
             url, redis_port, harness_dir(h), baseline);
     for (int i = 0; i < AGENTS; i++)
-        fprintf(f,
-                "  - { name: agent-%d, chain: [{ target: llm.a }], actions: { url: \"http://127.0.1.1:%d\" } }\n", i,
-                http_port);
+        fprintf(f, "  - { name: agent-%d, chain: [{ target: llm.a }], actions: { url: \"http://127.0.1.1:%d\" } }\n",
+                i, http_port);
     fclose(f);
     return path;
 }
@@ -376,8 +378,10 @@ int main(int argc, char **argv)
         refused[i] = ask_many(SUBJECT_ACTION, "other", REFUSED, DECISIONS) / DECISIONS / 1000;
     }
     double each = bench_percentile(ours, ROUNDS, 50), floor_each = bench_percentile(theirs, ROUNDS, 50);
-    bench_row(b, "guard, limits in Redis and on record: per decision", "us", each, "20,000 decisions a second", 50, 1);
-    bench_row(b, "guard, the same beside the floor", "us", each, "decode, Redis, outbox, reply (floor)", floor_each, 2);
+    bench_row(b, "guard, limits in Redis and on record: per decision", "us", each, "20,000 decisions a second", 50,
+              1);
+    bench_row(b, "guard, the same beside the floor", "us", each, "decode, Redis, outbox, reply (floor)", floor_each,
+              2);
     bench_row(b, "guard, its CPU per decision", "us", bench_percentile(cpu, ROUNDS, 50), "the floor's",
               bench_percentile(floor_cpu, ROUNDS, 50), 0);
     bench_row(b, "guard, refused at once and on record: per decision", "us", bench_percentile(refused, ROUNDS, 50),

@@ -100,10 +100,10 @@ static void kit_on_over(void *cls, struct MHD_Connection *c, void **ctx, enum MH
 
 static inline void kit_backend_up(void)
 {
-    K.backend = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION,
-                                 (uint16_t)K.backend_port, NULL, NULL, kit_on_request, NULL,
-                                 MHD_OPTION_NOTIFY_COMPLETED, kit_on_over, NULL, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
-                                 MHD_OPTION_END);
+    K.backend =
+        MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION, (uint16_t)K.backend_port,
+                         NULL, NULL, kit_on_request, NULL, MHD_OPTION_NOTIFY_COMPLETED, kit_on_over, NULL,
+                         MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
     assert_non_null(K.backend);
 }
 static inline void kit_backend_down(void)
@@ -181,9 +181,9 @@ static inline natsConnection *kit_connect(void)
 /* Deaf to SIGXFSZ: a limit on the size of its files is then a disk that is full. */
 static inline struct harness_proc *kit_guard(const char *name)
 {
-    return harness_run(K.h, name, 0,
-                       (const char *const[]){"sh", "-c", "trap '' XFSZ; exec \"$0\" -c \"$1\"", K.program, K.config,
-                                             NULL});
+    return harness_run(
+        K.h, name, 0,
+        (const char *const[]){"sh", "-c", "trap '' XFSZ; exec \"$0\" -c \"$1\"", K.program, K.config, NULL});
 }
 
 static inline void kit_open(int guards)
@@ -207,9 +207,10 @@ static inline void kit_open(int guards)
             K.nats->url, K.redis->port, K.data, K.baseline, KIT_FENCE_MS);
     for (int i = 0; i < KIT_AGENTS; i++) {
         kit_agent(i, agent);
-        fprintf(f,
-                "  - { name: %s, chain: [{ target: llm.a }], actions: { url: \"http://127.0.0.1:%d\", timeout: 1s } }\n",
-                agent, K.backend_port);
+        fprintf(
+            f,
+            "  - { name: %s, chain: [{ target: llm.a }], actions: { url: \"http://127.0.0.1:%d\", timeout: 1s } }\n",
+            agent, K.backend_port);
     }
     fclose(f);
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -248,8 +249,8 @@ static inline void kit_direct(int agent, enum kit_posture p, uint32_t ramp)
     a.agent = name;
     a.epoch = ++K.epoch[agent];
     a.posture = (Redoubt__V1__Posture)(p + 1);
-    a.automation = p == KIT_FROZEN ? E(AUTOMATION_MODE__AUTOMATION_MODE_FROZEN)
-                                   : E(AUTOMATION_MODE__AUTOMATION_MODE_ENABLED);
+    a.automation =
+        p == KIT_FROZEN ? E(AUTOMATION_MODE__AUTOMATION_MODE_FROZEN) : E(AUTOMATION_MODE__AUTOMATION_MODE_ENABLED);
     a.backend = p == KIT_DEGRADED     ? E(BACKEND_MODE__BACKEND_MODE_DEGRADED)
                 : p == KIT_RECOVERING ? E(BACKEND_MODE__BACKEND_MODE_RECOVERING)
                                       : E(BACKEND_MODE__BACKEND_MODE_UP);
@@ -297,7 +298,7 @@ static inline struct kit_answer kit_ask_with(int agent, const char *action, cons
     char name[16], subject[128];
     PB(ActionRequest) r = PB_INIT(ACTION_REQUEST);
     PB(Label) ip = PB_INIT(LABEL);
-    PB(Label) *list[] = {&ip};
+    PB(Label) * list[] = {&ip};
     kit_agent(agent, name);
     r.agent = name;
     r.epoch = epoch;

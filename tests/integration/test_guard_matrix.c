@@ -5,7 +5,8 @@
 #include "guard_kit.h"
 #include <sys/resource.h>
 
-static const char *const postures[] = {"normal", "backup_llm", "recovering", "degraded", "security_fallback", "frozen"};
+static const char *const postures[] = {"normal",   "backup_llm",        "recovering",
+                                       "degraded", "security_fallback", "frozen"};
 static const char *const actions[] = {"block_ip", "close_session", "raise_alert", "collect_logs"};
 enum { ACTIONS = sizeof actions / sizeof actions[0] };
 /* From loose to strict; RECOVERING passes nothing here (0 %), so that each cell has one answer. */
@@ -42,8 +43,7 @@ static void compare(const char *lost, int columns, int64_t timeout_ms)
     for (int p = 0; p < KIT_POSTURES; p++)
         for (int k = 0; k < columns; k++) {
             kit_agent(p, agent);
-            struct kit_answer a =
-                kit_ask_with(p, actions[k], kit_key(key), K.epoch[p], "one", timeout_ms);
+            struct kit_answer a = kit_ask_with(p, actions[k], kit_key(key), K.epoch[p], "one", timeout_ms);
             enum rank r = rank_of(&a);
             asked++;
             stricter += r > well[p][k];
@@ -145,7 +145,8 @@ static void without_a_trusted_baseline(void **state)
     char path[700];
     struct err e = {""};
     snprintf(path, sizeof path, "%s.signoff", K.baseline);
-    static const char *const how[] = {"a baseline as it was signed off", "a baseline", "a sign-off", "a right baseline"};
+    static const char *const how[] = {"a baseline as it was signed off", "a baseline", "a sign-off",
+                                      "a right baseline"};
     for (int i = 0; i < 4; i++) {
         if (i == 0) { /* wider than what was signed off */
             char text[sizeof kit_baseline + 64];
@@ -239,8 +240,8 @@ static void with_all_well(void **state)
 {
     (void)state;
     static const enum rank expected[KIT_POSTURES][ACTIONS] = {
-        {PASSES, PASSES, PASSES, PASSES},    {PASSES, PASSES, PASSES, PASSES},    {WAITS, REFUSED, REFUSED, PASSES},
-        {WAITS, REFUSED, REFUSED, PASSES},   {REFUSED, REFUSED, PASSES, PASSES}, {REFUSED, REFUSED, REFUSED, REFUSED},
+        {PASSES, PASSES, PASSES, PASSES},  {PASSES, PASSES, PASSES, PASSES},   {WAITS, REFUSED, REFUSED, PASSES},
+        {WAITS, REFUSED, REFUSED, PASSES}, {REFUSED, REFUSED, PASSES, PASSES}, {REFUSED, REFUSED, REFUSED, REFUSED},
     };
     char key[32];
     for (int p = 0; p < KIT_POSTURES; p++)
@@ -279,11 +280,16 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(with_all_well),       cmocka_unit_test(without_nats),
-        cmocka_unit_test(without_redis),       cmocka_unit_test(without_a_disk),
-        cmocka_unit_test(without_a_trusted_baseline), cmocka_unit_test(without_a_backend),
-        cmocka_unit_test(without_itself),      cmocka_unit_test(stopped_and_gone_on),
-        cmocka_unit_test(without_a_fellow),    cmocka_unit_test(it_was_a_test),
+        cmocka_unit_test(with_all_well),
+        cmocka_unit_test(without_nats),
+        cmocka_unit_test(without_redis),
+        cmocka_unit_test(without_a_disk),
+        cmocka_unit_test(without_a_trusted_baseline),
+        cmocka_unit_test(without_a_backend),
+        cmocka_unit_test(without_itself),
+        cmocka_unit_test(stopped_and_gone_on),
+        cmocka_unit_test(without_a_fellow),
+        cmocka_unit_test(it_was_a_test),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

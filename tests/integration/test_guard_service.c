@@ -128,7 +128,7 @@ static void queues_and_shares(void **state)
     kit_direct(6, KIT_DEGRADED, 0);
     kit_settled(6);
     assert_int_equal(kit_ask(6, "block_ip", "q1").decision, DECISION(QUEUED));
-    assert_int_equal(kit_ask(6, "block_ip", "q1").decision, DECISION(QUEUED)); /* asked again: still once */
+    assert_int_equal(kit_ask(6, "block_ip", "q1").decision, DECISION(QUEUED));     /* asked again: still once */
     assert_int_equal(kit_ask(6, "raise_alert", "q2").reason, REASON(NOT_ALLOWED)); /* does not wait */
     assert_int_equal(kit_calls("agent-6", NULL, NULL), 0);
     kit_direct(7, KIT_RECOVERING, 50);
