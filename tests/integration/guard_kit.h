@@ -271,7 +271,8 @@ static inline void kit_direct(int agent, enum kit_posture p, uint32_t ramp)
     jsPubAck *ack = NULL;
     natsStatus st = NATS_ERR;
     assert_int_equal(natsConnection_JetStream(&js, K.nc, NULL), NATS_OK);
-    for (int i = 0; i < 100 && st != NATS_OK; i++) { /* the stream is made by the first service that starts */
+    int64_t end = clock_mono_ms() + 6 * HARNESS_WAIT_MS;
+    while (st != NATS_OK && clock_mono_ms() < end) { /* the stream is made by the first service that starts */
         st = js_Publish(&ack, js, subject, data, (int)len, NULL, NULL);
         jsPubAck_Destroy(ack);
         ack = NULL;
