@@ -564,7 +564,7 @@ struct http *http_open(struct loop *l, struct err *e)
 
 void http_closed_part(struct http *h)
 {
-    if (!h->cleaned || !h->timer_closed || h->polls_open > 0 || h->mailer)
+    if (!h->cleaned || !h->timer_closed || h->polls_open > 0 || h->mailer || h->soon)
         return;
     loop_cb done = h->close_done;
     void *ctx = h->close_ctx;

@@ -24,7 +24,7 @@ struct http {
     size_t polls_cap;
     int polls_open;             /* uv handles not yet closed */
     struct http_mailer *mailer; /* made by the first mail */
-    bool closing, clean_due, cleaned, timer_closed, in_timer;
+    bool closing, clean_due, cleaned, timer_closed, soon;
     loop_cb close_done;
     void *close_ctx;
 };

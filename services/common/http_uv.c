@@ -64,10 +64,18 @@ static void on_poll(uv_poll_t *p, int status, int events)
 
 static void on_timer(void *ctx)
 {
+    act(ctx, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/* The next turn of the loop: a new call need not wait for the timer's millisecond. */
+static void on_soon(void *ctx)
+{
     struct http *h = ctx;
-    h->in_timer = true;
-    act(h, CURL_SOCKET_TIMEOUT, 0);
-    h->in_timer = false;
+    h->soon = false;
+    if (h->multi)
+        act(h, CURL_SOCKET_TIMEOUT, 0);
+    else
+        http_closed_part(h);
 }
 
 static void poll_closed(uv_handle_t *p)
@@ -165,10 +173,17 @@ static int on_timeout(CURLM *multi, long timeout_ms, void *ctx)
 {
     struct http *h = ctx;
     (void)multi;
-    if (timeout_ms < 0)
+    if (timeout_ms < 0) {
         loop_timer_stop(&h->timer);
-    else /* at once means the next turn of the loop; but libuv would call a timer of 0 that was set by a timer in this very one, and again */
-        loop_timer_start(&h->timer, timeout_ms == 0 && h->in_timer ? 1 : timeout_ms, 0);
+        return 0;
+    }
+    /* Our clock counts milliseconds, curl's microseconds: asked a little too early it does nothing, and takes it that we ask again. So the
+     * timer is never 0, and stays even where we ask earlier. */
+    loop_timer_start(&h->timer, timeout_ms == 0 ? 1 : timeout_ms, 0);
+    if (timeout_ms == 0 && !h->soon) {
+        h->soon = true;
+        loop_defer(h->loop, on_soon, h);
+    }
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /* fallback_fence.c - after a freeze: every live guard confirms that it has no action of an older epoch in hand.
  *
  * Asked again every AGAIN_MS until all those of the guards' list of members have answered, or `fallback.fence` is over: whoever was silent for
- * so long has nothing in hand any more, since no call to a backend takes longer. The operator who asked for the freeze hears of the end. */
+ * so long has nothing in hand any more, since no call to a backend takes longer. A guard that has something in hand says so at once: one that
+ * is cut off from Redis, and so not in the list, is waited for as well. The operator who asked for the freeze hears of the end. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/members.h"
@@ -16,6 +17,7 @@ METRIC_DEFINE(unconfirmed, METRIC_COUNTER, "redoubt_fallback_fences_unconfirmed_
               "Freezes that not every live guard confirmed in time.");
 
 #define AGAIN_MS  500
+#define HELLO_MS  100 /* by then whoever has something in hand has said so */
 #define GUARD_MAX 129
 
 struct guards {
@@ -115,7 +117,7 @@ static bool over(struct fence *x, int64_t now_mono_ms)
 {
     char how[480], names[320];
     size_t silent = names_of(&x->must, &x->have, false, names, sizeof names);
-    if (x->listed && silent == 0) {
+    if (x->listed && silent == 0 && now_mono_ms - x->began_mono_ms >= HELLO_MS) {
         if (x->must.n == 0)
             snprintf(how, sizeof how, "there is no guard that could have an action in hand");
         else
@@ -199,7 +201,7 @@ void in_fenced(struct service *s, const void *message, const struct bus_msg *m)
     struct fence *x = a ? a->fx.fence : NULL;
     if (!x || strcmp(x->id, f->id) != 0 || f->epoch < x->epoch)
         return; /* another replica's, or of an earlier asking */
-    put(&x->have, f->instance);
+    put(f->in_hand > 0 ? &x->must : &x->have, f->instance);
     over(x, clock_mono_ms());
 }
 
@@ -237,7 +239,7 @@ void fence_start(struct agent *a, uint64_t epoch)
     loop_timer_init(&a->sh->s->loop, &x->again, on_again, x);
     int64_t again_ms = a->sh->s->settings->fallback.fence_ms / 2;
     again_ms = again_ms < 1 ? 1 : again_ms > AGAIN_MS ? AGAIN_MS : again_ms;
-    loop_timer_start(&x->again, again_ms, again_ms);
+    loop_timer_start(&x->again, again_ms < HELLO_MS ? again_ms : HELLO_MS, again_ms);
     ask(x);
 }
 

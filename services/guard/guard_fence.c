@@ -12,15 +12,15 @@ struct guard_fence {
     char id[65];
 };
 
-static bool older_in_hand(const struct guard_agent *a, uint64_t epoch)
+static uint32_t older_in_hand(const struct guard_agent *a, uint64_t epoch)
 {
+    uint32_t n = 0;
     for (const struct guard_act *x = a->acts; x; x = x->peer)
-        if (x->under_epoch < epoch)
-            return true;
-    return false;
+        n += x->under_epoch < epoch;
+    return n;
 }
 
-static void answer(struct service *s, const struct guard_agent *a, uint64_t epoch, const char *id)
+static void answer(struct service *s, const struct guard_agent *a, uint64_t epoch, const char *id, uint32_t in_hand)
 {
     char subject[SUBJECT_MAX_LEN];
     PB(Fenced) m = PB_INIT(FENCED);
@@ -28,6 +28,7 @@ static void answer(struct service *s, const struct guard_agent *a, uint64_t epoc
     m.epoch = epoch;
     m.id = (char *)id;
     m.instance = (char *)s->instance;
+    m.in_hand = in_hand;
     snprintf(subject, sizeof subject, SUBJECT_FENCED "%s", a->name);
     service_reply_message(s, subject, &m);
 }
@@ -44,10 +45,11 @@ void guard_on_fence(struct service *s, const void *message, const struct bus_msg
     }
     if (f->epoch > a->fence_epoch)
         a->fence_epoch = f->epoch; /* from here on nothing older passes, whether its directive is here or not */
-    if (!older_in_hand(a, f->epoch)) {
-        answer(s, a, f->epoch, f->id);
+    uint32_t in_hand = older_in_hand(a, f->epoch);
+    /* Also when some are: a guard that Redis does not list, as it cannot reach it, is waited for from now on. */
+    answer(s, a, f->epoch, f->id, in_hand);
+    if (in_hand == 0)
         return;
-    }
     struct guard_fence *x = calloc(1, sizeof *x), **link = &a->fences;
     if (!x)
         return; /* no answer: the freeze waits its full time */
@@ -74,7 +76,7 @@ void guard_fence_done(struct guard_act *x)
             continue;
         }
         *link = f->next;
-        answer(x->g->s, a, f->epoch, f->id);
+        answer(x->g->s, a, f->epoch, f->id, 0);
         free(f);
     }
 }
