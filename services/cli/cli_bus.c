@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define AGAIN_MS 2000 /* a replica answers an order in milliseconds; a freeze that guards confirm may take longer: then both answers are the same */
 #define CLOSE_MS 1000 /* for what was published to leave */
 
 static void on_up(void *ctx)
@@ -134,6 +135,35 @@ struct asked {
     struct err e;
 };
 
+/* An answer to one of several askings, on an inbox of our own. */
+static void on_answer(void *ctx, const struct bus_msg *m)
+{
+    struct asked *a = ctx;
+    if (a->done)
+        return;
+    a->done = true;
+    a->status = m->len > 0 ? BUS_OK : BUS_NO_RESPONDERS; /* what a server says of itself is empty */
+    if (m->len > 0)
+        a->reply = wire_unpack(PB_DESC(command_reply), m->data, m->len, &a->e);
+}
+
+/* Again and again until somebody answers: the replica that was asked first may be paused, or be dying. */
+static void insist(struct cli_link *k, struct bus_out *o, struct asked *a)
+{
+    char inbox[SUBJECT_MAX_LEN];
+    struct bus_sub *s = bus_subscribe(k->bus, cli_inbox(k, inbox), NULL, on_answer, a);
+    int64_t until = clock_mono_ms() + k->c->answer_ms;
+    o->reply = inbox;
+    a->status = BUS_TIMEOUT;
+    while (s && !a->done && !k->interrupted && clock_mono_ms() < until) {
+        int64_t left = until - clock_mono_ms();
+        if (bus_publish(k->bus, o, &a->e))
+            break;
+        loop_run_until(&k->loop, &a->done, left < AGAIN_MS ? left : AGAIN_MS);
+    }
+    bus_unsubscribe(s);
+}
+
 static void on_reply(void *ctx, enum bus_status st, const struct bus_msg *m)
 {
     struct asked *a = ctx;
@@ -143,7 +173,8 @@ static void on_reply(void *ctx, enum bus_status st, const struct bus_msg *m)
         a->reply = wire_unpack(PB_DESC(command_reply), m->data, m->len, &a->e);
 }
 
-int cli_ask(struct cli_link *k, const char *service, const char *verb, const void *message, PB(CommandReply) * *ret)
+static int ask(struct cli_link *k, const char *service, const char *verb, const void *message, bool insists,
+               PB(CommandReply) * *ret)
 {
     char subject[SUBJECT_MAX_LEN];
     struct asked a = {0};
@@ -153,10 +184,14 @@ int cli_ask(struct cli_link *k, const char *service, const char *verb, const voi
         return cli_fail(k->c, CLI_USAGE, "%s", a.e.text);
     snprintf(subject, sizeof subject, "%s%s.%s", SUBJECT_CMD, service, verb);
     struct bus_out o = {.subject = subject, .type = wire_type(message), .data = data, .len = len};
-    bus_request(k->bus, &o, k->c->answer_ms, on_reply, &a);
-    free(data);
+    if (insists)
+        insist(k, &o, &a);
+    else
+        bus_request(k->bus, &o, k->c->answer_ms, on_reply, &a);
     /* The bus answers within answer_ms by itself; the extra time is only for its own timer. */
-    if (!loop_run_until(&k->loop, &a.done, k->c->answer_ms + CLOSE_MS) || a.status == BUS_TIMEOUT)
+    bool ended = insists || loop_run_until(&k->loop, &a.done, k->c->answer_ms + CLOSE_MS);
+    free(data);
+    if (!ended || a.status == BUS_TIMEOUT)
         return cli_fail(k->c, CLI_UNREACHABLE,
                         "redoubt-%s did not answer in time: it is not known whether it was done; look with "
                         "`redoubt status`",
@@ -172,10 +207,15 @@ int cli_ask(struct cli_link *k, const char *service, const char *verb, const voi
     return CLI_OK;
 }
 
-int cli_order(struct cli_link *k, const char *service, const char *verb, const void *message)
+int cli_ask(struct cli_link *k, const char *service, const char *verb, const void *message, PB(CommandReply) * *ret)
+{
+    return ask(k, service, verb, message, false, ret);
+}
+
+static int order(struct cli_link *k, const char *service, const char *verb, const void *message, bool insists)
 {
     PB(CommandReply) *r = NULL;
-    int code = cli_ask(k, service, verb, message, &r);
+    int code = ask(k, service, verb, message, insists, &r);
     if (code != CLI_OK)
         return code;
     char text[1100];
@@ -193,6 +233,16 @@ int cli_order(struct cli_link *k, const char *service, const char *verb, const v
     }
     wire_free(r);
     return code;
+}
+
+int cli_order(struct cli_link *k, const char *service, const char *verb, const void *message)
+{
+    return order(k, service, verb, message, false);
+}
+
+int cli_insist(struct cli_link *k, const char *service, const char *verb, const void *message)
+{
+    return order(k, service, verb, message, true);
 }
 
 /* ---- gathering ---- */

@@ -36,6 +36,8 @@ struct settings *cli_settings(const struct cli *c);
 int cli_ask(struct cli_link *k, const char *service, const char *verb, const void *message, PB(CommandReply) * *ret);
 /* Asks, and says what came of it: "opened" and so on is in the reply's message. */
 int cli_order(struct cli_link *k, const char *service, const char *verb, const void *message);
+/* The same for orders that may be given twice: asked again until a replica answers, or the time is over. */
+int cli_insist(struct cli_link *k, const char *service, const char *verb, const void *message);
 
 /* A request that every instance answers, such as $SRV.STATS: collects until quiet_ms after the last answer, limit_ms at most. */
 void cli_gather(struct cli_link *k, const char *subject, int64_t quiet_ms, int64_t limit_ms, bus_handler fn,

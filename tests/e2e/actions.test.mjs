@@ -34,7 +34,7 @@ async function outage(stack, w, run, draw) {
     await stack.ready();
   })();
   await w.backend.close();
-  await until(() => `the agents to be degraded; ${where()}`, () => w.agents.every((a) => a.state.posture === 'POSTURE_DEGRADED'), 40000);
+  await until(() => `the agents to be degraded; ${where()}`, () => w.agents.every((a) => a.state.backend === 'BACKEND_MODE_DEGRADED'), 40000);
   const had = w.agents.map((a) => a.accepted.size);
   await until(() => `actions to be queued; ${where()}`, () => w.agents.every((a, i) => a.accepted.size > had[i]), 40000);
   await w.backend.open();

@@ -11,7 +11,10 @@ export const agentName = (i) => `agent-${String(i).padStart(3, '0')}`;
 function settings(w, stack, agents) {
   const probe = 'interval: 500ms, fast_interval: 100ms, timeout: 1s, fall: 2, rise: 1';
   return `targets:
-  - { name: llm.sim.primary, kind: llm, probe: { type: llm, url: "${w.llm.url}", model: m, ${probe} } }
+  - name: llm.sim.primary
+    kind: llm
+    probe: { type: llm, url: "${w.llm.url}", model: m, interval: 1s, timeout: 5s, fall: 3, rise: 1 }
+    breaker: { window: 5s, min_calls: 5, failure_ratio: 50%, consecutive: 3, open: 500ms, open_max: 1s, permit: 1s, ramp_step: 200ms }
   - name: backend.sim
     kind: backend
     probe: { type: http, url: "${w.backend.url}/health", ${probe} }

@@ -107,6 +107,7 @@ export function baselineText() {
 description: what the tests' agents may do
 actions:
   - name: block_ip
+    queue: true
     postures: [normal, backup_llm, recovering, degraded, security_fallback]
     parameters:
       - { name: ip, type: ip, required: true }
