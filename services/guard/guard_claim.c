@@ -1,7 +1,7 @@
 /* guard_claim.c - an action's claim on its key, within the limits: one script in Redis per action; while Redis is away, what this replica knows.
  *
  * The value of a key: STATE TOKEN PRINT NUMBER. P = under way until NUMBER (ms, Redis' clock), D = done with HTTP status NUMBER, A = permitted to the
- * instance TOKEN, Q = waits in the queue. PRINT is of action and parameters: a key that comes again with other ones is refused. A claim that
+ * instance TOKEN, Q = waits in the queue; until it is known to be durable there it is under way, with the token Q. PRINT is of action and parameters: a key that comes again with other ones is refused. A claim that
  * is not settled in time was of a guard that died: the key may be claimed again, and the backend tells the repeat by its own key.
  *
  * Without Redis: a limit's share of one replica, and the keys that this replica has seen. What is done meanwhile is told to Redis when it is
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define MARKS 65536
+#define QUEUE_HOLD_MS 5000 /* a guard that has not made an action durable in the queue by then never will: it may be asked for again */
 #define HOLD_MORE_MS                                                                                                 \
     10000 /* a claim holds longer than a wait for one's turn and a call, which ends before a fence's time is over */
 #define UNTOLD_MAX   65536
@@ -45,7 +46,7 @@ static struct store_script claim_script = {
             "  n = tonumber(n)\n"
             "  if s == 'D' then return {2, n} end\n"
             "  if s == 'A' then if mode == 'A' and tok == token then return {0, 0} else return {2, 0} end end\n"
-            "  if s == 'P' and tok ~= token and ms < n then return {3, n - ms} end\n"
+            "  if s == 'P' and (tok ~= token or tok == 'Q') and ms < n then return {3, n - ms} end\n"
             "  if s == 'Q' and mode ~= 'R' then return {6, 0} end\n"
             "  pays = pays and s ~= 'P'\n"
             "end\n"
@@ -64,7 +65,7 @@ static struct store_script claim_script = {
             "  if #set > 0 then redis.call('HSET', KEYS[2], unpack(set)) end\n"
             "end\n"
             "local n = 0\n"
-            "if mode == 'P' or mode == 'R' then mode = 'P'; n = ms + tonumber(ARGV[5]) end\n"
+            "if mode ~= 'A' then mode = 'P'; n = ms + tonumber(ARGV[5]) end\n"
             "redis.call('SET', KEYS[3], mode .. ' ' .. token .. ' ' .. print .. ' ' .. string.format('%.0f', n), "
             "'PX', ARGV[6])\n"
             "return {0, 0}\n",
@@ -441,6 +442,14 @@ void guard_claim_settle(struct guard_act *x, enum guard_fate fate, int status)
     settle(g, w->key, w->token, w->value, on_settled, w);
 }
 
+void guard_claim_queued(struct guard *g, const PB(ActionRequest) * r)
+{
+    char full[KEY_MAX], value[128];
+    key_of(r->agent, r->idempotency_key, full);
+    snprintf(value, sizeof value, "Q Q %016" PRIx64 " 0", print_of(r));
+    settle(g, full, "Q", value, NULL, NULL); /* if Redis does not hear it: asked for again it is queued twice, and done once */
+}
+
 void guard_claim_forget(struct guard *g, const char *agent, const char *key)
 {
     unsigned char id[GUARD_MEMORY_ID];
@@ -551,7 +560,8 @@ void guard_claim(struct guard_act *x)
     snprintf(field, sizeof field, "x:%s", x->r->action);
     snprintf(num[0], sizeof num[0], "%" PRIu64, x->a->at.epoch);
     snprintf(num[1], sizeof num[1], "%016" PRIx64, x->print);
-    snprintf(num[2], sizeof num[2], "%" PRId64, g->s->settings->fallback.fence_ms + HOLD_MORE_MS);
+    int64_t hold_ms = g->s->settings->fallback.fence_ms + HOLD_MORE_MS;
+    snprintf(num[2], sizeof num[2], "%" PRId64, x->mode == GUARD_MODE_QUEUE ? QUEUE_HOLD_MS : hold_ms);
     snprintf(num[3], sizeof num[3], "%" PRId64, g->s->settings->guard.idempotency_ms);
     for (int i = 0; i < 2; i++) {
         snprintf(num[4 + 2 * i], sizeof num[0], "%" PRId64, rates[i].interval_us);

@@ -52,6 +52,8 @@ void guard_claim(struct guard_act *x); /* goes on in guard_act_claimed() or guar
 /* What became of it: nothing, and the key may be used again; or, of a replay, it waits on; or it is done, with a status. */
 enum guard_fate { GUARD_FATE_FREE, GUARD_FATE_WAITS, GUARD_FATE_DONE };
 void guard_claim_settle(struct guard_act *x, enum guard_fate fate, int status);
+/* It is durable in the queue. */
+void guard_claim_queued(struct guard *g, const PB(ActionRequest) * r);
 void guard_claim_forget(struct guard *g, const char *agent,
                         const char *key); /* a queued one that could not be queued */
 void guard_claim_store_up(struct guard *g);

@@ -42,6 +42,7 @@ static void on_queued(void *ctx, int status, bool full, const char *error)
     struct asked *q = ctx;
     struct guard *g = q->g;
     if (status == 0) {
+        guard_claim_queued(g, q->r);
         guard_audit_outcome(g, q->r, "action.queued", REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE, 0, 0, "",
                             q->r->epoch);
         answer(q, q->r->idempotency_key, DECISION(QUEUED), 0, "", 0, 0);

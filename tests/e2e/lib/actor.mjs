@@ -60,7 +60,7 @@ export class Actor extends Agent {
   constructor(nc, name, urls, options = {}) {
     super(nc, name, urls, options);
     this.pace_ms = options.pace_ms ?? 20;
-    this.accepted = new Set(); // numbers that the guard has taken over: forwarded or queued
+    this.accepted = new Map(); // number -> how the guard has taken it over: forwarded or queued
     this.refused = new Map(); // number -> reason
     this.unknown = new Set(); // asked for, and the end came first
     this.n = 0;
@@ -91,7 +91,7 @@ export class Actor extends Agent {
       if (r && r.decision !== 'ACTION_DECISION_FAILED' && !(r.decision === 'ACTION_DECISION_REFUSED' && AGAIN.has(r.refusal))) {
         this.unknown.delete(n);
         if (r.decision === 'ACTION_DECISION_REFUSED') this.refused.set(n, r.refusal);
-        else this.accepted.add(n);
+        else this.accepted.set(n, `${r.decision.slice(16)} ${new Date().toISOString().slice(17, 23)} ${r.detail}`);
         this.last = r;
         return;
       }
@@ -119,7 +119,7 @@ actions:
 export function accounts(agents, backend) {
   const wrong = [];
   for (const a of agents) {
-    for (const n of a.accepted) if (!backend.executed.has(`${a.name}/${n}`)) wrong.push(`lost: ${a.name}/${n}`);
+    for (const [n, how] of a.accepted) if (!backend.executed.has(`${a.name}/${n}`)) wrong.push(`lost: ${a.name}/${n} (${how})`);
     for (const [n, why] of a.refused) if (backend.executed.has(`${a.name}/${n}`)) wrong.push(`refused (${why}) but done: ${a.name}/${n}`);
   }
   for (const [id, times] of backend.executed) if (times > 1) wrong.push(`done ${times} times: ${id}`);
