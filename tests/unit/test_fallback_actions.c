@@ -131,11 +131,8 @@ static void no_link(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(another_llm),
-        cmocka_unit_test(no_llm),
-        cmocka_unit_test(no_backend_and_no_automation),
-        cmocka_unit_test(no_resources),
-        cmocka_unit_test(no_link),
+        cmocka_unit_test(another_llm),  cmocka_unit_test(no_llm),  cmocka_unit_test(no_backend_and_no_automation),
+        cmocka_unit_test(no_resources), cmocka_unit_test(no_link),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
