@@ -34,15 +34,9 @@ static void on_signal(uv_signal_t *h, int signum)
     ((struct cli_link *)h->data)->interrupted = true;
 }
 
-struct settings *cli_settings(const struct cli *c)
+struct settings *cli_settings_of(const struct cli *c, const char *path)
 {
     struct conf_report report = {0};
-    const char *path = cli_config_path(c);
-    if (!c->config_path && access(path, R_OK) != 0) {
-        cli_fail(c, 0, "no settings file %s; name one with -c FILE or $REDOUBT_CONFIG, or the bus with --nats URL",
-                 path);
-        return NULL;
-    }
     struct settings *s = settings_load(path, &report);
     for (size_t i = 0; i < report.n; i++)
         fprintf(stderr, "%s\n", report.lines[i]);
@@ -50,6 +44,17 @@ struct settings *cli_settings(const struct cli *c)
         cli_fail(c, 0, "cannot read %s", path);
     conf_report_free(&report);
     return s;
+}
+
+struct settings *cli_settings(const struct cli *c)
+{
+    const char *path = cli_config_path(c);
+    if (!c->config_path && access(path, R_OK) != 0) {
+        cli_fail(c, 0, "no settings file %s; name one with -c FILE or $REDOUBT_CONFIG, or the bus with --nats URL",
+                 path);
+        return NULL;
+    }
+    return cli_settings_of(c, path);
 }
 
 /* The URL without a login that may be in it: for messages. */

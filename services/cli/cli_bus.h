@@ -30,6 +30,7 @@ void cli_link_close(struct cli_link *k);
 
 /* Reads the settings file of the options; NULL after saying what is wrong with it. */
 struct settings *cli_settings(const struct cli *c);
+struct settings *cli_settings_of(const struct cli *c, const char *path);
 
 /* Asks `redoubt.v1.cmd.<service>.<verb>`. CLI_OK with the reply in *ret (free with wire_free), also for a reply that says
  * no: look at its status; otherwise an exit code after saying why. */

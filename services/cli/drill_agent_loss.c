@@ -1,8 +1,6 @@
 /* drill_agent_loss.c - the agent is killed: people hear what to do by hand, and it comes back by steps. */
 #include "cli/drill_stories.h"
 
-#define SELF "agent." DRILL_AGENT
-
 static int prepare(struct drill *d, struct err *e)
 {
     static const char *const args[] = {"--act-rate", "10", NULL};
@@ -29,11 +27,7 @@ static const struct drill_step steps[] = {
      .act = drill_act_kill,
      .who = "agent",
      .failure = true,
-     .marks = {{.key = "noticed",
-                .text = "the agent is not heard of",
-                .message = drill_sees_health,
-                .who = SELF,
-                .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_UNHEALTHY)},
+     .marks = {DRILL_UNHEARD,
                DRILL_DIRECTIVE("directive", "whatever claims to be it is restricted", DEGRADED,
                                .step = DRILL_PBE(STEP__STEP_RESTRICT)),
                DRILL_ALERT("alert", "alert names what people do by hand", "down", CRITICAL, .has = DRILL_PROCEDURE),
@@ -46,21 +40,16 @@ static const struct drill_step steps[] = {
      .text = "the agent is started again",
      .act = drill_act_spawn,
      .who = "agent",
-     .marks =
-         {{.key = "confirmed", .text = "agent confirms where it stands", .message = drill_sees_ack},
-          {.key = "well",
-           .text = "the agent is heard again",
-           .message = drill_sees_health,
-           .who = SELF,
-           .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY)},
-          DRILL_DIRECTIVE("ramp_10", "a part of its work: 10 %", RECOVERING, .percent = 10,
-                          .step = DRILL_PBE(STEP__STEP_RECONNECT)),
-          DRILL_DIRECTIVE("ramp_25", "25 %", RECOVERING, .percent = 25),
-          DRILL_DIRECTIVE("ramp_50", "50 %", RECOVERING, .percent = 50),
-          DRILL_DIRECTIVE("directive", "agent is in full function", NORMAL, .llm = DRILL_PRIMARY),
-          DRILL_ACK(DRILL_PRIMARY),
-          DRILL_ALERT("over", "people hear that it is over", "down", INFO, .resolved = true),
-          {.key = "acts", .text = "its actions reach the backend again", .look = drill_look_executed, .what = 3}},
+     .marks = {{.key = "confirmed", .text = "agent confirms where it stands", .message = drill_sees_ack},
+               DRILL_HEARD,
+               DRILL_DIRECTIVE("ramp_10", "a part of its work: 10 %", RECOVERING, .percent = 10,
+                               .step = DRILL_PBE(STEP__STEP_RECONNECT)),
+               DRILL_DIRECTIVE("ramp_25", "25 %", RECOVERING, .percent = 25),
+               DRILL_DIRECTIVE("ramp_50", "50 %", RECOVERING, .percent = 50),
+               DRILL_DIRECTIVE("directive", "agent is in full function", NORMAL, .llm = DRILL_PRIMARY),
+               DRILL_ACK(DRILL_PRIMARY),
+               DRILL_OVER("down"),
+               DRILL_ACTS_AGAIN},
      .limit_ms = 30000,
      .logs = {"health", "fallback", "agent", "guard"}},
     DRILL_END(5),

@@ -1,8 +1,6 @@
 /* drill_partition.c - the agent's link to the bus swallows everything: both sides restrict it by themselves, and agree again. */
 #include "cli/drill_stories.h"
 
-#define SELF "agent." DRILL_AGENT
-
 static int prepare(struct drill *d, struct err *e)
 {
     static const char *const args[] = {"--act-rate", "10", "--lease-ms", "2000", NULL};
@@ -20,11 +18,7 @@ static const struct drill_step steps[] = {
      .who = "link",
      .verb = "blackhole",
      .failure = true,
-     .marks = {{.key = "noticed",
-                .text = "the agent is not heard of",
-                .message = drill_sees_health,
-                .who = SELF,
-                .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_UNHEALTHY)},
+     .marks = {DRILL_UNHEARD,
                DRILL_DIRECTIVE("directive", "it is restricted", DEGRADED, .step = DRILL_PBE(STEP__STEP_RESTRICT)),
                DRILL_ALERT("alert", "alert is raised", "down", HIGH),
                DRILL_TOLD,
@@ -50,22 +44,17 @@ static const struct drill_step steps[] = {
      .act = drill_act_mode,
      .who = "link",
      .verb = "ok",
-     .marks =
-         {{.key = "ack", .text = "agent confirms where it stands", .message = drill_sees_ack},
-          {.key = "well",
-           .text = "the agent is heard again",
-           .message = drill_sees_health,
-           .who = SELF,
-           .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY)},
-          DRILL_DIRECTIVE("reconnect", "it comes back", RECOVERING, .step = DRILL_PBE(STEP__STEP_RECONNECT)),
-          DRILL_DIRECTIVE("directive", "agent is in full function", NORMAL, .llm = DRILL_PRIMARY),
-          {.key = "confirmed",
-           .text = "agent confirms",
-           .message = drill_sees_ack,
-           .llm = DRILL_PRIMARY,
-           .after = "directive"},
-          DRILL_ALERT("over", "people hear that it is over", "down", INFO, .resolved = true),
-          {.key = "acts", .text = "its actions reach the backend again", .look = drill_look_executed, .what = 3}},
+     .marks = {{.key = "ack", .text = "agent confirms where it stands", .message = drill_sees_ack},
+               DRILL_HEARD,
+               DRILL_DIRECTIVE("reconnect", "it comes back", RECOVERING, .step = DRILL_PBE(STEP__STEP_RECONNECT)),
+               DRILL_DIRECTIVE("directive", "agent is in full function", NORMAL, .llm = DRILL_PRIMARY),
+               {.key = "confirmed",
+                .text = "agent confirms",
+                .message = drill_sees_ack,
+                .llm = DRILL_PRIMARY,
+                .after = "directive"},
+               DRILL_OVER("down"),
+               DRILL_ACTS_AGAIN},
      .limit_ms = 30000,
      .logs = {"health", "fallback", "agent", "guard"}},
     DRILL_END(5),

@@ -49,6 +49,23 @@ extern const struct drill_story drill_agent_loss;
         .what = DRILL_PBE(DELIVERY_STATUS__DELIVERY_STATUS_ACCEPTED)                                                 \
     }
 
+#define DRILL_SELF "agent." DRILL_AGENT
+#define DRILL_UNHEARD                                                                                                \
+    {                                                                                                                \
+        .key = "noticed", .text = "the agent is not heard of", .message = drill_sees_health, .who = DRILL_SELF,      \
+        .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_UNHEALTHY)                                                      \
+    }
+#define DRILL_HEARD                                                                                                  \
+    {                                                                                                                \
+        .key = "well", .text = "the agent is heard again", .message = drill_sees_health, .who = DRILL_SELF,          \
+        .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY)                                                        \
+    }
+#define DRILL_OVER(notice) DRILL_ALERT("over", "people hear that it is over", notice, INFO, .resolved = true)
+#define DRILL_ACTS_AGAIN                                                                                             \
+    {                                                                                                                \
+        .key = "acts", .text = "its actions reach the backend again", .look = drill_look_executed, .what = 3         \
+    }
+
 /* ---- steps ---- */
 
 #define DRILL_SIMULATORS "llm-primary llm-backup backend slack"
@@ -80,7 +97,7 @@ extern const struct drill_story drill_agent_loss;
                   DRILL_HEALTHY("primary", DRILL_PRIMARY),                                                           \
                   DRILL_HEALTHY("backup", DRILL_BACKUP),                                                             \
                   DRILL_HEALTHY("backend", DRILL_BACKEND),                                                           \
-                  DRILL_HEALTHY("alive", "agent." DRILL_AGENT),                                                      \
+                  DRILL_HEALTHY("alive", DRILL_SELF),                                                                \
                   DRILL_DIRECTIVE("directive", "agent has its position", NORMAL, .llm = DRILL_PRIMARY),              \
                   DRILL_ACK(DRILL_PRIMARY),                                                                          \
                   {.key = "works",                                                                                   \

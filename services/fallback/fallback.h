@@ -335,6 +335,11 @@ struct fallback_notice_row {
 };
 extern const struct fallback_notice_row fallback_notices[FALLBACK_NOTICES];
 
+#define FALLBACK_ACTIONS_MAX 4
+/* What was done already when that alert (a TELL) goes out; d is the document stored with it. None when it is over. */
+size_t fallback_actions(const struct fallback_effect *e, const struct fallback_doc *d,
+                        const char *out[static FALLBACK_ACTIONS_MAX]);
+
 const char *fallback_posture_name(int posture);
 const char *fallback_failure_name(int failure);
 const char *fallback_step_name(int step);

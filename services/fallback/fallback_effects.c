@@ -54,3 +54,24 @@ void effects_agent_free(struct agent *a)
     effects_forget(a);
     free(a->fx.unfit);
 }
+
+void effects_audit(struct service *s, const struct effects_record *r, int outcome, int audit_class,
+                   const char *detail, outbox_cb done, void *ctx)
+{
+    PB(Label) labels[2] = {PB_INIT(LABEL), PB_INIT(LABEL)};
+    PB(Label) * fields[] = {&labels[0], &labels[1]};
+    for (size_t i = 0; i < 2; i++) {
+        labels[i].key = (char *)r->key[i];
+        labels[i].value = (char *)r->value[i];
+    }
+    PB(AuditRecord) m = PB_INIT(AUDIT_RECORD);
+    m.action = (char *)r->action;
+    m.subject = (char *)r->agent;
+    m.outcome = (Redoubt__V1__AuditOutcome)outcome;
+    m.audit_class = (Redoubt__V1__AuditClass)audit_class;
+    m.epoch = r->epoch;
+    m.detail = (char *)detail;
+    m.fields = fields;
+    m.n_fields = 2;
+    service_audit(s, &m, done, ctx);
+}

@@ -57,6 +57,15 @@ void effects_free(struct shell *sh);
 void effects_forget(struct agent *a); /* its document is not ours any more */
 void effects_agent_free(struct agent *a);
 
+/* A record of what is done to an agent, with two fields of its own. */
+struct effects_record {
+    const char *action, *agent;
+    uint64_t epoch;
+    const char *key[2], *value[2];
+};
+void effects_audit(struct service *s, const struct effects_record *r, int outcome, int audit_class,
+                   const char *detail, outbox_cb done, void *ctx);
+
 /* fallback_rule.c */
 void rule_set(struct agent *a, const struct set_agent *set);
 

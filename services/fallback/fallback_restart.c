@@ -47,22 +47,12 @@ struct restart {
 static void audit(const struct restart *r, int outcome, int audit_class, const char *detail, outbox_cb done,
                   void *ctx)
 {
-    PB(Label) labels[2] = {PB_INIT(LABEL), PB_INIT(LABEL)};
-    PB(Label) * fields[] = {&labels[0], &labels[1]};
-    labels[0].key = (char *)"restart";
-    labels[0].value = (char *)r->id;
-    labels[1].key = (char *)"program";
-    labels[1].value = r->argv[0];
-    PB(AuditRecord) m = PB_INIT(AUDIT_RECORD);
-    m.action = (char *)"agent.restart";
-    m.subject = (char *)r->agent;
-    m.outcome = (Redoubt__V1__AuditOutcome)outcome;
-    m.audit_class = (Redoubt__V1__AuditClass)audit_class;
-    m.epoch = r->epoch;
-    m.detail = (char *)detail;
-    m.fields = fields;
-    m.n_fields = 2;
-    service_audit(r->s, &m, done, ctx);
+    const struct effects_record m = {.action = "agent.restart",
+                                     .agent = r->agent,
+                                     .epoch = r->epoch,
+                                     .key = {"restart", "program"},
+                                     .value = {r->id, r->argv[0]}};
+    effects_audit(r->s, &m, outcome, audit_class, detail, done, ctx);
 }
 
 static void restart_free(struct restart *r)

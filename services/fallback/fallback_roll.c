@@ -20,22 +20,12 @@ struct roll {
 
 static void audit(const struct roll *r, int outcome, int audit_class, const char *detail, outbox_cb done, void *ctx)
 {
-    PB(Label) labels[2] = {PB_INIT(LABEL), PB_INIT(LABEL)};
-    PB(Label) * fields[] = {&labels[0], &labels[1]};
-    labels[0].key = (char *)"deployment";
-    labels[0].value = (char *)r->deployment;
-    labels[1].key = (char *)"job";
-    labels[1].value = (char *)r->id;
-    PB(AuditRecord) m = PB_INIT(AUDIT_RECORD);
-    m.action = (char *)"agent.rollback";
-    m.subject = (char *)r->agent;
-    m.outcome = (Redoubt__V1__AuditOutcome)outcome;
-    m.audit_class = (Redoubt__V1__AuditClass)audit_class;
-    m.epoch = r->epoch;
-    m.detail = (char *)detail;
-    m.fields = fields;
-    m.n_fields = 2;
-    service_audit(r->s, &m, done, ctx);
+    const struct effects_record m = {.action = "agent.rollback",
+                                     .agent = r->agent,
+                                     .epoch = r->epoch,
+                                     .key = {"deployment", "job"},
+                                     .value = {r->deployment, r->id}};
+    effects_audit(r->s, &m, outcome, audit_class, detail, done, ctx);
 }
 #define OUTCOME(x) REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_##x
 #define CLASS(x)   REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_##x

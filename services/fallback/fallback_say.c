@@ -83,13 +83,6 @@ void agent_resend(struct agent *a)
 
 /* ---- alerts and audit records ---- */
 
-static const char *const actions_of[FALLBACK_NOTICES] = {
-    [FALLBACK_NOTICE_BACKUP_LLM] = "llm_switched",
-    [FALLBACK_NOTICE_SECURITY] = "increased_monitoring",
-    [FALLBACK_NOTICE_BACKEND] = "degraded_mode",
-    [FALLBACK_NOTICE_FROZEN] = "automation_frozen",
-};
-
 static void label(PB(Label) * l, const char *key, const char *value)
 {
     *l = (PB(Label))PB_INIT(LABEL);
@@ -121,7 +114,7 @@ static PB(OwedNotice) *
     label(&labels[0], "epoch", epoch);
     label(&labels[1], "posture", fallback_posture_name(d->posture));
     PB(Label) * list[] = {&labels[0], &labels[1]};
-    char *actions[2];
+    const char *actions[FALLBACK_ACTIONS_MAX];
     PB(Alert) m = PB_INIT(ALERT);
     m.id = (char *)id;
     m.source = (char *)a->sh->s->desc->name;
@@ -139,11 +132,8 @@ static PB(OwedNotice) *
     m.raised_unix_ms = clock_wall_ms();
     m.labels = list;
     m.n_labels = 2;
-    m.actions_taken = actions;
-    if (!e->resolved && e->override_activated)
-        actions[m.n_actions_taken++] = "override_activated";
-    if (!e->resolved && actions_of[e->notice])
-        actions[m.n_actions_taken++] = (char *)actions_of[e->notice];
+    m.actions_taken = (char **)actions;
+    m.n_actions_taken = fallback_actions(e, d, actions);
     PB(OwedNotice) o = PB_INIT(OWED_NOTICE);
     o.notice_case = REDOUBT__V1__OWED_NOTICE__NOTICE_ALERT;
     o.alert = &m;

@@ -229,13 +229,14 @@ static const char *write_settings(struct harness *h, const char *url, int redis_
     FILE *f = fopen(path, "w");
     if (!f)
         fail(path, "cannot be written");
-    fprintf(f, "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\nlog: { level: warn }\n",
+    fprintf(f,
+            "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\nlog: { level: warn }\n",
             url, redis_port, harness_dir(h));
     fprintf(f, "targets:\n");
     for (int i = 0; i < CHAIN; i++)
-        fprintf(f,
-                "  - { name: llm.t%d, kind: llm, breaker: { window: 10s, consecutive: 5, open: 1h, open_max: 1h } }\n",
-                i);
+        fprintf(
+            f, "  - { name: llm.t%d, kind: llm, breaker: { window: 10s, consecutive: 5, open: 1h, open_max: 1h } }\n",
+            i);
     fprintf(f, "agents:\n");
     for (int i = 0; i < AGENTS; i++) {
         fprintf(f, "  - name: agent-%d\n    chain: [ ", i);
@@ -392,7 +393,8 @@ int main(int argc, char **argv)
               bench_percentile(floor99, ROUNDS, 50), 4.0);
     bench_row(b, "all of 1,000 confirmed, and that stored", "ms", bench_percentile(stored, ROUNDS, 50), "limit", 2000,
               1);
-    bench_row(b, "memory of redoubt-fallback with 1,000 agents", "MB", bench_rss(fallback->pid) / 1e6, "limit", 40, 1);
+    bench_row(b, "memory of redoubt-fallback with 1,000 agents", "MB", bench_rss(fallback->pid) / 1e6, "limit", 40,
+              1);
     size_t bytes;
     (void)confirmed(c, &bytes);
     bench_row(b, "an agent's document in Redis", "B", (double)bytes, "floor's", DOCUMENT, 0);

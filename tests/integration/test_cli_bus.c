@@ -166,9 +166,9 @@ static void store_message(const char *subject, const char *id, const void *messa
 
 static void on_stats(void *ctx, const struct bus_msg *m)
 {
-    static const char *const names[] = {"health", "breaker", "fallback", "alert", "audit"};
+    static const char *const names[] = {"health", "breaker", "fallback", "guard", "alert", "audit"};
     (void)ctx;
-    for (size_t i = 0; T.services_answer && m->reply && i < 5; i++) {
+    for (size_t i = 0; T.services_answer && m->reply && i < sizeof names / sizeof *names; i++) {
         char text[512];
         int n = snprintf(text, sizeof text,
                          "{\"name\":\"redoubt-%s\",\"id\":\"host-%s-0\",\"version\":\"9.8.7\",\"type\":"
@@ -427,7 +427,7 @@ static void status_says_what_is_normal_and_what_not(void **state)
     assert_int_equal(redoubt("status", "--json"), CLI_OK);
     json_t *j = out_json();
     assert_true(json_is_true(json_object_get(j, "normal")));
-    assert_int_equal(json_array_size(json_object_get(j, "services")), 5);
+    assert_int_equal(json_array_size(json_object_get(j, "services")), 6);
     json_t *agent = json_object_get(json_array_get(json_object_get(j, "agents"), 0), "state");
     assert_int_equal(json_integer_value(json_object_get(agent, "ackedEpoch")),
                      3); /* the document's, not the directive's */
@@ -441,7 +441,8 @@ static void status_says_what_is_normal_and_what_not(void **state)
 
     T.services_answer = false;
     assert_int_equal(redoubt("status"), CLI_FAILED);
-    expect_text(R.out, "5 open problems");
+    expect_text(R.out, "6 open problems");
+    expect_text(R.out, "service guard does not answer");
     expect_text(R.out, "service audit does not answer");
     T.services_answer = true;
 

@@ -686,6 +686,7 @@ static void silence_is_resent_then_alerted(void **state)
     /* Then it is restricted, by a directive of its own. */
     WAIT(alert_of(a, "link", false, ""));
     assert_int_equal(alert_of(a, "link", false, "")->severity, E(SEVERITY__SEVERITY_HIGH));
+    assert_true(did(alert_of(a, "link", false, ""), "restricted"));
     assert_null(alert_of(a, "unconfirmed", false, ""));
     WAIT(posture_of(a) == POSTURE(DEGRADED));
     epoch = last(a)->state->epoch;
@@ -758,6 +759,7 @@ static void verdict_freezes_until_a_person_ends_it(void **state)
     WAIT(posture_of(a) == POSTURE(NORMAL));
     verdict(a, E(HEALTH_STATE__HEALTH_STATE_UNHEALTHY), E(FAILURE_KIND__FAILURE_KIND_AGENT_DOWN));
     WAIT(alert_of(a, "down", false, ""));
+    assert_true(did(alert_of(a, "down", false, ""), "restricted"));
     verdict(a, E(HEALTH_STATE__HEALTH_STATE_HEALTHY), 0);
     WAIT(alert_of(a, "down", true, ""));
 }

@@ -54,7 +54,8 @@ static void never_more_than_the_limit(void **state)
         assert_true(n > 500);
         for (size_t i = 0; i < n; i++)
             for (size_t k = i; k < n && k < i + 200; k++)
-                assert_true((int64_t)(k - i + 1) <= 8 + (at[members - 1][k] - at[members - 1][i]) * 2 / SECOND_US + members);
+                assert_true((int64_t)(k - i + 1) <=
+                            8 + (at[members - 1][k] - at[members - 1][i]) * 2 / SECOND_US + members);
     }
 }
 
