@@ -316,9 +316,9 @@ static void job_succeeded(struct outbox *b, struct outbox_job *j)
         b->backlog++;
         b->pending++;
         metric_add(&appended, 1);
-        outbox_publish_new(b, p);
-        if (cb)
+        if (cb) /* first: somebody waits for it, and the stream does not */
             cb(ctx, 0, NULL);
+        outbox_publish_new(b, p);
     }
 }
 
