@@ -80,7 +80,10 @@ static void say_baseline(struct guard *g)
     if (b->trusted)
         log_info("baseline in force", F_STR("version", b->version), F_STR("sha256", b->sha256),
                  F_STR("by", b->signed_by), F_INT("actions", b->actions.n));
-    guard_trouble(g, GUARD_TROUBLE_BASELINE, !b->trusted, detail);
+    else
+        log_warn("every action is refused", F_STR("why", detail));
+    /* Where none is named nobody expects actions to pass: that is said in the log, and by each refusal. */
+    guard_trouble(g, GUARD_TROUBLE_BASELINE, !b->trusted && *g->s->settings->baseline.path, detail);
 }
 
 static void load_baseline(struct guard *g)

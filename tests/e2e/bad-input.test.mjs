@@ -39,6 +39,10 @@ describe('bad input', { concurrency: 3 }, () => {
       'redoubt.v1.alert': ['alert', 'Alert', { id: 'x', dedup_key: 'x', severity: 'SEVERITY_INFO', summary: 'x', source: 'x' }],
       'redoubt.v1.audit.test': ['audit', 'AuditRecord', { id: 'x', action: 'x', service: 'test' }],
       'redoubt.v1.cmd.fallback.freeze': ['fallback', 'AgentCommand', { agent: AGENT, by: 'x', reason: 'x' }],
+      [`redoubt.v1.action.${AGENT}`]: ['guard', 'ActionRequest', { agent: AGENT, epoch: 1, idempotency_key: 'x', action: 'block_ip' }],
+      [`redoubt.v1.fence.${AGENT}`]: ['guard', 'Fence', { agent: AGENT, epoch: 1, id: 'x' }],
+      [`redoubt.v1.monitor.${AGENT}`]: ['fallback', 'MonitorReport', { agent: AGENT, instance: 'x' }],
+      'redoubt.v1.cmd.guard.queue_drop': ['guard', 'GuardCommand', { agent: AGENT, by: 'x', reason: 'x' }],
       'redoubt.v1.cmd.breaker.open': ['breaker', 'BreakerCommand', { target: PRIMARY, by: 'x', reason: 'x' }],
     };
     await until('the primary closed', async () => (await last(nc, 'BreakerChanged', `redoubt.v1.breaker.${PRIMARY}`))?.state === 'BREAKER_STATE_CLOSED' || w.primary.requests.length > 10);
@@ -49,7 +53,7 @@ describe('bad input', { concurrency: 3 }, () => {
     for (const s of SERVICES) counted[s] = await metric(nc, s, 'redoubt_bad_input_total');
     for (const [subject, [, name, object]] of Object.entries(subjects))
       for (const [kind, bytes] of Object.entries(nonsense(Buffer.from(encode(name, object))))) {
-        const reply = subject.includes('.cmd.') ? { reply: 'nobody.listens' } : {};
+        const reply = /\.(cmd|action)\./.test(subject) ? { reply: 'nobody.listens' } : {};
         nc.publish(subject, bytes, { headers: ceHeaders(name, `bad-${subject}-${kind}`, 'test'), ...reply });
       }
     // Right form, wrong place or wrong meaning.
@@ -58,7 +62,7 @@ describe('bad input', { concurrency: 3 }, () => {
     nc.publish(`redoubt.v1.ack.${AGENT}`, encode('DirectiveAck', { agent: 'somebody-else', instance: 'x', epoch: 99, status: 'ACK_STATUS_APPLIED' }), { headers: ceHeaders('DirectiveAck', 'bad-ack', 'test') });
     await nc.flush();
     // In front of the services; the last to arrive is answered by a living service.
-    for (const s of ['breaker', 'health', 'fallback', 'alert', 'audit'])
+    for (const s of SERVICES)
       await until(`${s} counts bad input`, async () => (await metric(nc, s, 'redoubt_bad_input_total')) > counted[s]);
     for (const s of SERVICES) assert.match(stack.log(s), /bad input|dead/, `${s} logs it`);
     assert.deepEqual(SERVICES.map((s) => stack.pid(s)), pids);
