@@ -203,6 +203,8 @@ static void won(struct agent *a)
         bytes_free(&a->directive);
         a->directive = a->next_directive;
         a->next_directive = (struct bytes){0};
+        a->issued_epoch = a->f.doc.epoch;
+        a->issued_needs = a->f.doc.llm_index < 0 && !a->f.doc.llm_waiting;
         a->pending = true;
         metric_add(&issued, 1);
         agent_announce(a); /* before everything else: the agent waits */
@@ -261,7 +263,7 @@ static void on_put(void *ctx, enum store_status st, enum store_cas r, const stru
 static bool pack(struct agent *a, bool pending, uint64_t fence, struct bytes *out)
 {
     enum { OWED_MAX = 32 };
-    PB(OwedNotice) * list[OWED_MAX];
+    const struct bytes *list[OWED_MAX];
     PB(AgentState) m;
     struct err e;
     size_t n = 0;
@@ -269,19 +271,19 @@ static bool pack(struct agent *a, bool pending, uint64_t fence, struct bytes *ou
     for (struct owed *o = a->owed; o; o = o->next) {
         o->left_out = o->state == OWED_DURABLE || n == OWED_MAX;
         if (!o->left_out)
-            list[n++] = o->m;
+            list[n++] = &o->packed;
     }
     for (const struct owed *o = a->next_owed; o; o = o->next)
         if (n < OWED_MAX)
-            list[n++] = o->m;
+            list[n++] = &o->packed;
     a->next.doc.revision = a->rev + 1;
     fallback_doc_fill(&m, a->name, &a->next.doc);
     m.fence = fence;
     m.announce_pending = pending;
     m.directive = (ProtobufCBinaryData){.data = directive->data, .len = directive->len};
-    m.owed = list;
-    m.n_owed = n;
     out->data = wire_pack(&m, &out->len, &e);
+    if (out->data && !fallback_doc_owe(out, list, n, &e))
+        bytes_free(out);
     if (!out->data)
         log_error("own document is not valid", F_STR("agent", a->name), F_STR("why", e.text));
     return out->data;
@@ -446,6 +448,7 @@ static void restore(struct agent *a, uint64_t rev, const char *why)
     } else if (streamed) {
         a->f.doc = d;
         bytes_copy(&a->directive, a->seen.data, a->seen.len);
+        a->issued_epoch = 0;
         a->pending = false;
     } else if (!a->sh->ever_synced) {
         move(a, HURT); /* the stream may know more: read again when it was replayed */
@@ -499,6 +502,7 @@ static void loaded(struct agent *a, enum store_status st, const struct store_doc
     a->restored = false;
     a->pending = doc->pending;
     bytes_copy(&a->directive, m->directive.data, m->directive.len);
+    a->issued_epoch = 0;
     owed_free(a->owed);
     a->owed = owed_take(a->sh, m);
     wire_free(directive);

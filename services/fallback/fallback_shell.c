@@ -348,7 +348,7 @@ static void stop(struct service *s)
 static const struct service_sub subs[] = {
     {SUBJECT_BREAKER ">", SERVICE_SUB_WATCH, PB_DESC(breaker_changed), in_breaker},
     {SUBJECT_HEALTH ">", SERVICE_SUB_WATCH, PB_DESC(health_changed), in_health},
-    {SUBJECT_DIRECTIVE ">", SERVICE_SUB_WATCH, PB_DESC(directive), in_directive},
+    {SUBJECT_DIRECTIVE ">", SERVICE_SUB_WATCH, NULL, in_directive},
     {SUBJECT_ACK "*", SERVICE_SUB_ALL, PB_DESC(directive_ack), in_ack},
     {SUBJECT_FENCED "*", SERVICE_SUB_ALL, PB_DESC(fenced), in_fenced},
     {SUBJECT_MONITOR "*", SERVICE_SUB_ALL, PB_DESC(monitor_report), in_monitor},

@@ -53,7 +53,7 @@ struct queued {
 
 /* Alert or audit record that a change owes, until it is durable in the outbox. */
 struct owed {
-    PB(OwedNotice) * m;
+    struct bytes packed; /* an OwedNotice */
     enum { OWED_WAITS, OWED_SENT, OWED_DURABLE } state;
     bool left_out; /* of the write in flight: gone when it has won */
     uint64_t id;   /* of this process */
@@ -92,6 +92,8 @@ struct agent {
     bool known;   /* f was good at some time in this process: what an emptied Redis is filled from */
     struct fallback f;
     struct bytes directive; /* of f.doc.epoch */
+    uint64_t issued_epoch;  /* of `directive`, if this process has made it; 0 = it was read */
+    bool issued_needs;      /* as seen_needs */
     bool pending;           /* the directive is not known to be on the stream */
     bool restored;          /* f is not what the store holds: write it, whatever else happens */
     int announcing;
