@@ -58,6 +58,11 @@ static void move(struct agent *a, int to)
 {
     a->sh->storing -= a->place == STORING;
     a->sh->storing += to == STORING;
+    if (a->issuing) { /* STORING ends */
+        a->issuing = false;
+        if (--a->sh->issuing == 0)
+            shell_hear(a->sh);
+    }
     sm_move(&agent_place_sm, &a->place, to);
 }
 
@@ -104,8 +109,8 @@ void agent_event(struct agent *a, const struct fallback_event *ev, const char *r
         snprintf(q->reply, sizeof q->reply, "%s", reply);
     *a->queue_end = q;
     a->queue_end = &q->next;
-    if (a->sh->to_look && ev->kind == FALLBACK_ACK)
-        agent_look_in_turn(a); /* others wait for their directives */
+    if ((a->sh->to_look || a->sh->issuing > 0) && ev->kind == FALLBACK_ACK)
+        agent_hear_soon(a); /* others wait for their directives */
     else
         agent_run(a);
 }
@@ -302,6 +307,8 @@ static void write_next(struct agent *a, enum writing what_for)
         return;
     }
     move(a, STORING);
+    a->issuing = a->next_directive.data;
+    a->sh->issuing += a->issuing;
     a->put_pending = pending;
     a->op++;
     char epoch[24];
@@ -541,6 +548,7 @@ void agent_forget(struct agent *a)
     a->op++;
     agent_wake_at(a, INT64_MAX);
     agent_leave_line(a);
+    agent_hear_not(a);
     a->look = false;
     while (a->queue) {
         if (a->queue->reply[0])
@@ -558,6 +566,7 @@ void agent_free(struct agent *a)
         pop(a);
     agent_wake_at(a, INT64_MAX);
     agent_say_not(a);
+    agent_hear_not(a);
     agent_leave_line(a);
     agent_leave_api(a);
     agent_unlink_targets(a);
