@@ -338,13 +338,23 @@ static void look_around(struct agent *a, struct fallback_view *v)
     wave_view(a, v);
 }
 
+/* The others are part of it. */
+static bool waits_for_write(const struct fallback_effect *e)
+{
+    return e->kind != FALLBACK_STORE && e->kind != FALLBACK_ISSUE && e->kind != FALLBACK_TELL &&
+           e->kind != FALLBACK_RECORD;
+}
+
 /* Keeps the effects that must wait for the write, and prepares what is written with it. */
 static bool hold(struct agent *a, const struct fallback_effect *effects, size_t n)
 {
     struct owed **end = &a->next_owed;
     struct err e;
-    a->held = calloc(n, sizeof *a->held);
-    if (!a->held)
+    size_t held = 0;
+    for (size_t i = 0; i < n; i++)
+        held += waits_for_write(&effects[i]);
+    a->held = held > 0 ? malloc(held * sizeof *a->held) : NULL;
+    if (held > 0 && !a->held)
         return false;
     for (size_t i = 0; i < n; i++) {
         const struct fallback_effect *x = &effects[i];
@@ -358,7 +368,7 @@ static bool hold(struct agent *a, const struct fallback_effect *effects, size_t 
         } else if (x->kind == FALLBACK_TELL || x->kind == FALLBACK_RECORD) {
             if ((*end = owed_new(a, x, &a->next.doc)))
                 end = &(*end)->next;
-        } else if (x->kind != FALLBACK_STORE) {
+        } else if (waits_for_write(x)) {
             a->held[a->n_held] = *x;
             a->held[a->n_held++].actor = NULL; /* pointed into the event */
         }
