@@ -58,6 +58,11 @@ static void move(struct agent *a, int to)
 {
     a->sh->storing -= a->place == STORING;
     a->sh->storing += to == STORING;
+    if (a->issuing) { /* STORING ends */
+        a->issuing = false;
+        if (--a->sh->issuing == 0)
+            shell_hear(a->sh);
+    }
     sm_move(&agent_place_sm, &a->place, to);
 }
 
@@ -104,8 +109,8 @@ void agent_event(struct agent *a, const struct fallback_event *ev, const char *r
         snprintf(q->reply, sizeof q->reply, "%s", reply);
     *a->queue_end = q;
     a->queue_end = &q->next;
-    if (a->sh->to_look && ev->kind == FALLBACK_ACK)
-        agent_look_in_turn(a); /* others wait for their directives */
+    if ((a->sh->to_look || a->sh->issuing > 0) && ev->kind == FALLBACK_ACK)
+        agent_hear_soon(a); /* others wait for their directives */
     else
         agent_run(a);
 }
@@ -203,6 +208,8 @@ static void won(struct agent *a)
         bytes_free(&a->directive);
         a->directive = a->next_directive;
         a->next_directive = (struct bytes){0};
+        a->issued_epoch = a->f.doc.epoch;
+        a->issued_needs = a->f.doc.llm_index < 0 && !a->f.doc.llm_waiting;
         a->pending = true;
         metric_add(&issued, 1);
         agent_announce(a); /* before everything else: the agent waits */
@@ -261,7 +268,7 @@ static void on_put(void *ctx, enum store_status st, enum store_cas r, const stru
 static bool pack(struct agent *a, bool pending, uint64_t fence, struct bytes *out)
 {
     enum { OWED_MAX = 32 };
-    PB(OwedNotice) * list[OWED_MAX];
+    const struct bytes *list[OWED_MAX];
     PB(AgentState) m;
     struct err e;
     size_t n = 0;
@@ -269,19 +276,19 @@ static bool pack(struct agent *a, bool pending, uint64_t fence, struct bytes *ou
     for (struct owed *o = a->owed; o; o = o->next) {
         o->left_out = o->state == OWED_DURABLE || n == OWED_MAX;
         if (!o->left_out)
-            list[n++] = o->m;
+            list[n++] = &o->packed;
     }
     for (const struct owed *o = a->next_owed; o; o = o->next)
         if (n < OWED_MAX)
-            list[n++] = o->m;
+            list[n++] = &o->packed;
     a->next.doc.revision = a->rev + 1;
     fallback_doc_fill(&m, a->name, &a->next.doc);
     m.fence = fence;
     m.announce_pending = pending;
     m.directive = (ProtobufCBinaryData){.data = directive->data, .len = directive->len};
-    m.owed = list;
-    m.n_owed = n;
     out->data = wire_pack(&m, &out->len, &e);
+    if (out->data && !fallback_doc_owe(out, list, n, &e))
+        bytes_free(out);
     if (!out->data)
         log_error("own document is not valid", F_STR("agent", a->name), F_STR("why", e.text));
     return out->data;
@@ -300,6 +307,8 @@ static void write_next(struct agent *a, enum writing what_for)
         return;
     }
     move(a, STORING);
+    a->issuing = a->next_directive.data;
+    a->sh->issuing += a->issuing;
     a->put_pending = pending;
     a->op++;
     char epoch[24];
@@ -329,13 +338,23 @@ static void look_around(struct agent *a, struct fallback_view *v)
     wave_view(a, v);
 }
 
+/* The others are part of it. */
+static bool waits_for_write(const struct fallback_effect *e)
+{
+    return e->kind != FALLBACK_STORE && e->kind != FALLBACK_ISSUE && e->kind != FALLBACK_TELL &&
+           e->kind != FALLBACK_RECORD;
+}
+
 /* Keeps the effects that must wait for the write, and prepares what is written with it. */
 static bool hold(struct agent *a, const struct fallback_effect *effects, size_t n)
 {
     struct owed **end = &a->next_owed;
     struct err e;
-    a->held = calloc(n, sizeof *a->held);
-    if (!a->held)
+    size_t held = 0;
+    for (size_t i = 0; i < n; i++)
+        held += waits_for_write(&effects[i]);
+    a->held = held > 0 ? malloc(held * sizeof *a->held) : NULL;
+    if (held > 0 && !a->held)
         return false;
     for (size_t i = 0; i < n; i++) {
         const struct fallback_effect *x = &effects[i];
@@ -349,7 +368,7 @@ static bool hold(struct agent *a, const struct fallback_effect *effects, size_t 
         } else if (x->kind == FALLBACK_TELL || x->kind == FALLBACK_RECORD) {
             if ((*end = owed_new(a, x, &a->next.doc)))
                 end = &(*end)->next;
-        } else if (x->kind != FALLBACK_STORE) {
+        } else if (waits_for_write(x)) {
             a->held[a->n_held] = *x;
             a->held[a->n_held++].actor = NULL; /* pointed into the event */
         }
@@ -446,6 +465,7 @@ static void restore(struct agent *a, uint64_t rev, const char *why)
     } else if (streamed) {
         a->f.doc = d;
         bytes_copy(&a->directive, a->seen.data, a->seen.len);
+        a->issued_epoch = 0;
         a->pending = false;
     } else if (!a->sh->ever_synced) {
         move(a, HURT); /* the stream may know more: read again when it was replayed */
@@ -499,6 +519,7 @@ static void loaded(struct agent *a, enum store_status st, const struct store_doc
     a->restored = false;
     a->pending = doc->pending;
     bytes_copy(&a->directive, m->directive.data, m->directive.len);
+    a->issued_epoch = 0;
     owed_free(a->owed);
     a->owed = owed_take(a->sh, m);
     wire_free(directive);
@@ -537,6 +558,7 @@ void agent_forget(struct agent *a)
     a->op++;
     agent_wake_at(a, INT64_MAX);
     agent_leave_line(a);
+    agent_hear_not(a);
     a->look = false;
     while (a->queue) {
         if (a->queue->reply[0])
@@ -554,6 +576,7 @@ void agent_free(struct agent *a)
         pop(a);
     agent_wake_at(a, INT64_MAX);
     agent_say_not(a);
+    agent_hear_not(a);
     agent_leave_line(a);
     agent_leave_api(a);
     agent_unlink_targets(a);

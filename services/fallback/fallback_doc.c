@@ -1,5 +1,6 @@
 /* fallback_doc.c - an agent's document and directive as bytes. */
 #include "fallback/fallback_doc.h"
+#include "common/subjects.h"
 #include "fallback/fallback_impl.h"
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,44 @@ void fallback_doc_fill(PB(AgentState) * m, const char *agent, const struct fallb
     m->return_percent = d->return_percent;
     m->drill_was = ENUM(FailureKind, d->drill_was);
     m->drill_ended_unix_ms = d->drill_ended_ms;
+}
+
+/* Fields that are packed one after the other are one message: what is packed already need not be looked at again. */
+#define OWED_TAG       26
+#define OWED_ROOM      7 /* tag and length */
+#define LENGTH_DELIMED 2
+
+static unsigned char *put_varint(unsigned char *p, size_t v)
+{
+    for (; v > 0x7f; v >>= 7)
+        *p++ = (unsigned char)(v | 0x80);
+    *p++ = (unsigned char)v;
+    return p;
+}
+
+bool fallback_doc_owe(struct bytes *doc, const struct bytes *const owed[], size_t n, struct err *e)
+{
+    size_t room = doc->len;
+    for (size_t i = 0; i < n; i++)
+        room += owed[i]->len + OWED_ROOM;
+    unsigned char *data = n > 0 ? realloc(doc->data, room) : doc->data;
+    if (!data) {
+        err_set(e, "out of memory");
+        return false;
+    }
+    unsigned char *p = data + doc->len;
+    for (size_t i = 0; i < n; i++) {
+        p = put_varint(put_varint(p, OWED_TAG << 3 | LENGTH_DELIMED), owed[i]->len);
+        memcpy(p, owed[i]->data, owed[i]->len);
+        p += owed[i]->len;
+    }
+    doc->data = data;
+    doc->len = (size_t)(p - data);
+    if (doc->len > MESSAGE_MAX) {
+        err_set(e, "with what it owes it has %zu bytes; allowed: at most %d", doc->len, MESSAGE_MAX);
+        return false;
+    }
+    return true;
 }
 
 int fallback_doc_take(struct fallback_doc *d, const char *agent, const PB(AgentState) * m, struct err *e)

@@ -20,5 +20,7 @@ int fallback_doc_take(struct fallback_doc *d, const char *agent, const PB(AgentS
 /* The directive of d's epoch, packed. data NULL if it could not be (text in e). */
 struct bytes fallback_directive_pack(const char *agent, const struct fallback_doc *d, uint64_t fence,
                                      int64_t now_unix_ms, int64_t ack_ms, struct err *e);
+/* Appends packed OwedNotices to a packed AgentState that has none yet; false if it cannot be (text in e, doc is as it was or longer). */
+bool fallback_doc_owe(struct bytes *doc, const struct bytes *const owed[], size_t n, struct err *e);
 
 #endif

@@ -56,21 +56,15 @@ void in_health(struct service *s, const void *message, const struct bus_msg *m)
     agent_look(a);
 }
 
-/* Our own directives as the stream has them: what an emptied Redis is filled from. */
-void in_directive(struct service *s, const void *message, const struct bus_msg *m)
+/* Directives as the stream has them: what an emptied Redis is filled from. */
+static void seen(struct agent *a, uint64_t epoch, bool needs, const struct bus_msg *m)
 {
-    const PB(Directive) *d = message;
-    struct shell *sh = s->state;
-    if (!in_place(s, SUBJECT_DIRECTIVE, d->state->agent, m))
+    struct shell *sh = a->sh;
+    a->last_seen_epoch = epoch;
+    if (epoch <= a->seen_epoch || !bytes_copy(&a->seen, m->data, m->len))
         return;
-    struct agent *a = shell_agent(sh, d->state->agent);
-    if (!a)
-        return;
-    a->last_seen_epoch = d->state->epoch;
-    if (d->state->epoch <= a->seen_epoch || !bytes_copy(&a->seen, m->data, m->len))
-        return;
-    a->seen_epoch = d->state->epoch;
-    a->seen_needs = d->state->llm_index < 0 && !d->state->llm_waiting;
+    a->seen_epoch = epoch;
+    a->seen_needs = needs;
     bool needed = a->needing;
     agent_count_need(a);
     if (a->needing && !needed) /* another replica's agent: it is about to activate */
@@ -81,6 +75,26 @@ void in_directive(struct service *s, const void *message, const struct bus_msg *
                  F_INT("epoch", a->seen_epoch));
         agent_load(a);
     }
+}
+
+/* Our own come back while the next agents wait for theirs: they are known by their bytes, and not decoded. */
+void in_directive(struct service *s, const void *message, const struct bus_msg *m)
+{
+    (void)message;
+    const char *name = subject_tail(m->subject, SUBJECT_DIRECTIVE);
+    struct agent *a = name ? shell_agent(s->state, name) : NULL;
+    if (a && agent_decided(a) && a->issued_epoch > 0 && a->issued_epoch == a->f.doc.epoch &&
+        m->len == a->directive.len && memcmp(m->data, a->directive.data, m->len) == 0) {
+        seen(a, a->issued_epoch, a->issued_needs, m);
+        return;
+    }
+    struct err e;
+    PB(Directive) *d = wire_unpack(PB_DESC(directive), m->data, m->len, &e);
+    if (!d)
+        service_bad_input(s, SUBJECT_DIRECTIVE, m, e.text);
+    else if (in_place(s, SUBJECT_DIRECTIVE, d->state->agent, m) && a)
+        seen(a, d->state->epoch, d->state->llm_index < 0 && !d->state->llm_waiting, m);
+    wire_free(d);
 }
 
 void in_ack(struct service *s, const void *message, const struct bus_msg *m)

@@ -32,6 +32,47 @@ void agent_leave_line(struct agent *a)
     a->look_prev = a->look_next = NULL;
 }
 
+/* ---- confirmations, after the directives of others ---- */
+
+#define HEAR_BY_MS 50 /* then, even if directives are still being written */
+
+void agent_hear_soon(struct agent *a)
+{
+    struct shell *sh = a->sh;
+    if (a->hear_prev) /* utlist: the first's is the last */
+        return;
+    if (!sh->to_hear)
+        loop_timer_start(&sh->hear, HEAR_BY_MS, 0);
+    DL_APPEND2(sh->to_hear, a, hear_prev, hear_next);
+}
+
+void agent_hear_not(struct agent *a)
+{
+    if (!a->hear_prev)
+        return;
+    DL_DELETE2(a->sh->to_hear, a, hear_prev, hear_next);
+    a->hear_prev = a->hear_next = NULL;
+}
+
+void shell_hear(struct shell *sh)
+{
+    if (sh->to_hear)
+        loop_timer_start(&sh->hear, 0, 0);
+}
+
+void shell_on_hear(void *ctx)
+{
+    struct shell *sh = ctx;
+    for (int i = 0; i < PORTION && sh->to_hear; i++) {
+        struct agent *a = sh->to_hear;
+        agent_hear_not(a);
+        agent_run(a);
+    }
+    shell_hear(sh);
+}
+
+/* ---- looks ---- */
+
 void shell_on_looks(void *ctx)
 {
     struct shell *sh = ctx;

@@ -90,21 +90,25 @@ static void label(PB(Label) * l, const char *key, const char *value)
     l->value = (char *)value;
 }
 
-/* Packs what lives on the stack into one that lives on the heap. */
-static PB(OwedNotice) * keep(const PB(OwedNotice) * m)
+/* Kept as bytes: that is how the document holds it, and agents wait for their directives meanwhile. */
+static struct owed *keep(struct shell *sh, const PB(OwedNotice) * m)
 {
     struct err e;
-    size_t len;
-    void *data = wire_pack(m, &len, &e);
-    PB(OwedNotice) *kept = data ? wire_unpack(PB_DESC(owed_notice), data, len, &e) : NULL;
-    if (!kept)
-        log_error("own notice is not valid", F_STR("why", e.text));
-    free(data);
-    return kept;
+    struct bytes b = {0};
+    b.data = wire_pack(m, &b.len, &e);
+    struct owed *o = b.data ? calloc(1, sizeof *o) : NULL;
+    if (!o) {
+        log_error("own notice is not valid", F_STR("why", b.data ? "out of memory" : e.text));
+        bytes_free(&b);
+        return NULL;
+    }
+    o->packed = b;
+    o->id = ++sh->owed_ids;
+    return o;
 }
 
-static PB(OwedNotice) *
-    alert_of(struct agent *a, const struct fallback_effect *e, const struct fallback_doc *d, const char *id)
+static struct owed *alert_of(struct agent *a, const struct fallback_effect *e, const struct fallback_doc *d,
+                             const char *id)
 {
     const struct fallback_notice_row *row = &fallback_notices[e->notice];
     char key[NAME_MAX_LEN + 64], epoch[24];
@@ -137,11 +141,11 @@ static PB(OwedNotice) *
     PB(OwedNotice) o = PB_INIT(OWED_NOTICE);
     o.notice_case = REDOUBT__V1__OWED_NOTICE__NOTICE_ALERT;
     o.alert = &m;
-    return keep(&o);
+    return keep(a->sh, &o);
 }
 
-static PB(OwedNotice) *
-    record_of(struct agent *a, const struct fallback_effect *e, const struct fallback_doc *d, const char *id)
+static struct owed *record_of(struct agent *a, const struct fallback_effect *e, const struct fallback_doc *d,
+                              const char *id)
 {
     char llm[16];
     snprintf(llm, sizeof llm, "%d", d->llm_index);
@@ -168,19 +172,7 @@ static PB(OwedNotice) *
     PB(OwedNotice) o = PB_INIT(OWED_NOTICE);
     o.notice_case = REDOUBT__V1__OWED_NOTICE__NOTICE_AUDIT;
     o.audit = &m;
-    return keep(&o);
-}
-
-static struct owed *wrap(struct shell *sh, PB(OwedNotice) * m)
-{
-    struct owed *o = m ? calloc(1, sizeof *o) : NULL;
-    if (!o) {
-        wire_free(m);
-        return NULL;
-    }
-    o->m = m;
-    o->id = ++sh->owed_ids;
-    return o;
+    return keep(a->sh, &o);
 }
 
 /* The id is made once and stored with the document: whoever says it again says it under the same id. */
@@ -188,14 +180,14 @@ struct owed *owed_new(struct agent *a, const struct fallback_effect *e, const st
 {
     char id[48];
     service_new_id(a->sh->s, id);
-    return wrap(a->sh, e->kind == FALLBACK_TELL ? alert_of(a, e, d, id) : record_of(a, e, d, id));
+    return e->kind == FALLBACK_TELL ? alert_of(a, e, d, id) : record_of(a, e, d, id);
 }
 
 struct owed *owed_take(struct shell *sh, PB(AgentState) * m)
 {
     struct owed *first = NULL, **end = &first;
     for (size_t i = 0; i < m->n_owed; i++)
-        if ((*end = wrap(sh, keep(m->owed[i]))))
+        if ((*end = keep(sh, m->owed[i])))
             end = &(*end)->next;
     return first;
 }
@@ -219,15 +211,23 @@ void owed_send(struct agent *a)
     for (struct owed *o = a->owed; o; o = o->next) {
         if (o->state != OWED_WAITS || clock_mono_ms() < o->again_mono_ms)
             continue;
+        struct err e;
+        PB(OwedNotice) *m = wire_unpack(PB_DESC(owed_notice), o->packed.data, o->packed.len, &e);
+        if (!m) {
+            log_error("own notice cannot be read", F_STR("agent", a->name), F_STR("why", e.text));
+            o->again_mono_ms = clock_mono_ms() + OWED_AGAIN_MS;
+            continue;
+        }
         o->state = OWED_SENT;
         struct ticket *t = ticket_new(a, o->id);
-        if (o->m->notice_case == REDOUBT__V1__OWED_NOTICE__NOTICE_ALERT) {
-            PB(Alert) copy = *o->m->alert;
+        if (m->notice_case == REDOUBT__V1__OWED_NOTICE__NOTICE_ALERT) {
+            PB(Alert) copy = *m->alert; /* what the service fills in is not ours to free */
             service_alert_durable(a->sh->s, &copy, on_durable, t);
         } else {
-            PB(AuditRecord) copy = *o->m->audit;
+            PB(AuditRecord) copy = *m->audit;
             service_audit(a->sh->s, &copy, on_durable, t);
         }
+        wire_free(m);
     }
 }
 
@@ -302,7 +302,7 @@ void owed_drop_left_out(struct agent *a)
             continue;
         }
         *at = o->next;
-        wire_free(o->m);
+        bytes_free(&o->packed);
         free(o);
     }
 }
@@ -311,7 +311,7 @@ void owed_free(struct owed *o)
 {
     while (o) {
         struct owed *next = o->next;
-        wire_free(o->m);
+        bytes_free(&o->packed);
         free(o);
         o = next;
     }

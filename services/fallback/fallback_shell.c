@@ -282,6 +282,7 @@ static int start(struct service *s, struct err *e)
     loop_timer_init(&s->loop, &sh->wake, shell_on_wake, sh);
     loop_timer_init(&s->loop, &sh->looks, shell_on_looks, sh);
     loop_timer_init(&s->loop, &sh->say, shell_on_say, sh);
+    loop_timer_init(&s->loop, &sh->hear, shell_on_hear, sh);
     effects_open(sh);
     for (size_t i = 0; i < s->settings->agents.n; i++)
         if (!add_agent(sh, CONF_AT(s->settings->agents, struct set_agent, i)))
@@ -342,13 +343,14 @@ static void stop(struct service *s)
     }
     targets_free(sh);
     apis_free(sh);
+    loop_timer_close(&sh->hear, NULL);
     loop_timer_close(&sh->say, close_wake);
 }
 
 static const struct service_sub subs[] = {
     {SUBJECT_BREAKER ">", SERVICE_SUB_WATCH, PB_DESC(breaker_changed), in_breaker},
     {SUBJECT_HEALTH ">", SERVICE_SUB_WATCH, PB_DESC(health_changed), in_health},
-    {SUBJECT_DIRECTIVE ">", SERVICE_SUB_WATCH, PB_DESC(directive), in_directive},
+    {SUBJECT_DIRECTIVE ">", SERVICE_SUB_WATCH, NULL, in_directive},
     {SUBJECT_ACK "*", SERVICE_SUB_ALL, PB_DESC(directive_ack), in_ack},
     {SUBJECT_FENCED "*", SERVICE_SUB_ALL, PB_DESC(fenced), in_fenced},
     {SUBJECT_MONITOR "*", SERVICE_SUB_ALL, PB_DESC(monitor_report), in_monitor},

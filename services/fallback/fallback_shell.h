@@ -53,7 +53,7 @@ struct queued {
 
 /* Alert or audit record that a change owes, until it is durable in the outbox. */
 struct owed {
-    PB(OwedNotice) * m;
+    struct bytes packed; /* an OwedNotice */
     enum { OWED_WAITS, OWED_SENT, OWED_DURABLE } state;
     bool left_out; /* of the write in flight: gone when it has won */
     uint64_t id;   /* of this process */
@@ -92,6 +92,8 @@ struct agent {
     bool known;   /* f was good at some time in this process: what an emptied Redis is filled from */
     struct fallback f;
     struct bytes directive; /* of f.doc.epoch */
+    uint64_t issued_epoch;  /* of `directive`, if this process has made it; 0 = it was read */
+    bool issued_needs;      /* as seen_needs */
     bool pending;           /* the directive is not known to be on the stream */
     bool restored;          /* f is not what the store holds: write it, whatever else happens */
     int announcing;
@@ -105,6 +107,7 @@ struct agent {
     struct fallback_effect *held;
     size_t n_held;
     bool put_pending;
+    bool issuing; /* counted in the shell */
     enum writing {
         WRITE_TIDY,
         WRITE_LOOK,
@@ -118,6 +121,7 @@ struct agent {
     size_t heap_at;                      /* unless it is none */
     struct agent *look_prev, *look_next; /* in line for a look; likewise the next: those that owe */
     struct agent *say_prev, *say_next;
+    struct agent *hear_prev, *hear_next; /* its confirmation waits in the queue */
 
     struct bytes seen; /* the newest directive that the watch saw */
     uint64_t seen_epoch;
@@ -150,7 +154,10 @@ struct shell {
     bool waking;
     struct loop_timer looks;
     struct agent *to_look;
-    size_t storing;        /* agents whose document is being written */
+    size_t storing; /* agents whose document is being written */
+    size_t issuing; /* of them: with a directive that is to follow */
+    struct loop_timer hear;
+    struct agent *to_hear;
     struct loop_timer say; /* alerts and records, a moment after the directives that they are about */
     struct agent *to_say;
     int64_t say_by_mono_ms; /* then whatever else is to be done */
@@ -193,6 +200,10 @@ void shell_on_wake(void *ctx);
 void agent_look_in_turn(struct agent *a);
 void agent_leave_line(struct agent *a);
 void shell_on_looks(void *ctx);
+void agent_hear_soon(struct agent *a); /* agent_run() when no directive is being written, or in a moment */
+void agent_hear_not(struct agent *a);
+void shell_hear(struct shell *sh); /* those that wait, at the next turn */
+void shell_on_hear(void *ctx);
 
 /* fallback_api.c: agents by override API */
 struct api *shell_api(struct shell *sh, const char *url); /* made if new */

@@ -159,9 +159,59 @@ static void broken_documents_are_not(void **state)
     assert_int_equal(kept.n_restarts, FALLBACK_RESTARTS_MAX);
 }
 
+static void what_is_owed_is_appended_as_it_is(void **state)
+{
+    (void)state;
+    struct fallback_doc d = full(false, false), back;
+    struct err e = {""};
+    PB(AuditRecord) r = PB_INIT(AUDIT_RECORD);
+    PB(OwedNotice) o = PB_INIT(OWED_NOTICE);
+    PB(AgentState) m;
+    char detail[201];
+    memset(detail, 'x', sizeof detail - 1);
+    detail[sizeof detail - 1] = '\0';
+    r.service = r.actor = r.instance = (char *)"fallback";
+    r.subject = (char *)"agent-1";
+    r.action = (char *)"directive.issue";
+    r.outcome = REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE;
+    r.audit_class = REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT;
+    r.at_unix_ms = 1;
+    o.notice_case = REDOUBT__V1__OWED_NOTICE__NOTICE_AUDIT;
+    o.audit = &r;
+    struct bytes doc = {0}, owed[2] = {{0}, {0}};
+    for (int i = 0; i < 2; i++) {
+        r.id = (char *)(i ? "second" : "first");
+        r.detail = i ? detail : (char *)""; /* a length of one byte, and of two */
+        owed[i].data = wire_pack(&o, &owed[i].len, &e);
+        assert_string_equal(e.text, "");
+        assert_non_null(owed[i].data);
+    }
+    assert_true(owed[0].len < 0x80 && owed[1].len > 0x80);
+    fallback_doc_fill(&m, "agent-1", &d);
+    doc.data = wire_pack(&m, &doc.len, &e);
+    assert_non_null(doc.data);
+    assert_true(fallback_doc_owe(&doc, (const struct bytes *[]){&owed[0], &owed[1]}, 2, &e));
+    PB(AgentState) *got = wire_unpack(PB_DESC(agent_state), doc.data, doc.len, &e);
+    assert_non_null(got);
+    assert_int_equal(fallback_doc_take(&back, "agent-1", got, &e), 0);
+    same(&d, &back);
+    assert_int_equal(got->n_owed, 2);
+    assert_string_equal(got->owed[0]->audit->id, "first");
+    assert_string_equal(got->owed[1]->audit->id, "second");
+    assert_string_equal(got->owed[1]->audit->detail, detail);
+    wire_free(got);
+    static char room[65536];
+    const struct bytes huge = {.data = room, .len = sizeof room};
+    assert_false(fallback_doc_owe(&doc, (const struct bytes *[]){&huge}, 1, &e));
+    bytes_free(&doc);
+    bytes_free(&owed[0]);
+    bytes_free(&owed[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_lost), cmocka_unit_test(older_documents_are_read),
-                                       cmocka_unit_test(broken_documents_are_not)};
+                                       cmocka_unit_test(broken_documents_are_not),
+                                       cmocka_unit_test(what_is_owed_is_appended_as_it_is)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
