@@ -6,7 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define AGAIN_MS 2000 /* a replica answers an order in milliseconds; a freeze that guards confirm may take longer: then both answers are the same */
+#define AGAIN_MS                                                                                                     \
+    2000 /* a replica answers an order in milliseconds; a freeze that guards confirm may take longer: then both answers are the same */
 #define CLOSE_MS 1000 /* for what was published to leave */
 
 static void on_up(void *ctx)

@@ -19,7 +19,7 @@ int cmd_agent_order(struct cli *c, const void *opts, int argc, char **argv)
     int code = cli_link_open(&link, c);
     if (code == CLI_OK)
         code = strcmp(c->row->path, "freeze") == 0 ? cli_insist(&link, "fallback", c->row->path, &m)
-                                                    : cli_order(&link, "fallback", c->row->path, &m);
+                                                   : cli_order(&link, "fallback", c->row->path, &m);
     cli_link_close(&link);
     return code;
 }

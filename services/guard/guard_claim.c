@@ -14,7 +14,8 @@
 #include <string.h>
 
 #define MARKS 65536
-#define QUEUE_HOLD_MS 5000 /* a guard that has not made an action durable in the queue by then never will: it may be asked for again */
+#define QUEUE_HOLD_MS                                                                                                \
+    5000 /* a guard that has not made an action durable in the queue by then never will: it may be asked for again */
 #define HOLD_MORE_MS                                                                                                 \
     10000 /* a claim holds longer than a wait for one's turn and a call, which ends before a fence's time is over */
 #define UNTOLD_MAX   65536
@@ -447,7 +448,8 @@ void guard_claim_queued(struct guard *g, const PB(ActionRequest) * r)
     char full[KEY_MAX], value[128];
     key_of(r->agent, r->idempotency_key, full);
     snprintf(value, sizeof value, "Q Q %016" PRIx64 " 0", print_of(r));
-    settle(g, full, "Q", value, NULL, NULL); /* if Redis does not hear it: asked for again it is queued twice, and done once */
+    settle(g, full, "Q", value, NULL,
+           NULL); /* if Redis does not hear it: asked for again it is queued twice, and done once */
 }
 
 void guard_claim_forget(struct guard *g, const char *agent, const char *key)
