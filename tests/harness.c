@@ -296,10 +296,26 @@ int harness_stop(struct harness_proc *p)
     return -1;
 }
 
+/* The signal is on its way when kill() returns; a thread on another core may still answer. */
+static bool stands_still(pid_t pid)
+{
+    char path[64], line[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return true;
+    const char *end = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+    fclose(f);
+    return !end || end[1] != ' ' || end[2] == 'T';
+}
+
 void harness_freeze(struct harness_proc *p)
 {
-    if (harness_alive(p))
-        kill(p->pid, SIGSTOP);
+    if (!harness_alive(p))
+        return;
+    kill(p->pid, SIGSTOP);
+    for (int i = 0; i < 1000 && !stands_still(p->pid); i++)
+        usleep(1000);
 }
 
 void harness_thaw(struct harness_proc *p)
