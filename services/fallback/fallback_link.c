@@ -2,6 +2,7 @@
  *
  * Who does not confirm, or is cut off, is restricted by a directive of a new epoch, so that nothing it does under an older one
  * counts. Who never confirmed anything was never there: people are told once, and nothing moves. */
+#include "common/rank.h"
 #include "common/sm.h"
 #include "fallback/fallback_impl.h"
 #include <inttypes.h>
@@ -206,11 +207,8 @@ static void walk(struct turn *t, bool well)
 static void name_rollback(struct turn *t)
 {
     struct fallback_doc *d = t->d;
-    uint64_t h = UINT64_C(14695981039346656037);
-    for (const unsigned char *p = (const unsigned char *)t->rule->agent; *p; p++)
-        h = (h ^ *p) * UINT64_C(1099511628211);
     snprintf(d->rollback_id, sizeof d->rollback_id, "gone-%" PRIu64 "-%.20s-%08" PRIx32, d->epoch, t->rule->agent,
-             (uint32_t)(h ^ h >> 32));
+             (uint32_t)rank_hash(t->rule->agent));
 }
 
 /* Only for who is gone in truth: a drill asks for none. */

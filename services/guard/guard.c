@@ -1,5 +1,6 @@
 /* guard.c - may this action be taken now, as tables: each dimension of an agent's position says how far the gate is open. */
 #include "guard/guard.h"
+#include "common/rank.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -80,13 +81,7 @@ static uint32_t share_of(const struct guard_position *p)
 
 bool guard_share_has(const char *key, uint32_t percent)
 {
-    uint64_t h = 14695981039346656037u; /* FNV-1a, finished so that similar keys spread */
-    for (; *key; key++)
-        h = (h ^ (unsigned char)*key) * 1099511628211u;
-    h ^= h >> 33;
-    h *= 0xff51afd7ed558ccdu;
-    h ^= h >> 33;
-    return h % 100 < percent;
+    return rank_hash(key) % 100 < percent; /* similar keys spread */
 }
 
 __attribute__((format(printf, 3, 4))) static void refuse(struct guard_choice *c, int reason, const char *fmt, ...)

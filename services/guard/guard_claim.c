@@ -8,6 +8,7 @@
  * back. A guard that has not seen the list of its fellows since it started knows neither share nor keys, and passes nothing on. */
 #include "common/clock.h"
 #include "common/metric.h"
+#include "common/rank.h"
 #include "guard/guard_impl.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 
 #define MARKS 65536
 #define QUEUE_HOLD_MS                                                                                                \
-    5000 /* a guard that has not made an action durable in the queue by then never will: it may be asked for again */
+    5000 /* a guard that has not made an action durable in the queue by then has died: it may be asked for again */
 #define HOLD_MORE_MS                                                                                                 \
     10000 /* a claim holds longer than a wait for one's turn and a call, which ends before a fence's time is over */
 #define UNTOLD_MAX   65536
@@ -529,10 +530,7 @@ static void on_claim(void *ctx, enum store_status st, const redisReply *reply)
 static void set_token(struct guard_act *x)
 {
     if (x->mode == GUARD_MODE_PERMIT) {
-        uint64_t h = 14695981039346656037u;
-        for (const char *c = x->r->instance; *c; c++)
-            h = (h ^ (unsigned char)*c) * 1099511628211u;
-        snprintf(x->token, sizeof x->token, "%016" PRIx64, h);
+        snprintf(x->token, sizeof x->token, "%016" PRIx64, rank_hash(x->r->instance));
     } else if (x->mode == GUARD_MODE_QUEUE) {
         snprintf(x->token, sizeof x->token, "Q");
     } else {
