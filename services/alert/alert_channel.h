@@ -3,8 +3,11 @@
 #define REDOUBT_ALERT_CHANNEL_H
 
 #include "alert/alert_circuit.h"
+#include "alert/alert_message.h"
 #include "alert/alert_outcome.h"
 #include "common/service.h"
+
+#define ALERT_REFUSED_MAX 32
 
 struct alert_room;
 struct alert_channel;
@@ -14,6 +17,8 @@ struct alert_result {
     struct alert_outcome outcome;
     const char *detail; /* one line for people: the other side's words, or what went wrong; "" if none */
     int64_t started_unix_ms;
+    const char *const *refused; /* accepted, but not for these receivers: one line each */
+    size_t n_refused;
 };
 typedef void (*alert_job_done)(void *ctx, const struct alert_result *r);
 
@@ -21,8 +26,8 @@ typedef void (*alert_job_done)(void *ctx, const struct alert_result *r);
 struct alert_job {
     struct alert_channel *channel;
     struct alert_job *prev, *next;
-    const PB(Alert) * alert; /* the asker's: valid until `send` has returned, or the job is dropped before */
-    const char *note;        /* same; may be NULL */
+    const struct alert_message
+        *message; /* the asker's: valid until `send` has returned, or the job is dropped before */
     bool urgent;
     bool running;
     int64_t timeout_ms, start_by_ms; /* see ALERT_SEND */
@@ -30,6 +35,8 @@ struct alert_job {
     int64_t started_unix_ms;
     alert_job_done done; /* NULL once nobody waits any more */
     void *ctx;
+    char *refused[ALERT_REFUSED_MAX]; /* see alert_job_refuse() */
+    size_t n_refused;
 };
 
 /* One per type of the settings. */
@@ -47,7 +54,8 @@ extern const struct alert_kind alert_kind_email, alert_kind_slack, alert_kind_fi
 struct alert_channel {
     struct alert_room *room;
     const struct alert_kind *kind;
-    struct set_channel set; /* own copy */
+    struct set_channel *own; /* a copy of the settings, */
+    struct set_channel set;  /* and the same by value */
     struct alert_circuit circuit;
     struct alert_job *waiting; /* urgent ones first */
     struct alert_job *running;
@@ -62,6 +70,8 @@ struct alert_channel {
 
 /* To be called by kinds, exactly once per job; frees it. detail may be NULL. */
 void alert_job_end(struct alert_job *j, const struct alert_outcome *o, const char *detail);
+/* Before that: the channel takes the message, but not for this receiver ("ops@example.org: 550 no such user"). */
+void alert_job_refuse(struct alert_job *j, const char *receiver_and_why);
 /* The mapping that HTTP and SMTP share. */
 struct alert_outcome alert_outcome_of(const struct http_result *r);
 
@@ -71,7 +81,7 @@ bool alert_channel_same(const struct alert_channel *c, const struct set_channel 
 void alert_channel_ref(struct alert_channel *c);
 void alert_channel_unref(struct alert_channel *c);
 /* Queues an attempt; done comes later, never from inside, unless alert_job_drop() takes it back. NULL if memory is out. */
-struct alert_job *alert_channel_send(struct alert_channel *c, const PB(Alert) * a, const char *note, bool urgent,
+struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert_message *m, bool urgent,
                                      int64_t timeout_ms, int64_t start_by_ms, alert_job_done done, void *ctx);
 /* Nobody waits for it any more: out of the queue if it has not begun, else its end is ignored. NULL is fine. */
 void alert_job_drop(struct alert_job *j);
@@ -81,6 +91,6 @@ void alert_channel_flush(struct alert_channel *c);
 int64_t alert_channel_tick(struct alert_channel *c, int64_t now_ms);
 
 /* What the file and Slack kinds write, for tests: malloc'ed, NULL if memory is out. */
-char *alert_slack_payload(const PB(Alert) * a, const char *note);
+char *alert_slack_payload(const struct alert_message *m);
 
 #endif

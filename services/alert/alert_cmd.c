@@ -18,6 +18,8 @@ struct test {
     char reply[REPLY_MAX];
     char id[64], key[96], summary[320];
     PB(Alert) alert;
+    const PB(Alert) * list[1];
+    struct alert_message message;
 };
 
 static void test_free(struct test *t)
@@ -82,6 +84,8 @@ void alert_on_test(struct service *s, const void *message, const struct bus_msg 
     t->alert.summary = t->summary;
     t->alert.detail = (char *)"Nothing is wrong. If you can read this, the channel works.";
     t->alert.raised_unix_ms = clock_wall_ms();
+    t->list[0] = &t->alert;
+    t->message = alert_message_one(t->list, NULL);
 
     PB(AuditRecord) record = REDOUBT__V1__AUDIT_RECORD__INIT;
     record.action = (char *)"alert.test";
@@ -91,7 +95,7 @@ void alert_on_test(struct service *s, const void *message, const struct bus_msg 
     record.detail = t->summary;
     service_audit(s, &record, NULL, NULL);
     int64_t attempt_ms = channel->set.attempt_ms;
-    if (!alert_channel_send(channel, &t->alert, NULL, true, attempt_ms, clock_mono_ms() + attempt_ms, on_tested, t)) {
+    if (!alert_channel_send(channel, &t->message, true, attempt_ms, clock_mono_ms() + attempt_ms, on_tested, t)) {
         service_reply(s, m->reply, UNAVAILABLE, 0, "out of memory");
         test_free(t);
     }

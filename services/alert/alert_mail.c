@@ -113,11 +113,12 @@ static void quoted(FILE *f, const char *text)
     }
 }
 
-char *alert_mail_compose(const PB(Alert) * a, const struct alert_mail *m, size_t *ret_len)
+char *alert_mail_compose(const struct alert_message *message, const struct alert_mail *m, size_t *ret_len)
 {
+    const PB(Alert) *a = message->alerts[0];
     char *mail = NULL, title[ALERT_TITLE_MAX];
     const char *at = strrchr(m->from, '@'), *domain = at && at[1] ? at + 1 : "localhost";
-    char *body = alert_text_body(a, m->note);
+    char *body = alert_text_body(message);
     FILE *f = body ? open_memstream(&mail, ret_len) : NULL;
     if (!f) {
         free(body);
@@ -127,11 +128,11 @@ char *alert_mail_compose(const PB(Alert) * a, const struct alert_mail *m, size_t
     fprintf(f, "From: Redoubt <%s>\n", m->from);
     for (size_t i = 0; m->to[i]; i++)
         fprintf(f, "%s<%s>%s\n", i ? " " : "To: ", m->to[i], m->to[i + 1] ? "," : "");
-    header_text(f, "Subject", alert_text_title(a, title));
-    fprintf(f, "Message-ID: <%s.%s@%s>\n", a->id, m->channel, domain);
+    header_text(f, "Subject", alert_text_headline(message, title));
+    fprintf(f, "Message-ID: <%s.%s@%s>\n", message->id, m->channel, domain);
     header_thread(f, a->dedup_key, domain);
     fputs("Auto-Submitted: auto-generated\n", f);
-    header_token(f, "X-Redoubt-Alert", a->id);
+    header_token(f, "X-Redoubt-Alert", message->id);
     header_token(f, "X-Redoubt-Severity", alert_text_severity(a));
     if (!a->resolved && a->severity == REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL)
         fputs("X-Priority: 1\nImportance: high\n", f);

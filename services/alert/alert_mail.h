@@ -2,7 +2,7 @@
 #ifndef REDOUBT_ALERT_MAIL_H
 #define REDOUBT_ALERT_MAIL_H
 
-#include "common/wire.h"
+#include "alert/alert_message.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,10 +11,9 @@ struct alert_mail {
     const char *from;
     const char *const *to; /* NULL-terminated */
     int64_t now_unix_ms;
-    const char *note; /* may be NULL */
 };
-/* The whole message, lines end with LF; malloc'ed, NULL if memory is out. Message-ID is made of the alert and the channel: a second
+/* The whole message, lines end with LF; malloc'ed, NULL if memory is out. Message-ID is made of the message and the channel: a second
  * attempt is the same mail. */
-char *alert_mail_compose(const PB(Alert) * a, const struct alert_mail *m, size_t *ret_len);
+char *alert_mail_compose(const struct alert_message *message, const struct alert_mail *m, size_t *ret_len);
 
 #endif

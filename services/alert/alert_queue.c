@@ -15,45 +15,6 @@ static const struct alert_kind *const kinds[] = {[SET_CHANNEL_EMAIL] = &alert_ki
 
 /* ---- a channel with a copy of its settings ---- */
 
-static char *copy(const char *s, bool *ok)
-{
-    char *c = strdup(s ? s : "");
-    *ok = *ok && c;
-    return c;
-}
-
-static bool copy_set(struct set_channel *to, const struct set_channel *from)
-{
-    bool ok = true;
-    *to = *from;
-    to->name = copy(from->name, &ok);
-    to->url = copy(from->url, &ok);
-    to->user = copy(from->user, &ok);
-    to->password = copy(from->password, &ok);
-    to->from = copy(from->from, &ok);
-    to->path = copy(from->path, &ok);
-    to->to = (struct conf_list){calloc(from->to.n + 1, sizeof(char *)), 0};
-    ok = ok && to->to.items;
-    for (size_t i = 0; ok && i < from->to.n; i++, to->to.n++)
-        ((char **)to->to.items)[i] = copy(*CONF_AT(from->to, char *, i), &ok);
-    return ok;
-}
-
-static void free_set(struct set_channel *s)
-{
-    free(s->name);
-    free(s->url);
-    if (s->password)
-        explicit_bzero(s->password, strlen(s->password));
-    free(s->password);
-    free(s->user);
-    free(s->from);
-    free(s->path);
-    for (size_t i = 0; i < s->to.n; i++)
-        free(((char **)s->to.items)[i]);
-    free(s->to.items);
-}
-
 struct alert_channel *alert_channel_new(struct alert_room *room, const struct set_channel *set)
 {
     struct alert_channel *c = calloc(1, sizeof *c);
@@ -62,8 +23,11 @@ struct alert_channel *alert_channel_new(struct alert_room *room, const struct se
     c->room = room;
     c->kind = kinds[set->type];
     c->refs = 1;
-    if (!copy_set(&c->set, set) || (c->kind->open && c->kind->open(c))) {
-        free_set(&c->set);
+    c->own = settings_channel_copy(set);
+    if (c->own)
+        c->set = *c->own;
+    if (!c->own || (c->kind->open && c->kind->open(c))) {
+        settings_channel_free(c->own);
         free(c);
         return NULL;
     }
@@ -75,18 +39,9 @@ struct alert_channel *alert_channel_new(struct alert_room *room, const struct se
     return c;
 }
 
-bool alert_channel_same(const struct alert_channel *c, const struct set_channel *b)
+bool alert_channel_same(const struct alert_channel *c, const struct set_channel *set)
 {
-    const struct set_channel *a = &c->set;
-    if (strcmp(a->name, b->name) || a->type != b->type || strcmp(a->url, b->url) || strcmp(a->user, b->user) ||
-        strcmp(a->password, b->password) || strcmp(a->from, b->from) || strcmp(a->path, b->path) ||
-        a->starttls != b->starttls || a->attempt_ms != b->attempt_ms || a->tries != b->tries ||
-        a->deadline_ms != b->deadline_ms || a->deadline_critical_ms != b->deadline_critical_ms || a->to.n != b->to.n)
-        return false;
-    for (size_t i = 0; i < a->to.n; i++)
-        if (strcmp(*CONF_AT(a->to, char *, i), *CONF_AT(b->to, char *, i)) != 0)
-            return false;
-    return true;
+    return settings_channel_same(&c->set, set);
 }
 
 void alert_channel_ref(struct alert_channel *c)
@@ -108,7 +63,7 @@ void alert_channel_unref(struct alert_channel *c)
         c->next->prev = c->prev;
     if (c->kind->close)
         c->kind->close(c);
-    free_set(&c->set);
+    settings_channel_free(c->own);
     free(c);
     alert_room_unref(room);
 }
@@ -151,9 +106,19 @@ static void leave_queue(struct alert_job *j)
     j->channel->n_waiting--;
 }
 
+void alert_job_refuse(struct alert_job *j, const char *receiver_and_why)
+{
+    char clean[400], *copy;
+    alert_text_clean(receiver_and_why, clean, sizeof clean);
+    if (j->n_refused < ALERT_REFUSED_MAX && (copy = strdup(clean)))
+        j->refused[j->n_refused++] = copy;
+}
+
 static void job_free(struct alert_job *j)
 {
     struct alert_channel *c = j->channel;
+    while (j->n_refused > 0)
+        free(j->refused[--j->n_refused]);
     free(j);
     alert_channel_unref(c);
 }
@@ -168,8 +133,11 @@ static void tell(struct alert_job *j, const struct alert_outcome *o, const char 
     alert_text_clean(detail ? detail : "", clean, sizeof clean);
     if (!*clean && o->fault == ALERT_FAULT_NONE && o->status)
         snprintf(clean, sizeof clean, "status %d", o->status);
-    struct alert_result r = {
-        .outcome = *o, .detail = *clean ? clean : alert_fault_text(o->fault), .started_unix_ms = j->started_unix_ms};
+    struct alert_result r = {.outcome = *o,
+                             .detail = *clean ? clean : alert_fault_text(o->fault),
+                             .started_unix_ms = j->started_unix_ms,
+                             .refused = (const char *const *)j->refused,
+                             .n_refused = j->n_refused};
     done(j->ctx, &r);
 }
 
@@ -218,15 +186,14 @@ void alert_job_end(struct alert_job *j, const struct alert_outcome *o, const cha
     job_free(j);
 }
 
-struct alert_job *alert_channel_send(struct alert_channel *c, const PB(Alert) * a, const char *note, bool urgent,
+struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert_message *m, bool urgent,
                                      int64_t timeout_ms, int64_t start_by_ms, alert_job_done done, void *ctx)
 {
     struct alert_job *j = calloc(1, sizeof *j);
     if (!j)
         return NULL;
     *j = (struct alert_job){.channel = c,
-                            .alert = a,
-                            .note = note,
+                            .message = m,
                             .urgent = urgent,
                             .timeout_ms = timeout_ms,
                             .start_by_ms = start_by_ms,

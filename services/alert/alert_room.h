@@ -5,6 +5,9 @@
 #include "alert/alert.h"
 #include "alert/alert_channel.h"
 #include "alert/alert_group.h"
+#include "alert/alert_lead.h"
+#include "alert/alert_parcels.h"
+#include "alert/alert_run.h"
 #include "alert/alert_state.h"
 #include "common/service.h"
 #include <uthash.h>
@@ -29,6 +32,8 @@ struct alert_item {
     bool over;             /* nothing more will be done; waits for `unsaid` */
     int unsaid;            /* receipts and audit records not yet safe: acknowledged only after them */
     char note[ALERT_NOTE_MAX];
+    const PB(Alert) * list[1];
+    struct alert_message message;
     struct alert_item *prev, *next; /* in order of coming */
     UT_hash_handle hh;              /* by alert->id */
 };
@@ -42,6 +47,8 @@ struct alert_room {
     struct alert_item *by_id;
     struct alert_item *first, *last;
     struct alert_memory *memory;
+    struct alert_lead *lead;       /* alert_lead.h */
+    struct alert_parcels *parcels; /* alert_parcels.h */
     struct loop_timer wake, begin;
     bool settling; /* a look at everything is put off already */
     bool back;     /* ... and a channel works again */

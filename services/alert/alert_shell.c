@@ -109,7 +109,7 @@ static void item_send(struct alert_item *i, const struct alert_effect *e)
         refuse_now(i, ALERT_FAULT_SKIPPED);
         return;
     }
-    i->job = alert_channel_send(c, i->alert, i->note, i->d.critical, e->timeout_ms, e->start_by_ms, on_attempt, i);
+    i->job = alert_channel_send(c, &i->message, i->d.critical, e->timeout_ms, e->start_by_ms, on_attempt, i);
     if (!i->job)
         refuse_now(i, ALERT_FAULT_OTHER);
 }
@@ -348,6 +348,8 @@ static void on_alert(void *ctx, const struct bus_msg *m, struct bus_hold *h)
     }
     i->room = r;
     i->alert = a;
+    i->list[0] = a;
+    i->message = alert_message_one(i->list, i->note);
     alert_room_ref(r);
     HASH_ADD_KEYPTR(hh, r->by_id, i->alert->id, strlen(i->alert->id), i);
     i->prev = r->last;

@@ -45,8 +45,15 @@ static void time_line(FILE *f, const char *name, int64_t unix_ms)
         line(f, name, clock_text(unix_ms, text));
 }
 
-char *alert_text_body(const PB(Alert) * a, const char *note)
+const char *alert_text_headline(const struct alert_message *m, char buf[static ALERT_TITLE_MAX])
 {
+    return alert_text_title(m->alerts[0], buf);
+}
+
+char *alert_text_body(const struct alert_message *m)
+{
+    const PB(Alert) *a = m->alerts[0];
+    const char *note = m->note;
     char *text = NULL, title[ALERT_TITLE_MAX];
     size_t len = 0;
     FILE *f = open_memstream(&text, &len);

@@ -2,6 +2,7 @@
 #ifndef REDOUBT_ALERT_TEXT_H
 #define REDOUBT_ALERT_TEXT_H
 
+#include "alert/alert_message.h"
 #include "common/wire.h"
 #include <stddef.h>
 #include <stdint.h>
@@ -9,8 +10,10 @@
 #define ALERT_TITLE_MAX 640
 /* One line: "[HIGH] summary", "[RESOLVED] summary". Control characters become blanks. Returns buf. */
 const char *alert_text_title(const PB(Alert) * a, char buf[static ALERT_TITLE_MAX]);
-/* All that is known, one line each; `note` (may be NULL) is what the alert service adds. malloc'ed, NULL if memory is out. */
-char *alert_text_body(const PB(Alert) * a, const char *note);
+/* The same of a message: that of its alert, or "[CRITICAL] " and what it is. */
+const char *alert_text_headline(const struct alert_message *m, char buf[static ALERT_TITLE_MAX]);
+/* All that is known, one line each. malloc'ed, NULL if memory is out. */
+char *alert_text_body(const struct alert_message *m);
 /* "HIGH", "LLM_OUTAGE"; "" if not said. */
 const char *alert_text_severity(const PB(Alert) * a);
 const char *alert_text_failure(const PB(Alert) * a);

@@ -24,10 +24,9 @@ static void send_mail(struct alert_channel *c, struct alert_job *j)
     const char *to[33] = {0}; /* the settings allow 32 */
     for (size_t i = 0; i < s->to.n && i < 32; i++)
         to[i] = *CONF_AT(s->to, char *, i);
-    struct alert_mail in = {
-        .channel = s->name, .from = s->from, .to = to, .now_unix_ms = clock_wall_ms(), .note = j->note};
+    struct alert_mail in = {.channel = s->name, .from = s->from, .to = to, .now_unix_ms = clock_wall_ms()};
     size_t len = 0;
-    char *message = alert_mail_compose(j->alert, &in, &len);
+    char *message = alert_mail_compose(j->message, &in, &len);
     struct mail_job *m = message ? malloc(sizeof *m) : NULL;
     if (!m) {
         free(message);

@@ -149,18 +149,25 @@ static void start_batch(struct alert_channel *c)
 static void send_file(struct alert_channel *c, struct alert_job *j)
 {
     struct record *r = c->priv;
-    char *json = wire_json(j->alert);
-    size_t len = json ? strlen(json) : 0;
-    struct line *l = json ? malloc(sizeof *l + len + 1) : NULL;
-    if (!l) {
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    bool ok = f != NULL;
+    for (size_t i = 0; ok && i < j->message->n; i++) {
+        char *json = wire_json(j->message->alerts[i]);
+        ok = json && fprintf(f, "%s\n", json) > 0;
         free(json);
+    }
+    ok = f && fclose(f) == 0 && ok;
+    struct line *l = ok ? malloc(sizeof *l + len) : NULL;
+    if (!l) {
+        free(text);
         alert_job_end(j, &(struct alert_outcome){ALERT_FAULT_OTHER, 0, -1}, "out of memory");
         return;
     }
-    *l = (struct line){.job = j, .len = len + 1};
-    memcpy(l->text, json, len);
-    l->text[len] = '\n';
-    free(json);
+    *l = (struct line){.job = j, .len = len};
+    memcpy(l->text, text, len);
+    free(text);
     *r->last = l;
     r->last = &l->next;
     start_batch(c);

@@ -45,19 +45,19 @@ static json_t *mrkdwn(const char *text)
     return json_pack("{s:s, s:s}", "type", "mrkdwn", "text", text);
 }
 
-char *alert_slack_payload(const PB(Alert) * a, const char *note)
+char *alert_slack_payload(const struct alert_message *m)
 {
     char title[ALERT_TITLE_MAX], context[256], time[CLOCK_TEXT_MAX];
-    alert_text_title(a, title);
-    char *body = alert_text_body(a, note), *payload = NULL;
+    alert_text_headline(m, title);
+    char *body = alert_text_body(m), *payload = NULL;
     char *text = body ? escaped(body, TEXT_CHARS) : NULL;
     /* The body begins with the title, which the header shows: the section goes on after it. */
     const char *rest = body ? strchr(body, '\n') : NULL;
     char *section = rest ? escaped(rest + strspn(rest, "\n"), SECTION_CHARS) : NULL;
     json_t *root = NULL;
     if (text && section) {
-        snprintf(context, sizeof context, "redoubt · %s · %s", a->id,
-                 a->raised_unix_ms ? clock_text(a->raised_unix_ms, time) : "");
+        snprintf(context, sizeof context, "redoubt · %s · %s", m->id,
+                 m->to_unix_ms ? clock_text(m->to_unix_ms, time) : "");
         size_t header_len = alert_text_cut(title, HEADER_CHARS, sizeof title);
         root = json_pack("{s:s, s:[{s:s, s:{s:s, s:s%}}, {s:s, s:o}, {s:s, s:[o]}]}", "text", text, "blocks", "type",
                          "header", "text", "type", "plain_text", "text", title, header_len, "type", "section", "text",
@@ -96,7 +96,7 @@ static void on_done(void *ctx, const struct http_result *r)
 static void send_slack(struct alert_channel *c, struct alert_job *j)
 {
     static const char *const headers[] = {"Content-Type: application/json", NULL};
-    char *payload = alert_slack_payload(j->alert, j->note);
+    char *payload = alert_slack_payload(j->message);
     if (!payload) {
         alert_job_end(j, &(struct alert_outcome){ALERT_FAULT_OTHER, 0, -1}, "out of memory");
         return;

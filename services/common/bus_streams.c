@@ -32,7 +32,8 @@ METRIC_DEFINE(failures, METRIC_COUNTER, "redoubt_bus_streams_failures_total",
 
 const struct bus_stream bus_streams[] = {
     {.name = STREAM_STATE,
-     .subjects = {SUBJECT_HEALTH ">", SUBJECT_BREAKER ">", SUBJECT_DIRECTIVE ">", SUBJECT_ROLLBACK ">"},
+     .subjects = {SUBJECT_HEALTH ">", SUBJECT_BREAKER ">", SUBJECT_DIRECTIVE ">", SUBJECT_ROLLBACK ">",
+                  SUBJECT_PROBLEM ">", SUBJECT_SILENCE ">", SUBJECT_PULSE ">", SUBJECT_CHECKPOINT ">"},
      .max_per_subject = 1},
     {.name = STREAM_EVENTS,
      .subjects = {SUBJECT_ACK ">", SUBJECT_DELIVERY ">", SUBJECT_INCIDENT ">", SUBJECT_MONITOR ">"},
@@ -53,6 +54,7 @@ const struct bus_stream bus_streams[] = {
      .max_bytes = GIB,
      .discard_new = true,
      .work_queue = true},
+    {.name = STREAM_PARCELS, .subjects = {SUBJECT_PARCEL ">"}, .max_bytes = GIB, .discard_new = true},
     {.name = STREAM_DEAD, .subjects = {SUBJECT_DEAD ">"}, .max_age_ms = 90 * DAY_MS, .max_bytes = GIB},
 };
 const size_t bus_streams_n = sizeof bus_streams / sizeof bus_streams[0];

@@ -76,6 +76,8 @@ void conf_report_free(struct conf_report *r);
 void *conf_load(const struct conf_schema *s, const char *path, struct conf_report *r);
 void *conf_parse(const struct conf_schema *s, const char *name, const char *text, size_t len, struct conf_report *r);
 void conf_free(const struct conf_schema *s, void *object);
+/* A deep copy, freed by conf_free(); NULL if memory is out. */
+void *conf_copy(const struct conf_schema *s, const void *object);
 /* Names of settings that differ and cannot be reloaded, one line each in r. True if there are none. */
 bool conf_may_reload(const struct conf_schema *s, const void *was, const void *now, struct conf_report *r);
 /* The same in every setting? */

@@ -343,71 +343,6 @@ static const struct conf_field guard_fields[] = {
 static const struct conf_schema guard_schema = {"guard", sizeof(struct set_guard), guard_fields, N_OF(guard_fields),
                                                 settings_check_guard};
 
-/* ---- alerting ---- */
-
-#undef RELOAD
-#define RELOAD true
-#undef STRUCT
-#define STRUCT struct set_channel
-const char *const settings_channel_types[] = {
-    [SET_CHANNEL_EMAIL] = "email", [SET_CHANNEL_SLACK] = "slack", [SET_CHANNEL_FILE] = "file", NULL};
-static const struct conf_field channel_fields[] = {
-    ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in routes and receipts."),
-    ROW("type", ENUM, type, REQUIRED, 0, 0,
-        "email: SMTP. slack: incoming webhook. file: one line of JSON per alert, the record; never counts as told.",
-        .choices = settings_channel_types),
-    ROW("url", SECRET, url, "", 0, 0,
-        "email: smtp://host:port or smtps://host:port. slack: the webhook's URL, which is a secret."),
-    ROW("user", STRING, user, "", 0, 0, "email: login; empty = none."),
-    ROW("password", SECRET, password, "", 0, 0, "email: its password."),
-    ROW("from", STRING, from, "", 3, 254, "email: the sender's address."),
-    ROW("to", STRINGS, to, "", 1, 32, "email: the receivers' addresses.", .item = CONF_STRING),
-    ROW("starttls", BOOL, starttls, "false", 0, 0, "email: refuse to go on without STARTTLS."),
-    ROW("path", STRING, path, "", 1, 0, "file: where it is."),
-    ROW("attempt", DURATION, attempt_ms, "10s", 100, 5 * MINUTE, "Longest time that one attempt may take."),
-    ROW("tries", INT, tries, "3", 1, 20, "Attempts until the next channel is tried."),
-    ROW("deadline_critical", DURATION, deadline_critical_ms, "30s", SECOND, HOUR,
-        "A critical alert stays this long on this channel at most."),
-    ROW("deadline", DURATION, deadline_ms, "5m", SECOND, DAY,
-        "Any other alert stays this long on this channel at most."),
-};
-
-#undef STRUCT
-#define STRUCT struct set_route
-static const char *const severities[] = {"info", "warning", "high", "critical", NULL};
-static const struct conf_field route_fields[] = {
-    ROW("min_severity", ENUM, min_severity, "info", 0, 0, "The route takes alerts of this severity and above.",
-        .choices = severities),
-    ROW("channels", STRINGS, channels, REQUIRED, 1, 32,
-        "Names of channels, tried in order: the first that accepts ends it. Files are the record: they are always "
-        "written.",
-        .item = CONF_TOKEN),
-};
-
-static const struct conf_schema channel_schema = {"channel", sizeof(struct set_channel), channel_fields,
-                                                  N_OF(channel_fields), settings_check_channel};
-static const struct conf_schema route_schema = {"route", sizeof(struct set_route), route_fields, N_OF(route_fields),
-                                                NULL};
-
-#undef STRUCT
-#define STRUCT struct set_alert
-static const struct conf_field alert_fields[] = {
-    ROW("channels", LIST, channels, "", 0, 64, "Ways to tell people.", .schema = &channel_schema),
-    ROW("routes", LIST, routes, "", 0, 64,
-        "Which alert goes which way; the first route that takes it. Left out = one route for all, over all channels "
-        "in their order.",
-        .schema = &route_schema),
-};
-
-#undef RELOAD
-#define RELOAD false
-#undef STRUCT
-#define STRUCT struct set_audit
-static const struct conf_field audit_fields[] = {
-    ROW("segment", SIZE, segment_bytes, "64MiB", 4096, 16 * GIB,
-        "A file of the trail is closed at this size and the next is begun."),
-};
-
 /* ---- all of it ---- */
 
 #undef STRUCT
@@ -421,10 +356,6 @@ static const struct conf_schema target_schema = {"target", sizeof(struct set_tar
                                                  N_OF(target_fields), NULL};
 static const struct conf_schema fallback_schema = {"fallback", sizeof(struct set_fallback), fallback_fields,
                                                    N_OF(fallback_fields), NULL};
-static const struct conf_schema alert_schema = {"alert", sizeof(struct set_alert), alert_fields, N_OF(alert_fields),
-                                                settings_check_alert};
-static const struct conf_schema audit_schema = {"audit", sizeof(struct set_audit), audit_fields, N_OF(audit_fields),
-                                                NULL};
 
 static const struct conf_field settings_fields[] = {
     ROW("nats", OBJECT, nats, "", 0, 0, "The message bus.", .schema = &nats_schema),
@@ -446,8 +377,8 @@ static const struct conf_field settings_fields[] = {
         .schema = &fallback_schema),
     ROW("baseline", OBJECT, baseline, "", 0, 0, "The security baseline.", .schema = &baseline_schema),
     ROW("guard", OBJECT, guard, "", 0, 0, "The gate that agents' actions pass.", .schema = &guard_schema),
-    ROW("alert", OBJECT, alert, "", 0, 0, "Who is told, and how.", .schema = &alert_schema),
-    ROW("audit", OBJECT, audit, "", 0, 0, "The trail.", .schema = &audit_schema),
+    ROW("alert", OBJECT, alert, "", 0, 0, "Who is told, and how.", .schema = &settings_alert_schema),
+    ROW("audit", OBJECT, audit, "", 0, 0, "The trail.", .schema = &settings_audit_schema),
 };
 const struct conf_schema settings_schema = {"settings", sizeof(struct settings), settings_fields,
                                             N_OF(settings_fields), settings_check_all};

@@ -274,33 +274,125 @@ struct set_guard {
 };
 
 /* Alerting. */
-enum set_channel_type { SET_CHANNEL_EMAIL, SET_CHANNEL_SLACK, SET_CHANNEL_FILE };
+enum set_channel_type {
+    SET_CHANNEL_EMAIL,
+    SET_CHANNEL_SLACK,
+    SET_CHANNEL_FILE,
+    SET_CHANNEL_WEBHOOK,
+    SET_CHANNEL_PAGERDUTY,
+    SET_CHANNEL_TEAMS,
+    SET_CHANNEL_DISCORD,
+    SET_CHANNEL_NTFY,
+    SET_CHANNEL_SYSLOG,
+    SET_CHANNEL_NATS,
+    SET_CHANNEL_EXEC,
+};
 struct set_channel {
     char *name;
-    int type;                     /* enum set_channel_type */
-    char *url;                    /* email: smtp:// or smtps://; slack: webhook URL (secret) */
-    char *user;                   /* email */
-    char *password;               /* email, secret */
-    char *from;                   /* email */
-    struct conf_list to;          /* email: char * */
-    bool starttls;                /* email */
-    char *path;                   /* file */
-    int64_t attempt_ms;           /* 10 s */
-    int64_t tries;                /* 3 */
-    int64_t deadline_critical_ms; /* 30 s */
-    int64_t deadline_ms;          /* 5 min */
+    int type;                 /* enum set_channel_type */
+    char *url;                /* where it is; by type, see the help (secret) */
+    char *user;               /* email, ntfy */
+    char *password;           /* email, ntfy: secret */
+    char *from;               /* email */
+    struct conf_list to;      /* email: char * */
+    bool starttls;            /* email */
+    char *token;              /* pagerduty: routing key; webhook, ntfy: bearer token (secret) */
+    char *secret;             /* webhook: whsec_..., signs */
+    struct conf_list headers; /* webhook: char *, "Name: value" (secrets) */
+    char *template;           /* webhook, ntfy, nats, exec: jq program that makes the body; "" = the kind's own */
+    char *ca_file, *cert_file, *key_file; /* TLS of webhook, ntfy, email, syslog */
+    int64_t facility;                     /* syslog: 0..23 */
+    char *subject;                        /* nats */
+    struct conf_list command;             /* exec: char *, the program and its arguments */
+    char *path;                           /* file */
+    int64_t max_bytes;                    /* file: rotated beyond */
+    int64_t keep;                         /* file: rotated ones that are kept */
+    int64_t rate_per_min;                 /* -1 = the kind's own; 0 = no limit */
+    int64_t burst;                        /* -1 = the kind's own */
+    int64_t at_once;                      /* 0 = the kind's own */
+    int64_t queue;                        /* 1,000: attempts that may wait; more go into a digest */
+    int64_t attempt_ms;                   /* 10 s */
+    int64_t tries;                        /* 3 */
+    int64_t deadline_critical_ms;         /* 30 s */
+    int64_t deadline_ms;                  /* 5 min */
+};
+enum set_group_mode { SET_GROUP_FAILOVER, SET_GROUP_FANOUT };
+struct set_channel_group {
+    char *name;
+    int mode;                 /* enum set_group_mode */
+    struct conf_list members; /* char *: channels and groups */
+};
+struct set_quiet {
+    char *name;
+    struct conf_list days; /* char *: mon .. sun; none = every day */
+    char *from, *to;       /* HH:MM, local time of the service; `to` may be on the next day */
+    int below;             /* severity: alerts below it wait; default critical */
+};
+struct set_step {
+    int64_t after_ms; /* since the step before, without an acknowledgement */
+    char *to;         /* channel or group */
+};
+struct set_escalation {
+    char *name;
+    struct conf_list steps; /* struct set_step */
+    int64_t again_ms;       /* after the last step: that step again; 0 = never */
+};
+struct set_inhibit {
+    char *name;
+    struct conf_list source, target; /* char *: matchers */
+    struct conf_list equal;          /* char *: fields */
 };
 struct set_route {
+    char *name;
     int min_severity;          /* 0 info .. 3 critical */
+    struct conf_list match;    /* char *: matchers; all must fit */
     struct conf_list channels; /* char *, tried in order: the first that accepts ends it; files are the record */
+    char *to;                  /* a channel or group, instead of channels */
+    bool go_on;                /* `continue`: the routes behind it are looked at, too */
+    struct conf_list group_by; /* char *: fields; none = every problem by itself */
+    int64_t group_wait_ms;     /* 30 s; not for critical ones */
+    int64_t group_interval_ms; /* 5 min */
+    int64_t repeat_ms;         /* 4 h; 0 = never */
+    char *escalation;          /* "" = none */
+    char *quiet;               /* "" = none */
+    bool resolved;             /* ends are told, too */
+};
+struct set_deadman {
+    char *url;        /* pinged after each self-test that passed; "" = none (secret) */
+    char *to;         /* channel or group that the self-test goes through; "" = no dead-man */
+    int64_t every_ms; /* 60 s */
+};
+struct set_last_resort {
+    char *url;        /* webhook (secret); "" = none */
+    char *secret;     /* whsec_... */
+    int64_t after_ms; /* 10 s */
 };
 struct set_alert {
-    struct conf_list channels; /* struct set_channel */
-    struct conf_list routes;   /* struct set_route; the first that matches */
+    struct conf_list channels;     /* struct set_channel */
+    struct conf_list groups;       /* struct set_channel_group */
+    struct conf_list routes;       /* struct set_route; the first that matches */
+    struct conf_list quiet;        /* struct set_quiet */
+    struct conf_list escalations;  /* struct set_escalation */
+    struct conf_list inhibit;      /* struct set_inhibit */
+    struct conf_list exec_allowed; /* char *: absolute paths of programs */
+    int64_t ack_ms;                /* 30 min */
+    int64_t digest_every_ms;       /* 60 s */
+    int64_t lease_ttl_ms;          /* 3 s */
+    struct set_deadman deadman;
+    struct set_last_resort last_resort;
 };
 
 struct set_audit {
-    int64_t segment_bytes; /* 64 MiB */
+    int64_t segment_bytes;        /* 64 MiB */
+    int64_t checkpoint_ms;        /* 10 s */
+    char *key_file;               /* Ed25519; "" = audit.key in the trail's directory */
+    char *mirror;                 /* directory on another disk; "" = none */
+    char *second_dir;             /* where the trail goes on when the first disk is full; "" = none */
+    struct conf_list witnesses;   /* char *: keys (C2SP vkey) whose cosignatures are kept and shown */
+    int64_t keep_ms;              /* 0 = for ever */
+    int64_t keep_bytes;           /* 0 = no limit */
+    int64_t warn_free, stop_free; /* percent of the disk: 20, 10 */
+    int64_t warn_lag_ms;          /* 60 s */
 };
 
 struct settings_index;
@@ -326,6 +418,9 @@ extern const struct conf_schema settings_schema;
 struct settings *settings_load(const char *path, struct conf_report *r);
 void settings_free(struct settings *s);
 const struct set_target *settings_target(const struct settings *s, const char *name); /* NULL if none */
+bool settings_channel_same(const struct set_channel *a, const struct set_channel *b);
+struct set_channel *settings_channel_copy(const struct set_channel *c); /* NULL if memory is out */
+void settings_channel_free(struct set_channel *c);                      /* of a copy; NULL is fine */
 bool settings_probe_same(const struct set_probe *a, const struct set_probe *b);
 const struct set_agent *settings_agent(const struct settings *s, const char *name);
 

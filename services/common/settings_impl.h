@@ -23,6 +23,8 @@
 
 extern const struct conf_schema settings_agent_schema; /* settings_agent.c */
 extern const struct conf_schema settings_limits_schema;
+extern const struct conf_schema settings_alert_schema; /* settings_alert.c */
+extern const struct conf_schema settings_audit_schema; /* settings_audit.c */
 
 extern const char *const settings_probe_types[];
 extern const char *const settings_channel_types[];
@@ -39,6 +41,9 @@ void settings_check_actions(void *object, struct conf_ctx *ctx);
 void settings_check_guard(void *object, struct conf_ctx *ctx);
 void settings_check_channel(void *object, struct conf_ctx *ctx);
 void settings_check_alert(void *object, struct conf_ctx *ctx);
+void settings_check_route(void *object, struct conf_ctx *ctx);
+void settings_check_quiet(void *object, struct conf_ctx *ctx);
+void settings_check_audit(void *object, struct conf_ctx *ctx);
 void settings_check_all(void *object, struct conf_ctx *ctx);
 
 /* settings_index.c: names in order, so that big files load in a time that grows with their size, not its square. */

@@ -15,13 +15,18 @@
 #define SUBJECT_ACTION      SUBJECT_PREFIX "action."    /* + agent */
 #define SUBJECT_QUEUE       SUBJECT_PREFIX "queue."     /* + agent.priority: actions that wait */
 #define SUBJECT_ALERT       SUBJECT_PREFIX "alert"
-#define SUBJECT_DELIVERY    SUBJECT_PREFIX "delivery." /* + alert id */
-#define SUBJECT_ROLLBACK    SUBJECT_PREFIX "rollback." /* + deployment */
-#define SUBJECT_INCIDENT    SUBJECT_PREFIX "incident." /* + id */
-#define SUBJECT_AUDIT       SUBJECT_PREFIX "audit."    /* + service */
-#define SUBJECT_CMD         SUBJECT_PREFIX "cmd."      /* + service.verb */
-#define SUBJECT_MONITOR     SUBJECT_PREFIX "monitor."  /* + agent */
-#define SUBJECT_DEAD        SUBJECT_PREFIX "dead."     /* + stream */
+#define SUBJECT_DELIVERY    SUBJECT_PREFIX "delivery."   /* + alert id */
+#define SUBJECT_ROLLBACK    SUBJECT_PREFIX "rollback."   /* + deployment */
+#define SUBJECT_INCIDENT    SUBJECT_PREFIX "incident."   /* + id */
+#define SUBJECT_AUDIT       SUBJECT_PREFIX "audit."      /* + service */
+#define SUBJECT_CMD         SUBJECT_PREFIX "cmd."        /* + service.verb */
+#define SUBJECT_MONITOR     SUBJECT_PREFIX "monitor."    /* + agent */
+#define SUBJECT_DEAD        SUBJECT_PREFIX "dead."       /* + stream */
+#define SUBJECT_PROBLEM     SUBJECT_PREFIX "problem."    /* + id of the problem */
+#define SUBJECT_SILENCE     SUBJECT_PREFIX "silence."    /* + id */
+#define SUBJECT_PULSE       SUBJECT_PREFIX "pulse."      /* + service */
+#define SUBJECT_CHECKPOINT  SUBJECT_PREFIX "checkpoint." /* + chain */
+#define SUBJECT_PARCEL      SUBJECT_PREFIX "parcel."     /* + reason.node.bucket: alerts that wait */
 /* Kept on no stream: */
 #define SUBJECT_OBSERVATION SUBJECT_PREFIX "observation." /* + target: between watchers */
 #define SUBJECT_TRAFFIC     SUBJECT_PREFIX "traffic."     /* + target */
@@ -37,6 +42,7 @@
 #define STREAM_AUDIT   "REDOUBT_AUDIT"
 #define STREAM_ACTIONS "REDOUBT_ACTIONS"
 #define STREAM_DEAD    "REDOUBT_DEAD"
+#define STREAM_PARCELS "REDOUBT_PARCELS"
 
 #define NAME_MAX_LEN    64  /* a token: agent, reporter, service */
 #define TARGET_MAX_LEN  128 /* a dotted path of tokens */

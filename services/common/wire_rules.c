@@ -31,6 +31,10 @@
     {                                                                                                                \
         .tag = t, .field = f, .kind = WIRE_ID, .min = 1, .max = 64                                                   \
     }
+#define ID_OR_EMPTY(t, f)                                                                                            \
+    {                                                                                                                \
+        .tag = t, .field = f, .kind = WIRE_ID, .min = 0, .max = 64                                                   \
+    }
 #define KEY(t, f)                                                                                                    \
     {                                                                                                                \
         .tag = t, .field = f, .kind = WIRE_KEY, .min = 1, .max = 64                                                  \
@@ -242,8 +246,52 @@ static const struct wire_rule alert[] = {
     MESSAGES(12, "labels", 0, 32),
 };
 static const struct wire_rule alert_command[] = {
-    TOKEN(1, "channel"),
-    TEXT(2, "by", 1, 128),
+    TOKEN_OR_EMPTY(1, "channel"),
+    TEXT(2, "by", 0, 128),
+    TEXT(3, "problem", 0, 255),
+    TEXT(4, "reason", 0, 1024),
+    NUMBER(5, "duration_ms", 0, TEN_YEARS_MS),
+    TEXTS(6, "matchers", 512, 16),
+    ID_OR_EMPTY(8, "silence"),
+    TEXT(11, "after", 0, 64),
+};
+static const struct wire_rule problem_changed[] = {
+    TEXT(1, "id", 32, 32),        EPOCH(2, "revision"),
+    PRESENT(3, "alert"),          SET(4, "state"),
+    TEXT(10, "acked_by", 0, 128), TEXT(11, "ack_reason", 0, 1024),
+    TEXT(13, "muted_by", 0, 128), TEXT(16, "route", 0, 64),
+};
+static const struct wire_rule silence[] = {
+    ID(1, "id"),
+    EPOCH(2, "revision"),
+    {.tag = 3, .field = "matchers", .kind = WIRE_TEXT, .min = 1, .max = 512, .count_min = 1, .count_max = 16},
+    TEXT(4, "by", 1, 128),
+    TEXT(5, "reason", 1, 1024),
+    TEXT(8, "ended_by", 0, 128),
+};
+static const struct wire_rule problem_list[] = {MESSAGES(1, "problems", 0, 1000), TEXT(3, "next", 0, 64)};
+static const struct wire_rule silence_list[] = {MESSAGES(1, "silences", 0, 1000)};
+static const struct wire_rule pulse[] = {
+    TOKEN(1, "service"),
+    TEXT(2, "instance", 0, 128),
+    NUMBER(4, "every_ms", 1, 86400000),
+    TEXT(5, "channel", 0, 64),
+};
+static const struct wire_rule audit_checkpoint[] = {
+    TEXT(1, "chain", 32, 32),
+    TEXT(2, "instance", 0, 128),
+    TEXT(4, "note", 1, 4096),
+};
+static const struct wire_rule audit_read[] = {TEXT(1, "chain", 32, 32), NUMBER(4, "max_bytes", 0, 45000)};
+static const struct wire_rule audit_bytes[] = {
+    BYTES(1, "data", 45000),
+    TEXT(4, "note", 0, 4096),
+    TEXTS(5, "keys", 512, 64),
+};
+static const struct wire_rule audit_command[] = {
+    TEXT(1, "by", 1, 128),
+    TEXT(2, "reason", 0, 1024),
+    TEXT(3, "chain", 0, 32),
 };
 static const struct wire_rule channel_report[] = {
     TOKEN(1, "name"),
@@ -251,10 +299,11 @@ static const struct wire_rule channel_report[] = {
 };
 static const struct wire_rule alert_report[] = {
     MESSAGES(3, "channels", 0, 64),
+    MESSAGES(4, "parcels", 0, 16),
 };
 static const struct wire_rule delivery_receipt[] = {
-    ID(1, "alert_id"), TEXT(2, "dedup_key", 0, 255), TEXT(3, "channel", 0, 64), TEXT(4, "channel_kind", 0, 32),
-    SET(5, "status"),  STATUS_CODE(7, "code"),
+    ID(1, "alert_id"), TEXT(2, "dedup_key", 0, 255), TEXT(3, "channel", 0, 64),     TEXT(4, "channel_kind", 0, 32),
+    SET(5, "status"),  STATUS_CODE(7, "code"),       TEXTS(12, "refused", 512, 32), TEXT(13, "parcel", 0, 64),
 };
 static const struct wire_rule audit_record[] = {
     ID(1, "id"),
@@ -392,5 +441,14 @@ const struct wire_rules wire_rules[] = {
     ROWS(baseline_report),
     ROWS(rollback_command),
     ROWS(audit_batch),
+    ROWS(problem_changed),
+    ROWS(silence),
+    ROWS(problem_list),
+    ROWS(silence_list),
+    ROWS(pulse),
+    ROWS(audit_checkpoint),
+    ROWS(audit_read),
+    ROWS(audit_bytes),
+    ROWS(audit_command),
 };
 const size_t wire_rules_n = sizeof wire_rules / sizeof wire_rules[0];

@@ -30,10 +30,10 @@ static PB(Alert) plain_alert(void)
 static char *mail_of(const PB(Alert) * a, const char *note)
 {
     static const char *const to[] = {"ops@example.org", "boss@example.org", NULL};
-    struct alert_mail m = {
-        .channel = "post", .from = "redoubt@example.org", .to = to, .now_unix_ms = 1700000000000, .note = note};
+    struct alert_mail m = {.channel = "post", .from = "redoubt@example.org", .to = to, .now_unix_ms = 1700000000000};
+    struct alert_message message = alert_message_one(&a, note);
     size_t len = 0;
-    char *mail = alert_mail_compose(a, &m, &len);
+    char *mail = alert_mail_compose(&message, &m, &len);
     assert_non_null(mail);
     assert_int_equal(len, strlen(mail));
     return mail;
@@ -182,7 +182,9 @@ static void slack_within_its_limits(void **state)
     PB(Alert) a = plain_alert();
     a.detail = detail;
     a.summary = summary;
-    char *payload = alert_slack_payload(&a, NULL);
+    const PB(Alert) * list[] = {&a};
+    struct alert_message message = alert_message_one(list, NULL);
+    char *payload = alert_slack_payload(&message);
     assert_non_null(payload);
     json_t *root = json_loads(payload, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(root);
@@ -203,7 +205,8 @@ static void slack_within_its_limits(void **state)
 
     a = plain_alert();
     a.detail = (char *)"<!channel> & <http://x|y>";
-    payload = alert_slack_payload(&a, "note");
+    message = alert_message_one(list, "note");
+    payload = alert_slack_payload(&message);
     assert_null(strstr(payload, "<!channel>"));
     assert_non_null(strstr(payload, "&lt;!channel&gt; &amp; &lt;http://x|y&gt;"));
     free(payload);
