@@ -11,7 +11,8 @@
 
 static const struct alert_kind *const kinds[] = {[SET_CHANNEL_EMAIL] = &alert_kind_email,
                                                  [SET_CHANNEL_SLACK] = &alert_kind_slack,
-                                                 [SET_CHANNEL_FILE] = &alert_kind_file};
+                                                 [SET_CHANNEL_FILE] = &alert_kind_file,
+                                                 [SET_CHANNEL_SYSLOG] = &alert_kind_syslog};
 
 /* ---- a channel with a copy of its settings ---- */
 
@@ -197,8 +198,13 @@ struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert
                             .urgent = urgent,
                             .timeout_ms = timeout_ms,
                             .start_by_ms = start_by_ms,
+                            .kind = m->kind,
+                            .severity = m->severity,
+                            .resolved = m->resolved,
+                            .total = m->total,
                             .done = done,
                             .ctx = ctx};
+    snprintf(j->id, sizeof j->id, "%s", m->id);
     alert_channel_ref(c);
     enqueue(c, j);
     alert_room_settle(c->room);
