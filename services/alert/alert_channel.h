@@ -11,6 +11,7 @@
 
 struct alert_room;
 struct alert_channel;
+struct alert_maker; /* alert_body.h */
 
 /* How one attempt ended. */
 struct alert_result {
@@ -50,6 +51,8 @@ struct alert_kind {
     void (*close)(struct alert_channel *c);
 };
 extern const struct alert_kind alert_kind_email, alert_kind_slack, alert_kind_file;
+extern const struct alert_kind alert_kind_webhook, alert_kind_pagerduty, alert_kind_teams, alert_kind_discord,
+    alert_kind_ntfy;
 
 struct alert_channel {
     struct alert_room *room;
@@ -65,6 +68,7 @@ struct alert_channel {
     char last_error[256];
     int refs;                          /* settings, deliveries, jobs, work of its kind */
     struct alert_channel *prev, *next; /* of all there are, those of earlier settings included */
+    struct alert_maker *maker;         /* NULL until its template is first run */
     void *priv;
 };
 

@@ -1,4 +1,5 @@
 /* alert_queue.c - each channel's own queue: few attempts at a time, urgent ones first, so that a slow channel delays nobody else. */
+#include "alert/alert_body.h"
 #include "alert/alert_room.h"
 #include "alert/alert_text.h"
 #include "common/clock.h"
@@ -9,9 +10,11 @@
 
 #define GRACE_MS 1000 /* a kind ends its attempts by itself; after this it is not waited for */
 
-static const struct alert_kind *const kinds[] = {[SET_CHANNEL_EMAIL] = &alert_kind_email,
-                                                 [SET_CHANNEL_SLACK] = &alert_kind_slack,
-                                                 [SET_CHANNEL_FILE] = &alert_kind_file};
+static const struct alert_kind *const kinds[] = {
+    [SET_CHANNEL_EMAIL] = &alert_kind_email,         [SET_CHANNEL_SLACK] = &alert_kind_slack,
+    [SET_CHANNEL_FILE] = &alert_kind_file,           [SET_CHANNEL_WEBHOOK] = &alert_kind_webhook,
+    [SET_CHANNEL_PAGERDUTY] = &alert_kind_pagerduty, [SET_CHANNEL_TEAMS] = &alert_kind_teams,
+    [SET_CHANNEL_DISCORD] = &alert_kind_discord,     [SET_CHANNEL_NTFY] = &alert_kind_ntfy};
 
 /* ---- a channel with a copy of its settings ---- */
 
@@ -63,6 +66,7 @@ void alert_channel_unref(struct alert_channel *c)
         c->next->prev = c->prev;
     if (c->kind->close)
         c->kind->close(c);
+    alert_body_close(c);
     settings_channel_free(c->own);
     free(c);
     alert_room_unref(room);
