@@ -100,4 +100,4 @@ static void send_discord(struct alert_channel *c, struct alert_job *j)
 }
 
 const struct alert_kind alert_kind_discord = {
-    .name = "discord", .proto = ALERT_PROTO_HTTP, .at_once = 2, .send = send_discord};
+    .name = "discord", .proto = ALERT_PROTO_HTTP, .at_once = 2, .rate_per_min = 60, .burst = 5, .send = send_discord};

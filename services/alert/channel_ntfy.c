@@ -147,4 +147,4 @@ static void send_ntfy(struct alert_channel *c, struct alert_job *j)
 }
 
 const struct alert_kind alert_kind_ntfy = {
-    .name = "ntfy", .proto = ALERT_PROTO_HTTP, .at_once = 4, .send = send_ntfy};
+    .name = "ntfy", .proto = ALERT_PROTO_HTTP, .at_once = 4, .rate_per_min = 60, .burst = 30, .send = send_ntfy};

@@ -141,4 +141,4 @@ static void send_teams(struct alert_channel *c, struct alert_job *j)
 }
 
 const struct alert_kind alert_kind_teams = {
-    .name = "teams", .proto = ALERT_PROTO_HTTP, .at_once = 2, .send = send_teams};
+    .name = "teams", .proto = ALERT_PROTO_HTTP, .at_once = 2, .rate_per_min = 60, .burst = 4, .send = send_teams};
