@@ -151,7 +151,7 @@ static void publish(struct alert_job *j, const struct alert_body *body)
     }
     *p = (struct post){.channel = c, .job = j, .refs = 3, .known = clock_mono_ms() < k->until_ms, .kept = k->kept};
     alert_channel_ref(c);
-    struct bus_out o = {.subject = c->set.subject, .id = j->id, .data = body->text, .len = body->len};
+    struct bus_out o = {.subject = c->set.subject, .id = body->id, .data = body->text, .len = body->len};
     struct bus_out echo = {.subject = ROUND_TRIP, .data = "", .len = 0};
     bus_request(b, &o, j->timeout_ms, on_answer, p);
     bus_request(b, &echo, j->timeout_ms, on_echo, p);
