@@ -24,8 +24,8 @@ static void on_done(void *ctx, const struct http_result *r)
     if (taken && r->n_refused > 0)
         snprintf(line, sizeof line, "taken for %zu of %zu receivers", m->n_to - r->n_refused, m->n_to);
     else if (r->fault == HTTP_OK && r->n_refused > 0 && r->n_refused == m->n_to)
-        snprintf(line, sizeof line, "%s: %s%s", r->refused[0].to, r->refused[0].why,
-                 m->n_to > 1 ? "; and so for all others" : "");
+        snprintf(line, sizeof line, "none of %zu receivers is taken; %s: %s", m->n_to, r->refused[0].to,
+                 r->refused[0].why);
     else
         snprintf(line, sizeof line, "%s", r->error);
     alert_job_end(m->job, &o, line);

@@ -102,12 +102,13 @@ static void on_exit_of(uv_process_t *p, int64_t status, int signal_no)
         o = (struct alert_outcome){ALERT_FAULT_TIMEOUT, 0, -1};
     else if (signal_no)
         o = (struct alert_outcome){ALERT_FAULT_CUT, 0, -1};
+    const char *colon = said->len > 0 ? ": " : "";
     if (x->late)
-        snprintf(detail, sizeof detail, "it was killed at its time limit: %.*s", (int)said->len, said->text);
+        snprintf(detail, sizeof detail, "killed at its time limit%s%.*s", colon, (int)said->len, said->text);
     else if (signal_no)
-        snprintf(detail, sizeof detail, "ended by signal %d: %.*s", signal_no, (int)said->len, said->text);
+        snprintf(detail, sizeof detail, "ended by signal %d%s%.*s", signal_no, colon, (int)said->len, said->text);
     else
-        snprintf(detail, sizeof detail, "exit %d%s%.*s", o.status, said->len ? ": " : "", (int)said->len, said->text);
+        snprintf(detail, sizeof detail, "exit %d%s%.*s", o.status, colon, (int)said->len, said->text);
     end(x, &o, detail);
 }
 

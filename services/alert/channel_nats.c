@@ -69,12 +69,12 @@ static void on_names(void *ctx, enum bus_status st, const struct bus_msg *m)
     struct post *p = ctx;
     struct knowledge *k = p->channel->priv;
     json_t *answer = st == BUS_OK ? json_loadb(m->data, m->len, 0, NULL) : NULL;
-    /* No answer, or no: whoever may not ask goes by what the server says to the message itself. */
-    k->kept = json_array_size(json_object_get(answer, "streams")) > 0;
-    k->until_ms = clock_mono_ms() + (st == BUS_TIMEOUT ? UNKNOWN_MS : KNOWN_MS);
+    /* No, or no answer though the server answers: whoever may not ask goes by what is said to the message itself. */
+    p->kept = json_array_size(json_object_get(answer, "streams")) > 0;
+    if (st != BUS_TIMEOUT || p->echoed)
+        *k = (struct knowledge){p->kept, clock_mono_ms() + (st == BUS_TIMEOUT ? UNKNOWN_MS : KNOWN_MS)};
     json_decref(answer);
     p->known = true;
-    p->kept = k->kept;
     settle(p);
     post_drop(p);
 }
