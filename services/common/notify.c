@@ -1,7 +1,8 @@
-/* notify.c - what every service says: events on streams, alerts, audit records. */
+/* notify.c - what every service says: events on streams, audit records. Alerts: notify_alert.c. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "common/notify_impl.h"
 #include "common/service.h"
 #include "common/subjects.h"
 #include <assert.h>
@@ -11,10 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-METRIC_DEFINE(alerts_raised, METRIC_COUNTER, "redoubt_alerts_raised_total", "Alerts raised by this service.");
 METRIC_DEFINE(audit_said, METRIC_COUNTER, "redoubt_audit_records_total", "Audit records written by this service.");
 METRIC_DEFINE(not_durable, METRIC_COUNTER, "redoubt_outbox_refused_total",
-              "Alerts and audit records that the outbox could not make durable; sent to the bus directly instead.");
+              "Audit records that the outbox could not make durable; sent to the bus directly instead.");
 METRIC_DEFINE(invalid_out, METRIC_COUNTER, "redoubt_invalid_out_total",
               "Messages of our own that broke the contract: bugs.");
 
@@ -25,7 +25,7 @@ const char *service_new_id(struct service *s, char buf[static 48])
     return buf;
 }
 
-static void *pack(const void *message, size_t *len)
+void *notify_pack(const void *message, size_t *len)
 {
     struct err e;
     void *data = wire_pack(message, len, &e);
@@ -48,7 +48,7 @@ void service_announce(struct service *s, const char *subject, const char *id, co
 {
     char fresh[48];
     size_t len;
-    void *data = pack(message, &len);
+    void *data = notify_pack(message, &len);
     if (!data) {
         if (cb)
             cb(ctx, &(struct bus_stored){.status = BUS_REFUSED, .error = "own message is not valid"});
@@ -109,7 +109,7 @@ static void say_durably(struct service *s, const char *subject, const char *id, 
 {
     assert(s->outbox && "a service that raises alerts or audits asks for SERVICE_OUTBOX");
     size_t len;
-    void *data = pack(message, &len);
+    void *data = notify_pack(message, &len);
     struct durable *d = data ? malloc(sizeof *d + len) : NULL;
     if (!d) {
         free(data);
@@ -132,28 +132,6 @@ static void say_durably(struct service *s, const char *subject, const char *id, 
 static bool given(const char *text)
 {
     return text && *text;
-}
-
-void service_alert(struct service *s, PB(Alert) * a)
-{
-    service_alert_durable(s, a, NULL, NULL);
-}
-
-void service_alert_durable(struct service *s, PB(Alert) * a, outbox_cb done, void *ctx)
-{
-    char id[48];
-    if (!given(a->id))
-        a->id = (char *)service_new_id(s, id);
-    if (!given(a->source))
-        a->source = (char *)s->desc->name;
-    if (a->raised_unix_ms == 0)
-        a->raised_unix_ms = clock_wall_ms();
-    metric_add(&alerts_raised, 1);
-    /* The line on stderr is the last resort: it is there even when disk and bus are not. */
-    LOG_AT(a->severity >= REDOUBT__V1__SEVERITY__SEVERITY_HIGH ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "alert",
-           F_STR("severity", wire_enum_name(&redoubt__v1__severity__descriptor, (int)a->severity)),
-           F_STR("key", a->dedup_key), F_STR("summary", a->summary), F_INT("resolved", a->resolved));
-    say_durably(s, SUBJECT_ALERT, a->id, a, true, done, ctx);
 }
 
 static void fill_record(struct service *s, PB(AuditRecord) * r, char id[static 48])

@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "common/notify_impl.h"
 #include "common/subjects.h"
 #include "common/trim.h"
 #include <assert.h>
@@ -341,6 +342,16 @@ static void http_closed(void *ctx)
         store_closed(s);
 }
 
+static void alerts_closed(void *ctx)
+{
+    struct service *s = ctx;
+    s->alerts = NULL;
+    if (s->http)
+        http_close(s->http, http_closed, s);
+    else
+        http_closed(s);
+}
+
 static void outbox_closed(void *ctx)
 {
     struct service *s = ctx;
@@ -353,10 +364,7 @@ static void outbox_closed(void *ctx)
         if (r->hooks[i].watch)
             bus_watch_close(r->hooks[i].watch);
     }
-    if (s->http)
-        http_close(s->http, http_closed, s);
-    else
-        http_closed(s);
+    notify_alerts_close(s->alerts, alerts_closed, s);
 }
 
 void service_drained(struct service *s)
@@ -466,6 +474,8 @@ static int open_connections(struct service *s, struct err *e)
         struct outbox_opts oo = {.dir = s->replica.dir, .bus = s->bus};
         if (!(s->outbox = outbox_open(&s->loop, &oo, e)))
             return -1;
+        if (!(s->alerts = notify_alerts_open(s)))
+            return err_set(e, "out of memory");
     }
     return 0;
 }
