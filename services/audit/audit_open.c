@@ -262,8 +262,19 @@ static int look(struct audit_log *a, struct audit_report *r, struct err *e)
     return rc;
 }
 
+static int begin_anew(struct audit_log *a, struct audit_log_found *found, struct err *e)
+{
+    if (any_file(a) && set_aside(a, found, e))
+        return -1;
+    return begin_chain(a, found, e);
+}
+
 int audit_log_recover(struct audit_log *a, struct audit_log_found *found, struct err *e)
 {
+    if (a->o.distrust) {
+        snprintf(found->why, sizeof found->why, "%s", a->o.distrust);
+        return begin_anew(a, found, e);
+    }
     struct audit_report *r = malloc(sizeof *r); /* too large for the stack of a careful program */
     if (!r)
         return err_set(e, "out of memory");
@@ -285,7 +296,7 @@ int audit_log_recover(struct audit_log *a, struct audit_log_found *found, struct
     else if (rc == 1 && empty && r->checkpointed)
         rc = go_on_empty(a, r, found);
     else if (rc == 1)
-        rc = (!any_file(a) || set_aside(a, found, e) == 0) && begin_chain(a, found, e) == 0 ? 0 : -1;
+        rc = begin_anew(a, found, e);
     if (!found->set_aside[0])
         found->why[0] = 0;
     if (rc == 0 && a->pruned) {
