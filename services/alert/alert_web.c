@@ -19,7 +19,10 @@ struct alert_outcome alert_web_outcome(const struct http_result *r, alert_web_ju
 {
     struct alert_outcome o = alert_outcome_of(r);
     detail[0] = 0;
-    if (r->fault != HTTP_OK) {
+    /* Where only the status counts, it does not matter how long the rest is. */
+    if (r->fault == HTTP_TOO_LARGE && !judge)
+        o.fault = ALERT_FAULT_NONE;
+    if (r->fault != HTTP_OK && o.fault != ALERT_FAULT_NONE) {
         snprintf(detail, room, "%s", r->error);
         return o;
     }
