@@ -39,6 +39,11 @@ struct alert_job {
     int64_t timeout_ms, start_by_ms; /* see ALERT_SEND */
     int64_t due_ms;                  /* running: given up at this time whatever the channel does */
     int64_t started_unix_ms;
+    char id[65]; /* the message's; what follows is its, too: for a kind that needs it after `send` has returned */
+    enum alert_message_kind kind;
+    int severity;
+    bool resolved;
+    size_t total;
     alert_job_done done; /* NULL once nobody waits any more */
     void *ctx;
     char *refused[ALERT_REFUSED_MAX]; /* see alert_job_refuse() */
@@ -56,8 +61,11 @@ struct alert_kind {
     void (*send)(struct alert_channel *c, struct alert_job *j);
     int (*open)(struct alert_channel *c); /* may be NULL; -1 = memory is out */
     void (*close)(struct alert_channel *c);
+    /* The service ends: attempts under way end now, unless something else of the service ends them. May be NULL. */
+    void (*stop)(struct alert_channel *c);
 };
 extern const struct alert_kind alert_kind_email, alert_kind_slack, alert_kind_file;
+extern const struct alert_kind alert_kind_syslog, alert_kind_nats, alert_kind_exec;
 extern const struct alert_kind alert_kind_webhook, alert_kind_pagerduty, alert_kind_teams, alert_kind_discord,
     alert_kind_ntfy;
 

@@ -14,11 +14,17 @@
 #define GRACE_MS    1000  /* a kind ends its attempts by itself; after this it is not waited for */
 #define WAIT_MAX_MS 10000 /* for what the channel takes a minute; longer is better told in a digest */
 
-static const struct alert_kind *const kinds[] = {
-    [SET_CHANNEL_EMAIL] = &alert_kind_email,         [SET_CHANNEL_SLACK] = &alert_kind_slack,
-    [SET_CHANNEL_FILE] = &alert_kind_file,           [SET_CHANNEL_WEBHOOK] = &alert_kind_webhook,
-    [SET_CHANNEL_PAGERDUTY] = &alert_kind_pagerduty, [SET_CHANNEL_TEAMS] = &alert_kind_teams,
-    [SET_CHANNEL_DISCORD] = &alert_kind_discord,     [SET_CHANNEL_NTFY] = &alert_kind_ntfy};
+static const struct alert_kind *const kinds[] = {[SET_CHANNEL_EMAIL] = &alert_kind_email,
+                                                 [SET_CHANNEL_SLACK] = &alert_kind_slack,
+                                                 [SET_CHANNEL_FILE] = &alert_kind_file,
+                                                 [SET_CHANNEL_WEBHOOK] = &alert_kind_webhook,
+                                                 [SET_CHANNEL_PAGERDUTY] = &alert_kind_pagerduty,
+                                                 [SET_CHANNEL_TEAMS] = &alert_kind_teams,
+                                                 [SET_CHANNEL_DISCORD] = &alert_kind_discord,
+                                                 [SET_CHANNEL_NTFY] = &alert_kind_ntfy,
+                                                 [SET_CHANNEL_SYSLOG] = &alert_kind_syslog,
+                                                 [SET_CHANNEL_NATS] = &alert_kind_nats,
+                                                 [SET_CHANNEL_EXEC] = &alert_kind_exec};
 
 /* ---- a channel with a copy of its settings ---- */
 
@@ -236,8 +242,13 @@ struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert
                             .patient = m->kind != ALERT_MESSAGE_ONE,
                             .timeout_ms = timeout_ms,
                             .start_by_ms = start_by_ms,
+                            .kind = m->kind,
+                            .severity = m->severity,
+                            .resolved = m->resolved,
+                            .total = m->total,
                             .done = done,
                             .ctx = ctx};
+    snprintf(j->id, sizeof j->id, "%s", m->id);
     alert_channel_ref(c);
     make_room(c, j);
     enqueue(c, j);

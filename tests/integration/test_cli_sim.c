@@ -614,18 +614,20 @@ static void mail_that_fails_in_every_way(void **state)
         enum http_fault fault;
         int status; /* -1 = does not matter */
     } rows[] = {
-        {"ok", HTTP_OK, 250},   {"refuse", HTTP_CONNECT, 0}, {"ok", HTTP_OK, 250},
-        {"slow", HTTP_OK, 250}, {"421", HTTP_OK, 421},       {"451", HTTP_OK, 451},
-        {"550", HTTP_OK, 550},  {"554", HTTP_OK, 554},       {"535", HTTP_LOGIN, -1},
-        {"cut", HTTP_CUT, -1},  {"hang", HTTP_TIMEOUT, -1},  {"garbage", HTTP_BAD_ANSWER, -1},
+        {"ok", HTTP_OK, 250},      {"refuse", HTTP_CONNECT, 0}, {"ok", HTTP_OK, 250},
+        {"slow", HTTP_OK, 250},    {"421", HTTP_OK, 421},       {"451", HTTP_OK, 451},
+        {"550", HTTP_OK, 550},     {"554", HTTP_OK, 554},       {"535", HTTP_LOGIN, -1},
+        {"cut", HTTP_CUT, -1},     {"hang", HTTP_TIMEOUT, -1},  {"garbage", HTTP_BAD_ANSWER, -1},
+        {"partial", HTTP_OK, 250},
     };
     START(t, sim_smtp_main, "smtp");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         mode_of(t, t->sim.control, rows[i].mode);
         char url[64];
         snprintf(url, sizeof url, "smtp://127.0.0.1:%d", t->sim.port);
-        const char *const to[] = {"ops@example.org", NULL};
-        struct http_mail mail = {.from = "redoubt@example.org", .to = to};
+        const char *const to[] = {"ops@example.org", "gone@example.org", NULL};
+        bool partial = strcmp(rows[i].mode, "partial") == 0;
+        struct http_mail mail = {.from = "redoubt@example.org", .to = partial ? to : (const char *[]){to[0], NULL}};
         bool login = strcmp(rows[i].mode, "535") == 0;
         call(t, (struct http_request){.url = url,
                                       .body = "Subject: x\n\ny\n",
@@ -644,7 +646,8 @@ static void mail_that_fails_in_every_way(void **state)
     }
     get(t, t->sim.control, "/sim/requests");
     json_t *j = json_loads(t->body, 0, NULL);
-    assert_int_equal(json_array_size(json_object_get(j, "requests")), 3); /* ok, ok, slow */
+    assert_int_equal(json_array_size(json_object_get(j, "requests")), 4); /* ok, ok, slow, partial */
+    assert_int_equal(json_array_size(json_object_get(json_array_get(json_object_get(j, "requests"), 3), "to")), 1);
     json_decref(j);
     stop(&t->sim);
 }
