@@ -13,6 +13,7 @@
 #endif
 
 static struct sim hook;
+static char tls_rows[4096]; /* channels by TLS, once there are servers */
 
 /* `route` is the order of the one route; `endless` the program of a channel that has none of its own. */
 static void write_web(struct town *t, const char *route, const char *program)
@@ -60,12 +61,13 @@ static void write_web(struct town *t, const char *route, const char *program)
         f,
         "    - { name: program, type: webhook, url: \"http://127.0.0.1:%d/hook/program\", attempt: 15s, tries: 2, "
         "deadline: 20s, secret: \"" SECRET "\", token: " TOKEN ", template: \"%s\" }\n"
+        "%s"
         "    - { name: post, type: email, url: \"smtp://127.0.0.1:%d\", from: redoubt@example.org, to: "
         "[ops@example.org], attempt: 5s, tries: 2 }\n"
         "    - { name: record, type: file, path: %s }\n"
         "  routes:\n"
         "    - { min_severity: info, channels: [%s] }\n",
-        hook.port, program, t->smtp.port, t->record, route);
+        hook.port, program, tls_rows, t->smtp.port, t->record, route);
     fclose(f);
 }
 
@@ -316,6 +318,79 @@ static void discord_says_how_long_to_wait(void **state)
     assert_int_equal(told(t, &t->smtp, "summary of d1"), 0);
 }
 
+/* ---- TLS ---- */
+
+static void make_certificate(const struct town *t, const char *name)
+{
+    char command[2048];
+    snprintf(command, sizeof command,
+             "cd '%s' && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "
+             "/CN=test -addext subjectAltName=IP:127.0.0.1 -keyout %s.key -out %s.pem 2>/dev/null",
+             harness_dir(t->k->h), name, name);
+    assert_int_equal(system(command), 0);
+}
+
+/* HTTPS by somebody else's implementation; what comes is in NAME.log. */
+static int tls_server(const struct town *t, const char *name, const char *options)
+{
+    char script[2048], port[16];
+    int number = harness_free_port();
+    snprintf(port, sizeof port, "%d", number);
+    snprintf(script, sizeof script,
+             "const fs = require('fs'), dir = '%s/'; require('https').createServer({cert: fs.readFileSync(dir + "
+             "'server.pem'), key: fs.readFileSync(dir + 'server.key'), ca: fs.readFileSync(dir + 'client.pem'), %s}, "
+             "(q, a) => { let body = ''; q.on('data', d => body += d); q.on('end', () => { console.log(q.headers"
+             "['webhook-id'], body); a.end('{}'); }); }).listen(Number(process.argv[1]), '127.0.0.1')",
+             harness_dir(t->k->h), options);
+    harness_run(t->k->h, name, number, (const char *[]){"node", "-e", script, port, NULL});
+    return number;
+}
+
+static bool came(const struct town *t, const char *name, const char *text)
+{
+    char path[700], all[65536];
+    snprintf(path, sizeof path, "%s/%s.log", harness_dir(t->k->h), name);
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    size_t n = fread(all, 1, sizeof all - 1, f);
+    fclose(f);
+    all[n] = 0;
+    return strstr(all, text) != NULL;
+}
+
+static void by_tls(void **state)
+{
+    struct town *t = *state;
+    const char *dir = harness_dir(t->k->h);
+    make_certificate(t, "server");
+    make_certificate(t, "client");
+    int any = tls_server(t, "tls-any", ""),
+        strict = tls_server(t, "tls-strict", "requestCert: true, rejectUnauthorized: true"),
+        other = tls_server(t, "tls-other", "");
+    snprintf(
+        tls_rows, sizeof tls_rows,
+        "    - { name: tls-any, type: webhook, url: \"https://127.0.0.1:%d/hook\", ca_file: %s/server.pem }\n"
+        "    - { name: tls-mutual, type: webhook, url: \"https://127.0.0.1:%d/hook\", ca_file: %s/server.pem, "
+        "cert_file: %s/client.pem, key_file: %s/client.key }\n"
+        "    - { name: tls-wrong, type: webhook, url: \"https://127.0.0.1:%d/hook\", ca_file: %s/client.pem }\n"
+        "    - { name: tls-none, type: pagerduty, token: " KEY ", url: \"https://127.0.0.1:%d/v2/enqueue\" }\n"
+        "    - { name: tls-nobody, type: webhook, url: \"https://127.0.0.1:%d/hook\", ca_file: %s/server.pem }\n",
+        any, dir, strict, dir, dir, dir, other, dir, other, strict, dir);
+    write_web(t, "tls-any, post, record", ".");
+    restart(t);
+    raise_alert(t, "t1", "t1", SEV(HIGH), false);
+    KIT_WAIT(t->k, delivered(t, "t1", "tls-any"));
+    KIT_WAIT(t->k, came(t, "tls-any", "t1 {") && came(t, "tls-any", "summary of t1"));
+    if (!accepts(t, "tls-mutual")) /* it shows who it is */
+        fail_msg("%s", t->reply->message);
+    assert_false(accepts(t, "tls-nobody"));
+    /* Whose certificate is of nobody that is trusted hears nothing, by any kind. */
+    assert_false(accepts(t, "tls-wrong"));
+    assert_false(accepts(t, "tls-none"));
+    assert_false(came(t, "tls-other", "Test of alert channel"));
+    *tls_rows = 0;
+}
+
 /* ---- templates ---- */
 
 static void a_program_without_an_end(void **state)
@@ -402,10 +477,12 @@ int main(void)
         cmocka_unit_test(pagerduty_opens_and_closes),
         cmocka_unit_test(the_same_id_at_each_attempt),
         cmocka_unit_test(discord_says_how_long_to_wait),
+        cmocka_unit_test(by_tls),
         cmocka_unit_test(a_program_without_an_end),
         cmocka_unit_test(a_program_that_takes_all_memory),
         cmocka_unit_test(a_process_that_dies),
         cmocka_unit_test(a_check_finds_it),
     };
+    cmocka_set_test_filter(getenv("ONLY"));
     return cmocka_run_group_tests(tests, web_setup, web_teardown);
 }
