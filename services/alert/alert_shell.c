@@ -625,6 +625,13 @@ void alert_stop(struct service *s)
             item_settle(i); /* or when its last receipt is out */
     }
     r->first = r->last = NULL;
+    for (struct alert_channel *c = r->all, *next; c; c = next) {
+        alert_channel_ref(c);
+        if (c->kind->stop)
+            c->kind->stop(c);
+        next = c->next;
+        alert_channel_unref(c);
+    }
     bus_consumer_close(r->consumer);
     for (size_t k = 0; k < r->n_channels; k++)
         alert_channel_unref(r->channels[k]);

@@ -1,5 +1,8 @@
 /* main.c - redoubt-alert: tells people, one channel after another, until one has accepted. */
+#include "alert/alert_body.h"
 #include "alert/alert_room.h"
+#include "alert/alert_template.h"
+#include <string.h>
 
 static const struct service_cmd commands[] = {
     {"test", PB_DESC(alert_command), alert_on_test},
@@ -12,6 +15,7 @@ static const struct service_desc alert = {
     .needs = SERVICE_STORE | SERVICE_HTTP | SERVICE_OUTBOX,
     .cmds = commands,
     .n_cmds = sizeof commands / sizeof *commands,
+    .check = alert_template_check,
     .start = alert_start,
     .on_store_up = alert_on_store_up,
     .on_reload = alert_on_reload,
@@ -21,5 +25,7 @@ static const struct service_desc alert = {
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], ALERT_BODY_ARG) == 0)
+        return alert_body_process();
     return service_main(argc, argv, &alert);
 }

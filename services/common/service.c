@@ -282,11 +282,21 @@ static void print_report(const struct conf_report *r)
         fprintf(stderr, "%s\n", r->lines[i]);
 }
 
+static struct settings *load_settings(const struct service_desc *d, const char *path, struct conf_report *report)
+{
+    struct settings *s = settings_load(path, report);
+    if (s && d->check && !d->check(s, report)) {
+        settings_free(s);
+        return NULL;
+    }
+    return s;
+}
+
 static void reload(struct service *s)
 {
     struct runtime *r = rt(s);
     struct conf_report report = {0};
-    struct settings *fresh = settings_load(r->config_path, &report);
+    struct settings *fresh = load_settings(s->desc, r->config_path, &report);
     if (!fresh || !conf_may_reload(&settings_schema, s->settings, fresh, &report)) {
         for (size_t i = 0; i < report.n; i++)
             log_error("settings not reloaded; the old ones stay", F_STR("problem", report.lines[i]));
@@ -633,7 +643,7 @@ int service_main(int argc, char **argv, const struct service_desc *d)
         return EXIT_FAILED;
     }
     struct conf_report report = {0};
-    s.settings = settings_load(r.config_path, &report);
+    s.settings = load_settings(d, r.config_path, &report);
     print_report(&report);
     conf_report_free(&report);
     if (!s.settings || check) {

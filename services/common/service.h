@@ -52,7 +52,9 @@ struct service_desc {
     size_t n_cmds;
     const struct service_timer *timers;
     size_t n_timers;
-    /* All may be NULL. start: build the state into s->state; -1 = do not start (text in e). */
+    /* All may be NULL. check: what the settings' own tables cannot see, before they are used, at the start and on reload: false with lines in r. */
+    bool (*check)(const struct settings *settings, struct conf_report *r);
+    /* start: build the state into s->state; -1 = do not start (text in e). */
     int (*start)(struct service *s, struct err *e);
     void (*on_bus_up)(struct service *s);
     void (*on_bus_down)(struct service *s);
