@@ -1,0 +1,81 @@
+/* audit_segments.c - the segments of a trail that lies in one directory or two. */
+#include "audit/audit_segments.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int by_first(const void *a, const void *b)
+{
+    uint64_t x = ((const struct audit_segment_at *)a)->first, y = ((const struct audit_segment_at *)b)->first;
+    return (x > y) - (x < y);
+}
+
+static int add_dir(struct audit_segments *s, const char *dir, int i, struct err *e)
+{
+    DIR *d = opendir(dir);
+    if (!d && i > 0 && errno == ENOENT)
+        return 0;
+    if (!d)
+        return err_set(e, "cannot read directory %s: %s", dir, strerror(errno));
+    uint64_t first;
+    int rc = 0;
+    for (struct dirent *f; !rc && (f = readdir(d));) {
+        if (!audit_segment_parse(f->d_name, &first))
+            continue;
+        if ((s->n & (s->n - 1)) == 0) { /* doubled at every power of two */
+            struct audit_segment_at *more = realloc(s->list, (s->n ? 2 * s->n : 1) * sizeof *more);
+            if (!more)
+                rc = err_set(e, "out of memory");
+            else
+                s->list = more;
+        }
+        if (!rc)
+            s->list[s->n++] = (struct audit_segment_at){first, i};
+    }
+    closedir(d);
+    return rc;
+}
+
+int audit_segments_list(const char *const *dirs, int n_dirs, struct audit_segments *ret, struct err *e)
+{
+    struct audit_segments s = {0};
+    for (int i = 0; i < n_dirs; i++) {
+        if (dirs[i] && *dirs[i] && add_dir(&s, dirs[i], i, e)) {
+            audit_segments_free(&s);
+            return -1;
+        }
+    }
+    if (s.n > 1)
+        qsort(s.list, s.n, sizeof *s.list, by_first);
+    *ret = s;
+    return 0;
+}
+
+const struct audit_segment_at *audit_segments_find(const struct audit_segments *s, uint64_t first)
+{
+    struct audit_segment_at key = {.first = first};
+    return s->n ? bsearch(&key, s->list, s->n, sizeof key, by_first) : NULL;
+}
+
+int audit_segments_dir(const char *const *dirs, int n_dirs, uint64_t first)
+{
+    char path[4096], name[AUDIT_NAME_MAX];
+    audit_segment_name(first, name);
+    for (int i = 1; i < n_dirs; i++) {
+        if (!dirs[i] || !*dirs[i])
+            continue;
+        snprintf(path, sizeof path, "%s/%s", dirs[i], name);
+        if (access(path, F_OK) == 0)
+            return i;
+    }
+    return 0;
+}
+
+void audit_segments_free(struct audit_segments *s)
+{
+    free(s->list);
+    *s = (struct audit_segments){0};
+}
