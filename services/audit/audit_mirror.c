@@ -65,16 +65,14 @@ static void run(void *arg)
     struct audit_mirror *m = arg;
     int64_t wait_ms = 0; /* 0 = until woken */
     uv_mutex_lock(&m->lock);
-    while (!m->stopping) {
-        if (wait_ms > 0)
-            (void)uv_cond_timedwait(&m->wake, &m->lock, (uint64_t)wait_ms * 1000000);
-        else if (!m->woken)
-            uv_cond_wait(&m->wake, &m->lock);
+    for (;;) {
         /* After an error the wait is a wait, however much is new; only the end cuts it short. */
-        int64_t until_ms = clock_mono_ms() + wait_ms;
-        while (wait_ms > 0 && !m->stopping && clock_mono_ms() < until_ms)
-            (void)uv_cond_timedwait(&m->wake, &m->lock, (uint64_t)(until_ms - clock_mono_ms() + 1) * 1000000);
-        if (m->stopping)
+        for (int64_t until_ms = clock_mono_ms() + wait_ms, now_ms;
+             wait_ms > 0 && !m->stopping && (now_ms = clock_mono_ms()) < until_ms;)
+            (void)uv_cond_timedwait(&m->wake, &m->lock, (uint64_t)(until_ms - now_ms) * 1000000);
+        while (wait_ms == 0 && !m->stopping && !m->woken)
+            uv_cond_wait(&m->wake, &m->lock);
+        if (m->stopping && (!m->woken || wait_ms > 0)) /* the trail's last words are taken along */
             break;
         m->woken = false;
         struct mirror_goal goal = m->goal;

@@ -2,10 +2,14 @@
 #include "audit/audit_segments.h"
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define CHUNK_BYTES (1024 * 1024) /* more than a record may have */
 
 static int by_first(const void *a, const void *b)
 {
@@ -72,6 +76,67 @@ int audit_segments_dir(const char *const *dirs, int n_dirs, uint64_t first)
             return i;
     }
     return 0;
+}
+
+static int hash_in_file(int fd, uint64_t first, uint64_t seq, unsigned char *hash, struct err *e)
+{
+    unsigned char *in = malloc(CHUNK_BYTES);
+    uint64_t next = first;
+    struct audit_header h;
+    struct audit_record r;
+    int rc = in ? 1 : err_set(e, "out of memory");
+    for (off_t at = 0; rc > 0;) {
+        ssize_t n = pread(fd, in, CHUNK_BYTES, at);
+        size_t used = 0;
+        if (n <= 0) {
+            rc = err_set(e, "the segment ends before record %" PRIu64, seq);
+            break;
+        }
+        if (at == 0) {
+            if (audit_header_parse(in, (size_t)n, &h, e))
+                rc = -1;
+            audit_header_hash(in, hash);
+            used = AUDIT_HEADER_BYTES;
+        }
+        enum audit_found found = AUDIT_RECORD;
+        while (rc > 0 && (found = audit_record_parse(in + used, (size_t)n - used, hash, next, &r, e)) == AUDIT_RECORD) {
+            memcpy(hash, r.hash, AUDIT_HASH_BYTES);
+            used += r.size;
+            rc = next++ == seq ? 0 : 1;
+        }
+        if (rc > 0 && (found == AUDIT_BROKEN || used == 0))
+            rc = found == AUDIT_BROKEN ? -1 : err_set(e, "the segment ends before record %" PRIu64, seq);
+        at += (off_t)used;
+    }
+    free(in);
+    return rc;
+}
+
+int audit_segments_hash(const char *const *dirs, int n_dirs, uint64_t seq, unsigned char ret[static AUDIT_HASH_BYTES],
+                        struct err *e)
+{
+    struct audit_segments have;
+    char path[4096], name[AUDIT_NAME_MAX];
+    if (audit_segments_list(dirs, n_dirs, &have, e))
+        return -1;
+    size_t i = have.n;
+    while (i > 0 && have.list[i - 1].first > seq)
+        i--;
+    int rc = -1, fd = -1;
+    if (i == 0) {
+        err_set(e, "no segment holds record %" PRIu64, seq);
+    } else {
+        audit_segment_name(have.list[i - 1].first, name);
+        snprintf(path, sizeof path, "%s/%s", dirs[have.list[i - 1].dir], name);
+        if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+            err_set(e, "cannot read %s: %s", path, strerror(errno));
+        else
+            rc = hash_in_file(fd, have.list[i - 1].first, seq, ret, e);
+    }
+    if (fd >= 0)
+        close(fd);
+    audit_segments_free(&have);
+    return rc;
 }
 
 void audit_segments_free(struct audit_segments *s)

@@ -17,6 +17,9 @@ int audit_segments_list(const char *const *dirs, int n_dirs, struct audit_segmen
 const struct audit_segment_at *audit_segments_find(const struct audit_segments *s, uint64_t first); /* NULL if none */
 /* Which directory holds that segment; 0 if none does. */
 int audit_segments_dir(const char *const *dirs, int n_dirs, uint64_t first);
+/* The chain's hash at record `seq`, read from the head of its segment on. -1: it is not here, or does not verify up to there. */
+int audit_segments_hash(const char *const *dirs, int n_dirs, uint64_t seq, unsigned char ret[static AUDIT_HASH_BYTES],
+                        struct err *e);
 void audit_segments_free(struct audit_segments *s);
 
 #endif
