@@ -7,13 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AUDIT_HASH_BYTES     32
-#define AUDIT_CHAIN_BYTES    16
-#define AUDIT_HEADER_BYTES   112
-#define AUDIT_RECORD_HEAD    12 /* length and sequence, before the stored bytes */
-#define AUDIT_RECORD_EXTRA   (AUDIT_RECORD_HEAD + AUDIT_HASH_BYTES)
-#define AUDIT_STORED_MAX     65536
-#define AUDIT_NAME_MAX       40 /* "audit-" 20 digits ".seg" */
+#define AUDIT_HASH_BYTES   32
+#define AUDIT_CHAIN_BYTES  16
+#define AUDIT_HEADER_BYTES 112
+#define AUDIT_RECORD_HEAD  12 /* length and sequence, before the stored bytes */
+#define AUDIT_RECORD_EXTRA (AUDIT_RECORD_HEAD + AUDIT_HASH_BYTES)
+#define AUDIT_STORED_MAX   65536
+#define AUDIT_NAME_MAX     40 /* "audit-" 20 digits ".seg" */
 
 /* The head of a segment file. */
 struct audit_header {

@@ -24,6 +24,7 @@ struct audit_checkpoint {
     int64_t at_unix_ms;
     uint32_t rotations; /* of the key, until then; of a rotation: with this one */
     enum audit_note_kind kind;
+    unsigned char old_key[AUDIT_PUBLIC_BYTES];  /* ROTATION */
     unsigned char next_key[AUDIT_PUBLIC_BYTES]; /* ROTATION */
     unsigned char pieces[64][AUDIT_ROOT_BYTES]; /* TREE: audit_merkle_count(size) of them */
 };
@@ -45,16 +46,18 @@ struct audit_keys {
     size_t n;
     struct {
         unsigned char key[AUDIT_PUBLIC_BYTES];
-        uint64_t since;                       /* counts for checkpoints of this size and more; 0 = from the beginning */
+        uint64_t since; /* counts for checkpoints of this size and more; 0 = from the beginning */
         unsigned char hash[AUDIT_HASH_BYTES]; /* of record `since` */
         unsigned char root[AUDIT_ROOT_BYTES];
         unsigned char chain[AUDIT_CHAIN_BYTES];
         int64_t at_unix_ms;
-        size_t offset, len; /* of its note in the file */
+        size_t offset, len; /* of its note in the file; the first key has none */
     } list[AUDIT_KEYS_MAX];
 };
-/* Each change signed by the key before and the key after it; the last is `newest` (NULL: whatever it is). */
-int audit_keys_parse(const char *file, size_t len, const unsigned char *newest, struct audit_keys *ret, struct err *e);
+/* Each change signed by the key before and the key after it. `newest` (may be NULL) is the only one if nothing was changed, and must be one
+ * of them otherwise: the last, or one before it where a crash came between the note and audit.pub. */
+int audit_keys_parse(const char *file, size_t len, const unsigned char *newest, struct audit_keys *ret,
+                     struct err *e);
 /* -1 if it is none of them. */
 int audit_keys_find(const struct audit_keys *k, const unsigned char key[static AUDIT_PUBLIC_BYTES]);
 /* A note by the key whose turn it was. */

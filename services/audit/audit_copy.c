@@ -30,7 +30,8 @@ int audit_copy_open(struct audit_copy *c, const char *dir, struct err *e)
 
 int audit_copy_resume(struct audit_copy *c, uint64_t first, uint64_t bytes, uint64_t next_seq,
                       const unsigned char chain[static AUDIT_CHAIN_BYTES],
-                      const unsigned char hash[static AUDIT_HASH_BYTES], struct err *e)
+                      const unsigned char hash[static AUDIT_HASH_BYTES],
+                      const unsigned char link[static AUDIT_HASH_BYTES], struct err *e)
 {
     char name[AUDIT_NAME_MAX];
     struct stat st;
@@ -47,6 +48,7 @@ int audit_copy_resume(struct audit_copy *c, uint64_t first, uint64_t bytes, uint
     c->chained = true;
     memcpy(c->chain, chain, sizeof c->chain);
     memcpy(c->hash, hash, sizeof c->hash);
+    memcpy(c->link, link, sizeof c->link);
     return 0;
 }
 
@@ -109,7 +111,8 @@ static int take_header(struct audit_copy *c, const unsigned char *in, size_t len
     if (c->chained && memcmp(h.prev, c->hash, sizeof h.prev) != 0)
         return err_set(e, "the segment of record %" PRIu64 " does not continue the one before it", c->first);
     memcpy(c->chain, h.chain, sizeof c->chain);
-    audit_header_hash(in, c->hash);
+    memcpy(c->hash, h.prev, sizeof c->hash);
+    audit_header_hash(in, c->link);
     c->chained = true;
     c->fork = false;
     return AUDIT_HEADER_BYTES;
@@ -127,7 +130,9 @@ static int64_t take(struct audit_copy *c, const unsigned char *in, size_t len, s
     }
     for (;;) {
         struct audit_record r;
-        switch (audit_record_parse(in + at, len - at, c->hash, c->next_seq, &r, e)) {
+        if (c->limit && c->next_seq > c->limit)
+            return (int64_t)at;
+        switch (audit_record_parse(in + at, len - at, c->link, c->next_seq, &r, e)) {
         case AUDIT_END:
         case AUDIT_TORN:
             return (int64_t)at;
@@ -138,6 +143,7 @@ static int64_t take(struct audit_copy *c, const unsigned char *in, size_t len, s
             break;
         }
         memcpy(c->hash, r.hash, sizeof c->hash);
+        memcpy(c->link, r.hash, sizeof c->link);
         c->next_seq = r.seq + 1;
         if (c->on_record)
             c->on_record(c->ctx, &r);

@@ -16,7 +16,9 @@ struct audit_copy {
     bool dirty;                           /* written and not yet synced */
     bool fork;                            /* the last error was of what came, not of the disk */
     unsigned char chain[AUDIT_CHAIN_BYTES];
-    unsigned char hash[AUDIT_HASH_BYTES]; /* of the last record, or of the header */
+    unsigned char hash[AUDIT_HASH_BYTES]; /* of the last record */
+    unsigned char link[AUDIT_HASH_BYTES]; /* what the next record is chained to: that, or the header's hash */
+    uint64_t limit;                       /* records behind this one wait; 0 = none */
     unsigned char *rest;                  /* that is no whole record yet */
     size_t rest_len;
     void (*on_record)(void *ctx, const struct audit_record *r); /* may be NULL */
@@ -24,10 +26,11 @@ struct audit_copy {
 };
 /* The directory is made if it is missing, not its parent. The copy is empty then: audit_copy_begin. */
 int audit_copy_open(struct audit_copy *c, const char *dir, struct err *e);
-/* It goes on with segment `first` of `bytes` bytes, which ends with record next_seq - 1 and its hash. */
+/* It goes on with segment `first` of `bytes` bytes, which ends with record next_seq - 1: its hash, and what the next is chained to. */
 int audit_copy_resume(struct audit_copy *c, uint64_t first, uint64_t bytes, uint64_t next_seq,
                       const unsigned char chain[static AUDIT_CHAIN_BYTES],
-                      const unsigned char hash[static AUDIT_HASH_BYTES], struct err *e);
+                      const unsigned char hash[static AUDIT_HASH_BYTES],
+                      const unsigned char link[static AUDIT_HASH_BYTES], struct err *e);
 /* The segment that grows is whole; the next one begins. */
 int audit_copy_begin(struct audit_copy *c, uint64_t first, struct err *e);
 int audit_copy_feed(struct audit_copy *c, const void *data, size_t len, struct err *e);

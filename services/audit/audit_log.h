@@ -10,11 +10,11 @@
 struct audit_log;
 
 struct audit_log_opts {
-    const char *dir;        /* of this replica, locked by its owner */
-    const char *second_dir; /* where new segments go when told so (audit_log_place); NULL or "" = none */
-    const char *key_file;   /* NULL or "" = audit.key in dir */
-    const char *distrust;   /* NULL, or why the trail that is there is not gone on with: it is set aside */
-    int64_t segment_bytes;  /* a new segment begins beyond this */
+    const char *dir;               /* of this replica, locked by its owner */
+    const char *second_dir;        /* where new segments go when told so (audit_log_place); NULL or "" = none */
+    const char *key_file;          /* NULL or "" = audit.key in dir */
+    const char *distrust;          /* NULL, or why the trail that is there must not be gone on with: it is set aside */
+    int64_t segment_bytes;         /* a new segment begins beyond this */
     const struct audit_disk *disk; /* NULL = the real one */
     /* Sees what the last two segments hold already, at open; may be NULL. */
     void (*on_old)(void *ctx, const void *stored, size_t len);
@@ -51,12 +51,12 @@ struct audit_log_status {
     size_t note_len;
     unsigned char public_key[AUDIT_PUBLIC_BYTES];
     uint32_t rotations;
-    uint64_t segment_first; /* the one that is written; 0 = none yet */
-    uint64_t segment_bytes; /* of it that are durable */
-    bool in_second;         /* it is in the second directory */
-    uint64_t pruned;        /* the last record that was deleted by retention */
-    size_t waiting;         /* records not yet durable */
-    uint64_t lost_segments; /* that were deleted while they were written: what they held is gone */
+    uint64_t segment_first;      /* the one that is written; 0 = none yet */
+    uint64_t segment_bytes;      /* of it that are durable */
+    bool in_second;              /* it is in the second directory */
+    uint64_t pruned;             /* the last record that was deleted by retention */
+    size_t waiting;              /* records not yet durable */
+    uint64_t lost_segments;      /* that were deleted while they were written: what they held is gone */
     uint64_t failed_checkpoints; /* in a row that could not be written */
 };
 void audit_log_status(const struct audit_log *a, struct audit_log_status *ret);

@@ -6,10 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AUDIT_ROOT_BYTES     32
-#define AUDIT_PATH_MAX       64  /* hashes of a proof that a record is in the tree */
-#define AUDIT_GROWTH_MAX     65  /* hashes of a proof that a tree grew into another */
-#define AUDIT_MERKLE_PIECES  126 /* perfect subtrees that any range is made of */
+#define AUDIT_ROOT_BYTES    32
+#define AUDIT_PATH_MAX      64  /* hashes of a proof that a record is in the tree */
+#define AUDIT_GROWTH_MAX    65  /* hashes of a proof that a tree grew into another */
+#define AUDIT_MERKLE_PIECES 126 /* perfect subtrees that any range is made of */
 
 /* The hash of a leaf: SHA-256(0x00, stored bytes). */
 void audit_merkle_leaf(const void *stored, size_t len, unsigned char out[static AUDIT_ROOT_BYTES]);
@@ -55,8 +55,8 @@ int audit_prover_end(const struct audit_prover *p, unsigned char (*out)[AUDIT_RO
 bool audit_merkle_check_inclusion(const unsigned char leaf[static AUDIT_ROOT_BYTES], uint64_t index, uint64_t size,
                                   const unsigned char (*path)[AUDIT_ROOT_BYTES], size_t n,
                                   const unsigned char root[static AUDIT_ROOT_BYTES]);
-bool audit_merkle_check_growth(uint64_t old_size, const unsigned char old_root[static AUDIT_ROOT_BYTES], uint64_t size,
-                               const unsigned char root[static AUDIT_ROOT_BYTES],
+bool audit_merkle_check_growth(uint64_t old_size, const unsigned char old_root[static AUDIT_ROOT_BYTES],
+                               uint64_t size, const unsigned char root[static AUDIT_ROOT_BYTES],
                                const unsigned char (*proof)[AUDIT_ROOT_BYTES], size_t n);
 
 #endif

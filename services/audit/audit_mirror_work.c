@@ -103,7 +103,7 @@ static enum verdict compare_closed(int ours, off_t size, int theirs, off_t their
 /* What a segment of the copy holds in whole records, read from its beginning; the trail's own bytes beside it. */
 struct compared {
     uint64_t bytes, next_seq;
-    unsigned char chain[AUDIT_CHAIN_BYTES], hash[AUDIT_HASH_BYTES];
+    unsigned char chain[AUDIT_CHAIN_BYTES], hash[AUDIT_HASH_BYTES], link[AUDIT_HASH_BYTES];
 };
 
 /* The copy's last segment, byte by byte. Behind the last whole record it may be torn, beyond what its checkpoint covers. */
@@ -125,15 +125,17 @@ static enum verdict compare_open(int ours, off_t size, int theirs, off_t their_s
                 break;
             }
             memcpy(ret->chain, h.chain, sizeof ret->chain);
-            audit_header_hash(b, ret->hash);
+            memcpy(ret->hash, h.prev, sizeof ret->hash);
+            audit_header_hash(b, ret->link);
             ret->next_seq = h.first_seq;
             used = AUDIT_HEADER_BYTES;
         }
         struct audit_record r;
         enum audit_found found;
-        while ((found = audit_record_parse(b + used, (size_t)(n - used), ret->hash, ret->next_seq, &r, e)) ==
+        while ((found = audit_record_parse(b + used, (size_t)(n - used), ret->link, ret->next_seq, &r, e)) ==
                AUDIT_RECORD) {
             memcpy(ret->hash, r.hash, sizeof ret->hash);
+            memcpy(ret->link, r.hash, sizeof ret->link);
             ret->next_seq = r.seq + 1;
             used += (ssize_t)r.size;
         }
@@ -242,7 +244,8 @@ static enum verdict compare(struct mirror_work *w, const struct mirror_goal *g, 
         }
     }
     if (v == AGREES && there.n > 0 &&
-        audit_copy_resume(&w->copy, there.list[there.n - 1].first, end.bytes, end.next_seq, end.chain, end.hash, e))
+        audit_copy_resume(&w->copy, there.list[there.n - 1].first, end.bytes, end.next_seq, end.chain, end.hash,
+                          end.link, e))
         v = FAILED;
     w->oldest = there.n > 0 ? there.list[0].first : 0;
     audit_segments_free(&have);
