@@ -58,6 +58,9 @@ int audit_open_log(struct audit *a, const char *distrust, struct audit_log_found
                                .on_checkpoint = on_checkpoint,
                                .ctx = a};
     a->log = audit_log_open(&a->s->loop, &o, found, e);
+    /* What was set aside is not in this trail: it may come again. */
+    if (a->log && found->set_aside[0])
+        audit_seen_init(&a->seen);
     if (a->log && a->room.volume == AUDIT_SECOND)
         audit_log_place(a->log, true);
     return a->log ? 0 : -1;

@@ -97,7 +97,6 @@ static void on_closed(void *ctx)
         free(r);
         return;
     }
-    audit_seen_init(&a->seen);
     if (audit_open_log(a, r->why.text, &found, &e)) {
         /* Nothing is taken off the stream: all of it is kept there until somebody looks. */
         log_error("no new trail can be begun; records stay on the stream", F_STR("why", e.text));
