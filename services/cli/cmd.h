@@ -72,6 +72,17 @@ struct opts_verify {
 };
 int cmd_audit_verify(struct cli *c, const void *opts, int argc, char **argv);
 
+struct opts_follow {
+    const char *to, *chain, *key, *witness, *name;
+    bool once;
+    int64_t interval_ms;
+};
+int cmd_audit_follow(struct cli *c, const void *opts, int argc, char **argv);
+struct opts_rotate {
+    const char *by, *reason, *chain;
+};
+int cmd_audit_rotate(struct cli *c, const void *opts, int argc, char **argv);
+
 struct opts_alert {
     const char *by;
 };
