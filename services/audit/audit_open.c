@@ -262,17 +262,24 @@ static int look(struct audit_log *a, struct audit_report *r, struct err *e)
     return rc;
 }
 
+static int begin_anew(struct audit_log *a, struct audit_log_found *found, struct err *e)
+{
+    if (any_file(a) && set_aside(a, found, e))
+        return -1;
+    return begin_chain(a, found, e);
+}
+
 int audit_log_recover(struct audit_log *a, struct audit_log_found *found, struct err *e)
 {
+    if (a->o.distrust) {
+        snprintf(found->why, sizeof found->why, "%s", a->o.distrust);
+        return begin_anew(a, found, e);
+    }
     struct audit_report *r = malloc(sizeof *r); /* too large for the stack of a careful program */
     if (!r)
         return err_set(e, "out of memory");
     int rc = look(a, r, e);
-    bool distrusted = rc >= 0 && a->o.distrust;
-    if (distrusted) {
-        rc = 1;
-        snprintf(found->why, sizeof found->why, "%s", a->o.distrust);
-    } else if (rc >= 0 && r->keys.n > 0 && !known_key(a, r)) {
+    if (rc >= 0 && r->keys.n > 0 && !known_key(a, r)) {
         rc = 1;
         snprintf(
             found->why, sizeof found->why,
@@ -283,13 +290,13 @@ int audit_log_recover(struct audit_log *a, struct audit_log_found *found, struct
                  r->problems[0].offset, r->problems[0].what);
     }
     /* Nothing at all is a new trail; a checkpoint of something without it is a trail that was deleted. */
-    bool empty = rc == 1 && !distrusted && r->segments == 0 && r->n_problems == 1 && known_key(a, r);
+    bool empty = rc == 1 && r->segments == 0 && r->n_problems == 1 && known_key(a, r);
     if (rc == 0)
         rc = resume_chain(a, r, found, e);
     else if (rc == 1 && empty && r->checkpointed)
         rc = go_on_empty(a, r, found);
     else if (rc == 1)
-        rc = (!any_file(a) || set_aside(a, found, e) == 0) && begin_chain(a, found, e) == 0 ? 0 : -1;
+        rc = begin_anew(a, found, e);
     if (!found->set_aside[0])
         found->why[0] = 0;
     if (rc == 0 && a->pruned) {

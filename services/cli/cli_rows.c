@@ -89,8 +89,13 @@ static const struct cli_opt config_opts[] = {
 };
 static const struct cli_opt verify_opts[] = {
     {"key", 'k', CLI_TEXT, "HEX", offsetof(struct opts_verify, key), 0, 0,
-     "the public key that you trust (default: the directory's own\naudit.pub, which whoever changed the trail could "
-     "change, too)"},
+     "the public key that you trust, the present or a former one (default:\nthe directory's own audit.pub, which "
+     "whoever "
+     "changed the trail could\nchange, too)"},
+    {"anchor", 'a', CLI_TEXT, "FILE", offsetof(struct opts_verify, anchor), 0, 0,
+     "a checkpoint kept elsewhere: the trail must hold at least that"},
+    {"witness", 'w', CLI_TEXT, "VKEY", offsetof(struct opts_verify, witness), 0, 0,
+     "NAME+ID+KEY of a witness, who must have signed the newest checkpoint"},
 };
 static const struct opts_follow follow_defaults = {.interval_ms = 1000};
 static const struct cli_opt follow_opts[] = {
@@ -464,11 +469,13 @@ const struct cli_row cli_rows[] = {
 
     {.path = "audit", .summary = "verify the trail, follow it, copy it"},
     {.path = "audit verify",
-     .args = "DIR",
+     .args = "DIR [DIR2]",
      .min_args = 1,
-     .max_args = 1,
+     .max_args = 2,
      .summary = "check a trail from the first byte to the last: flips, gaps, reordering, truncation",
-     .text = "DIR is a replica's directory, <data_dir>/audit/0. Reads files only: neither bus nor service is needed.",
+     .text =
+         "DIR is a replica's directory, <data_dir>/audit/0; DIR2 where it went on (audit.second_dir), if it did.\n"
+         "Reads files only: neither bus nor service is needed.",
      .run = cmd_audit_verify,
      OPTS(verify_opts, opts_verify)},
     {.path = "audit tail",

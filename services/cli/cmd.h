@@ -68,7 +68,7 @@ int cmd_baseline_keygen(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_baseline_status(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_verify {
-    const char *key;
+    const char *key, *anchor, *witness;
 };
 int cmd_audit_verify(struct cli *c, const void *opts, int argc, char **argv);
 
