@@ -19,7 +19,10 @@ struct alert_outcome alert_web_outcome(const struct http_result *r, alert_web_ju
 {
     struct alert_outcome o = alert_outcome_of(r);
     detail[0] = 0;
-    if (r->fault != HTTP_OK) {
+    /* Where only the status counts, it does not matter how long the rest is. */
+    if (r->fault == HTTP_TOO_LARGE && !judge)
+        o.fault = ALERT_FAULT_NONE;
+    if (r->fault != HTTP_OK && o.fault != ALERT_FAULT_NONE) {
         snprintf(detail, room, "%s", r->error);
         return o;
     }
@@ -39,16 +42,10 @@ static void on_done(void *ctx, const struct http_result *r)
     free(c);
 }
 
-void alert_web_post(struct alert_job *j, const struct alert_web *w)
+void alert_web_start(struct alert_job *j, const struct alert_web *w, int64_t timeout_ms, http_done done, void *ctx)
 {
     static const char *const json[] = {"Content-Type: application/json", NULL};
     const struct set_channel *s = &j->channel->set;
-    struct call *c = malloc(sizeof *c);
-    if (!c) {
-        alert_job_end(j, &(struct alert_outcome){ALERT_FAULT_OTHER, 0, -1}, "out of memory");
-        return;
-    }
-    *c = (struct call){j, w->judge};
     struct http_tls tls = {.ca_file = s->ca_file, .cert_file = s->cert_file, .key_file = s->key_file};
     bool own_tls = *s->ca_file || *s->cert_file;
     struct http_request r = {.method = "POST",
@@ -58,11 +55,22 @@ void alert_web_post(struct alert_job *j, const struct alert_web *w)
                              .body_len = w->len,
                              .user = w->user,
                              .password = w->password,
-                             .connect_timeout_ms = j->timeout_ms,
-                             .timeout_ms = j->timeout_ms,
+                             .connect_timeout_ms = timeout_ms,
+                             .timeout_ms = timeout_ms,
                              .max_response = RESPONSE_MAX,
                              .tls = own_tls ? &tls : NULL};
-    (void)http_start(j->channel->room->service->http, &r, NULL, on_done, c);
+    (void)http_start(j->channel->room->service->http, &r, NULL, done, ctx);
+}
+
+void alert_web_post(struct alert_job *j, const struct alert_web *w)
+{
+    struct call *c = malloc(sizeof *c);
+    if (!c) {
+        alert_job_end(j, &(struct alert_outcome){ALERT_FAULT_OTHER, 0, -1}, "out of memory");
+        return;
+    }
+    *c = (struct call){j, w->judge};
+    alert_web_start(j, w, j->timeout_ms, on_done, c);
 }
 
 void alert_web_post_json(struct alert_job *j, const char *url, char *json, alert_web_judge judge)

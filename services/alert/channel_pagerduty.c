@@ -191,7 +191,6 @@ static void on_done(void *ctx, const struct http_result *r)
 
 static void post_next(struct events *e)
 {
-    static const char *const headers[] = {"Content-Type: application/json", NULL};
     const struct set_channel *s = &e->job->channel->set;
     int64_t left = e->until_ms - clock_mono_ms();
     if (left <= 0) {
@@ -200,15 +199,9 @@ static void post_next(struct events *e)
         end(e, &(struct alert_outcome){ALERT_FAULT_TIMEOUT, 0, -1}, detail);
         return;
     }
-    struct http_request r = {.method = "POST",
-                             .url = *s->url ? s->url : URL,
-                             .headers = headers,
-                             .body = e->list[e->at],
-                             .body_len = strlen(e->list[e->at]),
-                             .connect_timeout_ms = left,
-                             .timeout_ms = left,
-                             .max_response = 16384};
-    (void)http_start(e->job->channel->room->service->http, &r, NULL, on_done, e);
+    const char *body = e->list[e->at];
+    struct alert_web w = {.url = *s->url ? s->url : URL, .body = body, .len = strlen(body)};
+    alert_web_start(e->job, &w, left, on_done, e);
 }
 
 static void send_events(struct alert_channel *c, struct alert_job *j)

@@ -21,7 +21,7 @@ static char *escaped(const char *s, size_t max_chars, size_t *ret_used)
     size_t n = 0, chars = 0, used = 0, line_n = 0, line_used = 0;
     while (out && s[used]) {
         const char *at = s + used, *piece = at;
-        size_t len = alert_text_cut(at, 1, 4), shown = 1;
+        size_t len = alert_text_cut(at, 1, 4), shown = len == 4 ? 2 : 1; /* as JavaScript counts */
         if (len == 0)
             break;
         if (*at == '&' || *at == '<' || *at == '>') {
@@ -91,7 +91,7 @@ char *alert_slack_payload(const struct alert_message *m)
     if (text && blocks) {
         snprintf(context, sizeof context, "redoubt · %s · %s", m->id,
                  m->to_unix_ms ? clock_text(m->to_unix_ms, time) : "");
-        size_t header_len = alert_text_cut(title, HEADER_CHARS, sizeof title);
+        size_t header_len = alert_web_cut(title, HEADER_CHARS);
         /* The body begins with the title, which the header shows: sections go on after it. */
         if (json_array_append_new(blocks, json_pack("{s:s, s:{s:s, s:s%}}", "type", "header", "text", "type",
                                                     "plain_text", "text", title, header_len)) == 0 &&

@@ -109,8 +109,8 @@ char *alert_teams_payload(const struct alert_message *m)
     return payload;
 }
 
-/* A workflow answers 202. A connector of the former kind answers 200 even if it has failed, and says so in its text: "Webhook message delivery
- * failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId ...". */
+/* A workflow answers 202. A connector of the former kind answers 200 and `1`, and 200 even if it has failed, which its text says: "Webhook message
+ * delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId ...". */
 static void judge(const struct http_result *r, struct alert_outcome *o, char *detail, size_t room)
 {
     static const char words[] = "HTTP error ";
@@ -121,17 +121,14 @@ static void judge(const struct http_result *r, struct alert_outcome *o, char *de
         json_decref(answer);
         return;
     }
-    const char *at = strstr(r->body, words);
+    const char *at = strstr(r->body, words), *rest = r->body + strspn(r->body, " \t\r\n");
     int status = at ? atoi(at + strlen(words)) : 0;
     if (status >= 300 && status <= 599) {
         o->status = status;
         snprintf(detail, room, "and in its text, HTTP error %d", status);
-    } else if (strstr(r->body, "delivery failed")) {
-        o->fault = ALERT_FAULT_ANSWER;
-        snprintf(detail, room, "and in its text, that it has failed");
-    } else if (strncmp(r->content_type, "text/html", 9) == 0) {
-        o->fault = ALERT_FAULT_ANSWER; /* the page of a login or a proxy */
-        snprintf(detail, room, "with a web page");
+    } else if (r->status == 200 && *rest && strcmp(rest, "1") != 0) {
+        o->fault = ALERT_FAULT_ANSWER; /* a page of a login or a proxy, or words that it has failed */
+        snprintf(detail, room, "with something that is not Teams' answer");
     }
 }
 

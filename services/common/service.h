@@ -7,6 +7,7 @@
 #include "common/bus.h"
 #include "common/http.h"
 #include "common/loop.h"
+#include "common/notify_gap.h"
 #include "common/outbox.h"
 #include "common/replica.h"
 #include "common/settings.h"
@@ -80,6 +81,7 @@ struct service {
     struct http *http;            /* if SERVICE_HTTP */
     struct outbox *outbox;        /* if SERVICE_OUTBOX */
     struct notify_alerts *alerts; /* the same */
+    struct notify_gap gap;        /* audit records that are missing */
     bool draining;
     void *state;
     void *priv;
@@ -112,7 +114,8 @@ void service_alert_durable(struct service *s, PB(Alert) * a, outbox_cb done, voi
 /* The same, and the last way at once: the alert service itself is in doubt. */
 void service_alert_last(struct service *s, PB(Alert) * a, const char *why);
 /* Appends to the trail by way of the outbox; done (may be NULL) tells when it is durable (0) or that it could not be (-1).
- * Fill action, actor, subject, outcome, ...; id, service, instance, times are added. Strict acts wait for done. */
+ * What then goes neither by the bus alone is counted, and said in a gap record (`audit.gap`) as soon as something gets through; strict
+ * records are the caller's to refuse, and no gap. Fill action, actor, subject, outcome, ...; id, service, instance, times are added. Strict acts wait for done. */
 void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void *ctx);
 
 /* Many at once, up to 100, as one message. Fill them as above; strict = all of them are, and nothing goes round the outbox. */
