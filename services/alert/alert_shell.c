@@ -359,7 +359,7 @@ static void on_alert(void *ctx, const struct bus_msg *m, struct bus_hold *h)
         r->first = i;
     r->last = i;
     metric_set(&in_hand, HASH_COUNT(r->by_id));
-    alert_memory_decide(r->memory, a, on_recall, i);
+    alert_memory_decide(r->memory, a, route_of(&r->service->settings->alert, (int)a->severity), on_recall, i);
 }
 
 /* ---- time ---- */
@@ -564,12 +564,14 @@ void alert_on_store_up(struct service *s)
 int alert_start(struct service *s, struct err *e)
 {
     struct alert_room *r = calloc(1, sizeof *r);
-    if (!r || !(r->memory = alert_memory_open(s->store))) {
+    if (!r)
+        return err_set(e, "out of memory");
+    r->service = s;
+    if (!(r->memory = alert_memory_open(r))) {
         free(r);
         return err_set(e, "out of memory");
     }
     s->state = r;
-    r->service = s;
     r->refs = 1;
     loop_timer_init(&s->loop, &r->wake, on_wake, r);
     loop_timer_init(&s->loop, &r->begin, on_begin, r);
@@ -588,6 +590,7 @@ void alert_on_reload(struct service *s, const struct settings *was)
     (void)was;
     if (load_channels(r))
         log_error("channels not reloaded", F_STR("why", "out of memory"));
+    alert_memory_reload(r->memory);
     r->back = true; /* what waits for a channel may have one now */
     alert_room_settle(r);
 }
