@@ -95,7 +95,12 @@ void alert_on_test(struct service *s, const void *message, const struct bus_msg 
     record.detail = t->summary;
     service_audit(s, &record, NULL, NULL);
     int64_t attempt_ms = channel->set.attempt_ms;
-    if (!alert_channel_send(channel, &t->message, true, attempt_ms, clock_mono_ms() + attempt_ms, on_tested, t)) {
+    struct alert_job *j =
+        alert_channel_send(channel, &t->message, true, attempt_ms, clock_mono_ms() + attempt_ms, on_tested, t);
+    if (j) {
+        j->forced = true;
+        j->surplus = false;
+    } else {
         service_reply(s, m->reply, UNAVAILABLE, 0, "out of memory");
         test_free(t);
     }

@@ -45,6 +45,7 @@ static const struct {
     {ALERT_FAULT_DISK, ON_ALL, 0, 999, ALERT_CLASS_REFUSED},
     {ALERT_FAULT_LATE, ON_ALL, 0, 999, ALERT_CLASS_PASSED},
     {ALERT_FAULT_SKIPPED, ON_ALL, 0, 999, ALERT_CLASS_PASSED},
+    {ALERT_FAULT_OVERFLOW, ON_ALL, 0, 999, ALERT_CLASS_OVERFLOW},
 };
 
 enum alert_class alert_classify(enum alert_proto proto, const struct alert_outcome *o)
@@ -71,6 +72,7 @@ const char *alert_fault_text(enum alert_fault f)
         [ALERT_FAULT_DISK] = "cannot write",
         [ALERT_FAULT_LATE] = "no turn in time",
         [ALERT_FAULT_SKIPPED] = "skipped, the channel is broken",
+        [ALERT_FAULT_OVERFLOW] = "more than the channel takes now",
         [ALERT_FAULT_OTHER] = "failed",
     };
     return (unsigned)f < ALERT_FAULTS ? text[f] : "?";

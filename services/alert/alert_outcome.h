@@ -22,6 +22,7 @@ enum alert_fault {
     ALERT_FAULT_DISK,     /* the file could not be written or synced */
     ALERT_FAULT_LATE,     /* it waited in the channel's queue until its time there was over */
     ALERT_FAULT_SKIPPED,  /* not tried: the channel is broken and not yet due for its next probe */
+    ALERT_FAULT_OVERFLOW, /* not tried: its queue is full, or too many are before it for what the channel takes a minute */
     ALERT_FAULT_OTHER,
 };
 #define ALERT_FAULTS (ALERT_FAULT_OTHER + 1)
@@ -39,6 +40,7 @@ enum alert_class {
     ALERT_CLASS_REJECTED, /* for good, but only this message */
     ALERT_CLASS_REFUSED,  /* for good, whatever the message: the channel needs a person */
     ALERT_CLASS_PASSED,   /* not tried */
+    ALERT_CLASS_OVERFLOW, /* not tried, and no fault of the channel's: it works, but takes no more now */
 };
 enum alert_class alert_classify(enum alert_proto proto, const struct alert_outcome *o);
 const char *alert_fault_text(enum alert_fault f);

@@ -114,4 +114,4 @@ static void send_slack(struct alert_channel *c, struct alert_job *j)
 }
 
 const struct alert_kind alert_kind_slack = {
-    .name = "slack", .proto = ALERT_PROTO_HTTP, .at_once = 2, .send = send_slack};
+    .name = "slack", .proto = ALERT_PROTO_HTTP, .at_once = 2, .rate_per_min = 60, .burst = 5, .send = send_slack};
