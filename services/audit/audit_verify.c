@@ -487,7 +487,7 @@ static void judge_mark(struct walk *w, const struct audit_mark *m)
     const struct audit_checkpoint *c = &m->c;
     bool is_checkpoint = strcmp(m->file, AUDIT_CHECKPOINT_FILE) == 0;
     size_t before = r->n_problems;
-    if (memcmp(c->chain, r->chain, AUDIT_CHAIN_BYTES) != 0)
+    if (w->begun && memcmp(c->chain, r->chain, AUDIT_CHAIN_BYTES) != 0)
         problem(w, m->file, m->offset, 0, "it is of another chain");
     else if (c->size > r->last_seq)
         problem(w, m->file, m->offset, c->size,
