@@ -20,8 +20,9 @@ struct alert_room;
 struct alert_parcels;
 struct alert_put {
     enum alert_parcel_reason reason;
-    const char *node;   /* as for alert_run */
-    const char *bucket; /* a token: of a group the route and a hash of its values; of quiet hours their name; else "all" */
+    const char *node; /* as for alert_run */
+    const char
+        *bucket; /* a token: of a group the route and a hash of its values; of quiet hours their name; else "all" */
     const PB(Alert) * alert;
 };
 struct alert_parcels *alert_parcels_open(struct alert_room *r); /* NULL if memory is out */

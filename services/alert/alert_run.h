@@ -10,8 +10,9 @@
 #include "common/loop.h"
 #include "common/subjects.h"
 
-#define ALERT_OWED_MAX    32
-#define ALERT_ROUTE_NODE  "route-" /* a route's own list of channels is the node `route-<its name>`: a failover group */
+#define ALERT_OWED_MAX 32
+#define ALERT_ROUTE_NODE                                                                                             \
+    "route-" /* a route's own list of channels is the node `route-<its name>`: a failover group */
 
 struct alert_room;
 struct alert_run;
@@ -24,10 +25,10 @@ struct alert_run_opts {
     const char *left_out;                /* a channel that is not tried: the message is about it; may be NULL */
 };
 struct alert_run_end {
-    bool known;          /* false: the settings have no such node any more */
-    bool told;           /* at least one channel has accepted */
-    bool recorded;       /* at least one file has it */
-    const char *channel; /* the first that has accepted; "" */
+    bool known;                       /* false: the settings have no such node any more */
+    bool told;                        /* at least one channel has accepted */
+    bool recorded;                    /* at least one file has it */
+    const char *channel;              /* the first that has accepted; "" */
     const char *owed[ALERT_OWED_MAX]; /* nodes that have not been told: the whole node if nobody was */
     size_t n_owed;
 };

@@ -32,8 +32,9 @@ struct pending {
     struct audit *a;
     struct bus_hold *hold; /* NULL: read where it stands */
     size_t left;           /* of its records that are not durable yet */
-    bool failed; /* one of them could not be made durable: the message comes again, and those that were are known by their ids */
-    bool dead;   /* goes to the dead letters, with its trace in the trail */
+    bool
+        failed; /* one of them could not be made durable: the message comes again, and those that were are known by their ids */
+    bool dead; /* goes to the dead letters, with its trace in the trail */
     char why[ERR_TEXT_MAX];
 };
 struct audit_entry {
@@ -51,8 +52,8 @@ static void tell_failing(struct audit *a, const char *why)
     a->failing = why != NULL;
     char detail[ERR_TEXT_MAX + 64];
     snprintf(detail, sizeof detail, "%s: %s", a->s->replica.dir, why ? why : "records are durable again");
-    audit_tell(a, "audit/trail", true, !why, why ? "The audit trail cannot be written" : "The audit trail is written again",
-               detail);
+    audit_tell(a, "audit/trail", true, !why,
+               why ? "The audit trail cannot be written" : "The audit trail is written again", detail);
 }
 
 static void look_for_lost(struct audit *a)

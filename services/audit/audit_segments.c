@@ -99,7 +99,8 @@ static int hash_in_file(int fd, uint64_t first, uint64_t seq, unsigned char *has
             used = AUDIT_HEADER_BYTES;
         }
         enum audit_found found = AUDIT_RECORD;
-        while (rc > 0 && (found = audit_record_parse(in + used, (size_t)n - used, hash, next, &r, e)) == AUDIT_RECORD) {
+        while (rc > 0 &&
+               (found = audit_record_parse(in + used, (size_t)n - used, hash, next, &r, e)) == AUDIT_RECORD) {
             memcpy(hash, r.hash, AUDIT_HASH_BYTES);
             used += r.size;
             rc = next++ == seq ? 0 : 1;

@@ -215,7 +215,7 @@ static void say_rotated(struct rotating *r, int class, int outcome, const char *
     record.action = (char *)"audit.rotate";
     record.actor = r->by;
     record.subject = chain;
-    record.audit_class = (Redoubt__V1__AuditClass)class;
+    record.audit_class = (Redoubt__V1__AuditClass) class;
     record.outcome = (Redoubt__V1__AuditOutcome)outcome;
     record.detail = (char *)detail;
     service_audit(r->a->s, &record, done, r);
@@ -241,7 +241,8 @@ static void on_rotated(void *ctx, const char *error)
     sodium_bin2hex(key, sizeof key, st.public_key, sizeof st.public_key);
     if (failed) {
         log_error("the trail's key was not changed", F_STR("why", error));
-        service_reply(s, r->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, 0, "not changed: %s", error);
+        service_reply(s, r->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, 0, "not changed: %s",
+                      error);
     } else {
         log_info("the trail's key was changed", F_STR("by", r->by), F_STR("key", key));
         service_reply(s, r->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK, st.rotations,
@@ -282,7 +283,8 @@ void audit_on_rotate(struct service *s, const void *message, const struct bus_ms
         return;
     }
     if (!*q->reason) {
-        service_reply(s, m->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID, 0, "say why: reason is empty");
+        service_reply(s, m->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID, 0,
+                      "say why: reason is empty");
         return;
     }
     struct rotating *r = calloc(1, sizeof *r);

@@ -25,7 +25,10 @@ static const struct {
     const char *const *schemes;
     const char *form;
 } types[] = {
-    [SET_CHANNEL_EMAIL] = {.url = MUST, .from = MUST, .schemes = smtp, .form = "smtp://host:port or smtps://host:port"},
+    [SET_CHANNEL_EMAIL] = {.url = MUST,
+                           .from = MUST,
+                           .schemes = smtp,
+                           .form = "smtp://host:port or smtps://host:port"},
     [SET_CHANNEL_SLACK] = {.url = MUST, .schemes = web, .form = "http://... or https://..."},
     [SET_CHANNEL_FILE] = {.path = MUST},
     [SET_CHANNEL_WEBHOOK] = {.url = MUST, .token = MAY, .schemes = web, .form = "http://... or https://..."},
@@ -33,7 +36,9 @@ static const struct {
     [SET_CHANNEL_TEAMS] = {.url = MUST, .schemes = web, .form = "http://... or https://..."},
     [SET_CHANNEL_DISCORD] = {.url = MUST, .schemes = web, .form = "http://... or https://..."},
     [SET_CHANNEL_NTFY] = {.url = MUST, .token = MAY, .schemes = web, .form = "http(s)://host/topic"},
-    [SET_CHANNEL_SYSLOG] = {.url = MUST, .schemes = logs, .form = "udp://host:port, tcp://host:port or tls://host:port"},
+    [SET_CHANNEL_SYSLOG] = {.url = MUST,
+                            .schemes = logs,
+                            .form = "udp://host:port, tcp://host:port or tls://host:port"},
     [SET_CHANNEL_NATS] = {.subject = MUST},
     [SET_CHANNEL_EXEC] = {.command = MUST},
 };
@@ -228,7 +233,8 @@ static void check_groups(const struct set_alert *a, struct conf_ctx *ctx)
         const struct set_channel_group *g = CONF_AT(a->groups, struct set_channel_group, i);
         if (has_channel(a, g->name)) {
             snprintf(key, sizeof key, "groups[%zu].name", i);
-            conf_problem(ctx, key, "found `%s`, which is the name of a channel too; allowed: every name once", g->name);
+            conf_problem(ctx, key, "found `%s`, which is the name of a channel too; allowed: every name once",
+                         g->name);
         }
         for (size_t k = 0; k < g->members.n; k++) {
             snprintf(key, sizeof key, "groups[%zu].members[%zu]", i, k);
