@@ -45,12 +45,14 @@ static int setup(void **state)
     const char *tmp = getenv("TMPDIR");
     if (!f || sodium_init() < 0)
         return -1;
-    snprintf(f->root, sizeof f->root, "%s/redoubt-keys-XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(f->root) || loop_init(&f->loop))
+    char root[128];
+    snprintf(root, sizeof root, "%s/redoubt-keys-XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(root) || loop_init(&f->loop))
         return -1;
-    snprintf(f->dir, sizeof f->dir, "%s/0", f->root);
-    snprintf(f->second, sizeof f->second, "%s/1", f->root);
-    snprintf(f->copy, sizeof f->copy, "%s/copy", f->root);
+    memcpy(f->root, root, sizeof root);
+    snprintf(f->dir, sizeof f->dir, "%s/0", root);
+    snprintf(f->second, sizeof f->second, "%s/1", root);
+    snprintf(f->copy, sizeof f->copy, "%s/copy", root);
     *state = f;
     return mkdir(f->dir, 0700) || mkdir(f->second, 0700) ? -1 : 0;
 }

@@ -844,11 +844,13 @@ static int setup(void **state)
     const char *tmp = getenv("TMPDIR");
     if (!f || sodium_init() < 0)
         return -1;
-    snprintf(f->root, sizeof f->root, "%s/redoubt-power-XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(f->root) || loop_init(&f->loop))
+    char root[128];
+    snprintf(root, sizeof root, "%s/redoubt-power-XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(root) || loop_init(&f->loop))
         return -1;
+    memcpy(f->root, root, sizeof root);
     for (int i = 0; i < PLACES; i++) {
-        snprintf(f->paths[i], sizeof f->paths[i], "%s/%d", f->root, i);
+        snprintf(f->paths[i], sizeof f->paths[i], "%s/%d", root, i);
         if (mkdir(f->paths[i], 0700))
             return -1;
     }
