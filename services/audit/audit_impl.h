@@ -96,7 +96,7 @@ struct audit *audit_tie_give(struct audit_tie *t); /* NULL = the state is gone *
 
 /* audit_intake.c */
 int audit_intake_open(struct audit *a, struct err *e);
-void audit_intake_old(void *ctx, const void *stored, size_t len); /* ids that the trail holds already */
+void audit_intake_remember(struct audit *a); /* the ids that the trail holds already */
 /* A strict record that was read where it stands; its message comes again later, and is known by its id then. */
 void audit_intake_strict(struct audit *a, const PB(AuditRecord) * r, const void *data, size_t len);
 bool audit_intake_waits(const PB(AuditRecord) * r); /* not a strict one: may be put off */

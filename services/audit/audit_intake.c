@@ -1,5 +1,6 @@
 /* audit_intake.c - takes records off the AUDIT stream and acknowledges them when they are durable in the trail. */
 #include "audit/audit_impl.h"
+#include "audit/audit_segments.h"
 #include "common/log.h"
 #include "common/metric.h"
 #include "common/subjects.h"
@@ -287,13 +288,27 @@ void audit_intake_strict(struct audit *a, const PB(AuditRecord) * r, const void 
         let_go(p);
 }
 
-void audit_intake_old(void *ctx, const void *stored, size_t len)
+static bool remember(void *ctx, const struct audit_record *rec)
 {
     struct audit *a = ctx;
-    PB(AuditRecord) *r = wire_unpack(PB_DESC(audit_record), stored, len, NULL);
+    PB(AuditRecord) *r = wire_unpack(PB_DESC(audit_record), rec->stored, rec->len, NULL);
     if (r)
         audit_seen_add(&a->seen, r->id);
     wire_free(r);
+    return false;
+}
+
+/* Segments may be small: as many as the memory holds are read, oldest first. */
+void audit_intake_remember(struct audit *a)
+{
+    struct audit_log_status st;
+    struct err e = {""};
+    const char *dirs[] = {a->s->replica.dir, a->second_dir};
+    audit_seen_init(&a->seen);
+    audit_log_status(a->log, &st);
+    uint64_t from = st.size > AUDIT_SEEN_MIN ? st.size - AUDIT_SEEN_MIN + 1 : 1;
+    if (audit_segments_visit(dirs, 2, from, remember, a, &e))
+        log_warn("not all ids of the trail's last records are known: some may be in it twice", F_STR("why", e.text));
 }
 
 int audit_intake_open(struct audit *a, struct err *e)

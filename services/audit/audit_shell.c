@@ -53,14 +53,12 @@ int audit_open_log(struct audit *a, const char *distrust, struct audit_log_found
                                .key_file = c->key_file,
                                .segment_bytes = c->segment_bytes,
                                .distrust = distrust,
-                               .on_old = audit_intake_old,
                                .on_durable = on_durable,
                                .on_checkpoint = on_checkpoint,
                                .ctx = a};
     a->log = audit_log_open(&a->s->loop, &o, found, e);
-    /* What was set aside is not in this trail: it may come again. */
-    if (a->log && found->set_aside[0])
-        audit_seen_init(&a->seen);
+    if (a->log)
+        audit_intake_remember(a);
     if (a->log && a->room.volume == AUDIT_SECOND)
         audit_log_place(a->log, true);
     return a->log ? 0 : -1;
@@ -117,7 +115,6 @@ int audit_start(struct service *s, struct err *e)
     *a->tie = (struct audit_tie){.a = a, .refs = 1};
     a->s = s;
     s->state = a;
-    audit_seen_init(&a->seen);
     if (find_second(a, e) || audit_open_log(a, NULL, &found, e))
         return -1;
     say_found(a, &found);

@@ -96,6 +96,8 @@ static const struct cli_opt verify_opts[] = {
      "a checkpoint kept elsewhere: the trail must hold at least that"},
     {"witness", 'w', CLI_TEXT, "VKEY", offsetof(struct opts_verify, witness), 0, 0,
      "NAME+ID+KEY of a witness, who must have signed the newest checkpoint"},
+    {"bus", 'b', CLI_FLAG, NULL, offsetof(struct opts_verify, bus), 0, 0,
+     "hold it against the checkpoint that the bus keeps of this trail"},
 };
 static const struct opts_follow follow_defaults = {.interval_ms = 1000};
 static const struct cli_opt follow_opts[] = {
@@ -476,7 +478,8 @@ const struct cli_row cli_rows[] = {
      .summary = "check a trail from the first byte to the last: flips, gaps, reordering, truncation",
      .text =
          "DIR is a replica's directory, <data_dir>/audit/0; DIR2 where it went on (audit.second_dir), if it did.\n"
-         "Reads files only: neither bus nor service is needed.",
+         "Reads files only: neither bus nor service is needed, but for --bus. With -c, says which of audit.witnesses have seen it.",
+     .connects = true,
      .run = cmd_audit_verify,
      OPTS(verify_opts, opts_verify)},
     {.path = "audit tail",

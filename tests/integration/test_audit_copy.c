@@ -183,6 +183,10 @@ static void test_old_copy(void **state)
     assert_int_equal(town_shell("rm -rf %s && cp -a %s/old %s", t->dir, t->base, t->dir), 0);
     town_whole(t, t->dir, 60);
     assert_null(town_alerted(t, "audit/tampered"));
+    assert_int_equal(town_shell("%s/redoubt audit verify %s >/dev/null", t->bin, t->dir), 0);
+    assert_int_equal(town_shell("%s/redoubt audit verify --bus --nats %s %s >%s/said", t->bin, t->nats->url, t->dir, t->base),
+                     1);
+    assert_true(town_said(t, "100"));
     town_start(t);
     TOWN_UNTIL(t, town_raised(t, "audit/tampered"));
     assert_int_equal(town_alerted(t, "audit/tampered")->severity, REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL);
@@ -193,6 +197,8 @@ static void test_old_copy(void **state)
     assert_string_not_equal(town_chain(t, is), was);
     /* The old copy is there as evidence, with the checkpoint that it does not reach. */
     assert_int_equal(town_shell("test -s %s/set-aside-*/anchor && test -s %s/set-aside-*/checkpoint", t->dir, t->dir), 0);
+    TOWN_UNTIL(t, town_shell("%s/redoubt audit verify --bus --nats %s %s >%s/said 2>&1", t->bin, t->nats->url, t->dir,
+                             t->base) == 0);
     /* A whole start again: nothing more to be said. */
     t->n_alerts = 0;
     town_start(t);

@@ -45,6 +45,12 @@ static void test_follow(void **state)
     assert_string_equal(k.name, "here");
     assert_int_equal(k.alg, AUDIT_NOTE_COSIGNATURE);
     assert_int_equal(town_shell("%s/redoubt audit verify --witness '%s' %s >/dev/null", t->bin, line, copy), 0);
+    char text[600];
+    snprintf(text, sizeof text, "segment: 48KiB, witnesses: [ \"%s\", \"somebody+80de635c+BAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g\" ]",
+             line);
+    town_configure(t, text);
+    assert_int_equal(town_shell("%s/redoubt audit verify -c %s %s >%s/said", t->bin, t->conf, copy, t->base), 0);
+    assert_true(town_said(t, ", seen by here, not seen by somebody"));
     assert_int_equal(town_shell("test $(stat -c %%a %s/witness.key) = 600", t->base), 0);
     /* It goes on from what it has; a key that changed meanwhile is followed. */
     town_say_in_steps(t, 200, 100, 900);
