@@ -96,6 +96,8 @@ static const struct cli_opt verify_opts[] = {
      "a checkpoint kept elsewhere: the trail must hold at least that"},
     {"witness", 'w', CLI_TEXT, "VKEY", offsetof(struct opts_verify, witness), 0, 0,
      "NAME+ID+KEY of a witness, who must have signed the newest checkpoint"},
+    {"bus", 'b', CLI_FLAG, NULL, offsetof(struct opts_verify, bus), 0, 0,
+     "hold it against the checkpoint that the bus keeps of this trail"},
 };
 static const struct opts_follow follow_defaults = {.interval_ms = 1000};
 static const struct cli_opt follow_opts[] = {
@@ -103,7 +105,8 @@ static const struct cli_opt follow_opts[] = {
     {"chain", 0, CLI_TEXT, "ID", offsetof(struct opts_follow, chain), 0, 0, "this trail only (32 hex digits)"},
     {"key", 'k', CLI_TEXT, "HEX", offsetof(struct opts_follow, key), 0, 0,
      "a public key of the trail that you trust (default: the one\nthat is met first)"},
-    {"once", 0, CLI_FLAG, NULL, offsetof(struct opts_follow, once), 0, 0, "end when the copies are as far as the trails"},
+    {"once", 0, CLI_FLAG, NULL, offsetof(struct opts_follow, once), 0, 0,
+     "end when the copies are as far as the trails"},
     {"interval", 0, CLI_DURATION, "TIME", offsetof(struct opts_follow, interval_ms), 10, 3600000,
      "time between looks (default: 1s)"},
     {"witness", 0, CLI_TEXT, "FILE", offsetof(struct opts_follow, witness), 0, 0,
@@ -475,7 +478,8 @@ const struct cli_row cli_rows[] = {
      .summary = "check a trail from the first byte to the last: flips, gaps, reordering, truncation",
      .text =
          "DIR is a replica's directory, <data_dir>/audit/0; DIR2 where it went on (audit.second_dir), if it did.\n"
-         "Reads files only: neither bus nor service is needed.",
+         "Reads files only: neither bus nor service is needed, but for --bus. With -c, says which of audit.witnesses have seen it.",
+     .connects = true,
      .run = cmd_audit_verify,
      OPTS(verify_opts, opts_verify)},
     {.path = "audit tail",
@@ -488,19 +492,20 @@ const struct cli_row cli_rows[] = {
 
     {.path = "audit follow",
      .summary = "keep verified copies of the trails on this host, and sign for what was seen",
-     .text = "Each trail's copy is DIR/<chain>: `redoubt audit verify` takes it. Nothing is kept that does not verify. A trail that went\n"
-             "back, was rewritten, or is another's in its name is refused: that ends with 1, and both checkpoints are kept as evidence.",
+     .text = "Each trail's copy is DIR/<chain>: `redoubt audit verify` takes it. Nothing is kept that does not "
+             "verify. A trail that went\n"
+             "back, was rewritten, or is another's in its name is refused: that ends with 1, and both checkpoints "
+             "are kept as evidence.",
      .connects = true,
-     .answer_ms = 5000,
      .run = cmd_audit_follow,
      .defaults = &follow_defaults,
      OPTS(follow_opts, opts_follow)},
     {.path = "audit rotate",
      .summary = "sign the trail with a new key from now on",
-     .text = "The change is signed by both keys, so that whoever trusts the old one can follow. With audit.key_file, put the next key into\n"
+     .text = "The change is signed by both keys, so that whoever trusts the old one can follow. With audit.key_file, "
+             "put the next key into\n"
              "<key_file>.new first.",
      .connects = true,
-     .answer_ms = 10000,
      .run = cmd_audit_rotate,
      OPTS(rotate_opts, opts_rotate)},
 

@@ -69,6 +69,7 @@ int cmd_baseline_status(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_verify {
     const char *key, *anchor, *witness;
+    bool bus;
 };
 int cmd_audit_verify(struct cli *c, const void *opts, int argc, char **argv);
 

@@ -636,8 +636,8 @@ static int run(struct service *s)
     loop_done(&s->loop);
     replica_release(&s->replica);
     if (s->gap.lost)
-        log_error("audit records are missing, and nothing got through that could say so", F_INT("records", s->gap.lost),
-                  F_STR("why", s->gap.why));
+        log_error("audit records are missing, and nothing got through that could say so",
+                  F_INT("records", s->gap.lost), F_STR("why", s->gap.why));
     log_info("ended");
     return EXIT_OK;
 }
