@@ -574,7 +574,7 @@ int alert_start(struct service *s, struct err *e)
     loop_timer_init(&s->loop, &r->wake, on_wake, r);
     loop_timer_init(&s->loop, &r->begin, on_begin, r);
     loop_timer_start(&r->begin, STORE_WAIT_MS, 0);
-    if (load_channels(r))
+    if (load_channels(r) || !(r->pulse = alert_pulse_open(r)))
         return err_set(e, "out of memory");
     if (s->settings->alert.routes.n == 0)
         log_warn("no alert channels are set: alerts are kept on the stream only",
@@ -633,6 +633,7 @@ void alert_stop(struct service *s)
         alert_channel_unref(c);
     }
     bus_consumer_close(r->consumer);
+    alert_pulse_close(r->pulse);
     for (size_t k = 0; k < r->n_channels; k++)
         alert_channel_unref(r->channels[k]);
     r->n_channels = 0;
