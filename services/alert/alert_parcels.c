@@ -358,7 +358,6 @@ void parcel_told(struct parcel_bucket *b, enum parcel_told what, uint64_t alerts
         b->clock.tried_ms = now;
         p->count_ms = now; /* and what is there now? */
         b->count = b->count > 0 ? b->count : 1;
-        b->clock.back = false;
         if (b->clock.fails == 0)
             alert_parcel_failed(&b->clock, now);
         break;
@@ -384,6 +383,7 @@ static int64_t consider(struct parcel_bucket *b, int64_t now)
     if (p->n_busy >= PARCEL_BUSY_MAX || node_busy(p, b->name.node))
         return now + LOOK_MAX_MS; /* or when one of those is through */
     p->n_busy++;
+    alert_parcel_begun(&b->clock);
     parcel_tell_start(b);
     return now + LOOK_MAX_MS;
 }
