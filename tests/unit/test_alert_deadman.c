@@ -16,15 +16,15 @@ static size_t n;
 
 static void tick(struct alert_deadman *d, int64_t now, bool on)
 {
-    n = alert_deadman_decide(d, &(struct alert_deadman_event){.kind = ALERT_DEADMAN_TICK, .on = on, .every_ms = EVERY}, now,
-                             out);
+    n = alert_deadman_decide(
+        d, &(struct alert_deadman_event){.kind = ALERT_DEADMAN_TICK, .on = on, .every_ms = EVERY}, now, out);
 }
 
 static void receipt(struct alert_deadman *d, int64_t now, uint64_t run, bool good)
 {
     n = alert_deadman_decide(
-        d, &(struct alert_deadman_event){.kind = good ? ALERT_DEADMAN_ACCEPTED : ALERT_DEADMAN_REFUSED, .run = run}, now,
-        out);
+        d, &(struct alert_deadman_event){.kind = good ? ALERT_DEADMAN_ACCEPTED : ALERT_DEADMAN_REFUSED, .run = run},
+        now, out);
 }
 
 static void a_test_that_passes(void **state)
