@@ -91,7 +91,8 @@ static void tell(struct world *w, struct bucket *b)
         CHECK(w->now_ms - b->told_ms >= rule.group_interval_ms || b->clock.fails > 0);
     size_t alone = alert_parcel_singles(&b->clock, (size_t)b->waits);
     CHECK(alone <= ALERT_PARCEL_ALONE_MAX && alone <= (size_t)b->waits);
-    CHECK(alone > 0 || b->waits > (b->clock.critical || b->clock.reason == ALERT_PARCEL_OWED ? ALERT_PARCEL_FEW : 1) ||
+    CHECK(alone > 0 ||
+          b->waits > (b->clock.critical || b->clock.reason == ALERT_PARCEL_OWED ? ALERT_PARCEL_FEW : 1) ||
           b->waits == 0);
     int n = alone > 0 ? (int)alone : b->waits;
     if (b->clock.critical && alone > 0)
@@ -165,13 +166,12 @@ static void story(void)
         away_ms += w.works ? 0 : TICK_MS;
         if (rnd(4000) == 0)
             w.quiet = !w.quiet;
-        if (rnd(10000) == 0) /* another replica goes on: it knows when people were told, and that something is there */
+        if (rnd(10000) ==
+            0) /* another replica goes on: it knows when people were told, and that something is there */
             for (size_t i = 0; i < BUCKETS; i++) {
                 struct alert_parcel_clock *c = &w.b[i].clock;
-                *c = (struct alert_parcel_clock){.reason = c->reason,
-                                                 .critical = c->critical,
-                                                 .flushed = c->flushed,
-                                                 .flushed_ms = c->flushed_ms};
+                *c = (struct alert_parcel_clock){
+                    .reason = c->reason, .critical = c->critical, .flushed = c->flushed, .flushed_ms = c->flushed_ms};
                 alert_parcel_came(c, w.now_ms - 24 * HOUR_MS);
                 w.b[i].tries_away = 0;
             }
