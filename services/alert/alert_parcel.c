@@ -105,9 +105,13 @@ void alert_parcel_came(struct alert_parcel_clock *c, int64_t now_ms)
     c->back = false; /* that was before it was put by */
 }
 
-void alert_parcel_failed(struct alert_parcel_clock *c, int64_t now_ms)
+void alert_parcel_begun(struct alert_parcel_clock *c)
 {
     c->back = false;
+}
+
+void alert_parcel_failed(struct alert_parcel_clock *c, int64_t now_ms)
+{
     c->tried_ms = now_ms;
     if (c->fails < 1000)
         c->fails++;

@@ -56,7 +56,9 @@ struct alert_parcel_clock {
 };
 /* When it is to be told; INT64_MIN = now, INT64_MAX = not before quiet hours end. */
 int64_t alert_parcel_due(const struct alert_parcel_clock *c, const struct alert_parcel_rule *r);
-void alert_parcel_came(struct alert_parcel_clock *c, int64_t now_ms);   /* something waits, and nothing did before */
+void alert_parcel_came(struct alert_parcel_clock *c, int64_t now_ms); /* something waits, and nothing did before */
+void alert_parcel_begun(
+    struct alert_parcel_clock *c); /* it is being told: a channel that comes back from now on is news */
 void alert_parcel_failed(struct alert_parcel_clock *c, int64_t now_ms); /* nobody has accepted it */
 void alert_parcel_told(struct alert_parcel_clock *c, bool more,
                        int64_t now_ms); /* more: than what was told waits there */

@@ -95,6 +95,7 @@ static void quiet_hours_end_when_they_end(void **state)
     assert_int_equal(alert_parcel_due(&c, &rule), INT64_MAX);
     c.quiet = false;
     assert_int_equal(alert_parcel_due(&c, &rule), INT64_MIN);
+    alert_parcel_begun(&c);
     alert_parcel_failed(&c, 2000);
     assert_int_equal(alert_parcel_due(&c, &rule), 7000);
     c.quiet = true; /* the next night has begun: then in the morning */
@@ -135,8 +136,13 @@ static void owed_ones_back_off_and_come_at_once_when_a_channel_is_back(void **st
     assert_int_equal(alert_parcel_due(&c, &rule), now + 300000);
     alert_parcel_back(&c);
     assert_int_equal(alert_parcel_due(&c, &rule), INT64_MIN);
+    alert_parcel_begun(&c);
     alert_parcel_failed(&c, now); /* it was a false hope */
     assert_int_equal(alert_parcel_due(&c, &rule), now + 300000);
+    alert_parcel_begun(&c);
+    alert_parcel_back(&c); /* while it is being tried: at once again, whatever comes of it */
+    alert_parcel_failed(&c, now);
+    assert_int_equal(alert_parcel_due(&c, &rule), INT64_MIN);
     alert_parcel_told(&c, true, now); /* more waits: at once, as somebody accepts */
     assert_int_equal(alert_parcel_due(&c, &rule), INT64_MIN);
     alert_parcel_told(&c, false, now);
