@@ -20,6 +20,7 @@ enum alert_verdict {
     ALERT_NOTIFY,
     ALERT_REPEAT, /* known to people already: recorded and counted */
     ALERT_STRAY,  /* the end of a problem that nobody was told of: recorded */
+    ALERT_MUTED,  /* silenced, inhibited or acknowledged: recorded; alert_recall.why says by what */
 };
 /* `sure` is false if the shared memory of problems could not be asked: then rather once too often than not at all. */
 enum alert_verdict alert_group_decide(struct alert_group *g, int severity, bool resolved, bool sure, int64_t now_ms);

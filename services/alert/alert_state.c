@@ -6,6 +6,7 @@
  *
  * Without Redis this process goes by its own memory; it may tell twice what another replica has told, but nothing is left untold. */
 #include "alert/alert_state.h"
+#include "alert/alert_room.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include <assert.h>
@@ -319,8 +320,10 @@ static void begin(struct ask *a)
     }
 }
 
-void alert_memory_decide(struct alert_memory *m, const PB(Alert) * alert, alert_recall_cb cb, void *ctx)
+void alert_memory_decide(struct alert_memory *m, const PB(Alert) * alert, const struct set_route *route,
+                         alert_recall_cb cb, void *ctx)
 {
+    (void)route;
     struct ask *a = calloc(1, sizeof *a);
     struct problem *p = a ? problem_of(m, alert->dedup_key) : NULL;
     if (!p) { /* out of memory: rather once too often */
@@ -383,14 +386,19 @@ void alert_memory_firing(struct alert_memory *m, const char *dedup_key, alert_fi
     store_cmd(m->store, on_firing, f, 3, (const char *const[]){"HGET", problem, "firing"}, NULL);
 }
 
-struct alert_memory *alert_memory_open(struct store *s)
+struct alert_memory *alert_memory_open(struct alert_room *r)
 {
     struct alert_memory *m = calloc(1, sizeof *m);
     if (m)
-        *m = (struct alert_memory){.store = s,
+        *m = (struct alert_memory){.store = r->service->store,
                                    .read = {.name = "alert_read", .body = read_body},
                                    .write = {.name = "alert_write", .body = write_body}};
     return m;
+}
+
+void alert_memory_reload(struct alert_memory *m)
+{
+    (void)m;
 }
 
 void alert_memory_close(struct alert_memory *m)
