@@ -212,7 +212,7 @@ static void single_ended(struct going *g, const struct alert_run_end *end)
         if (t->b->clock.critical)
             t->b->clock.alone++;
     } else {
-        t->refused = true;
+        t->refused = t->refused || !left_out(g); /* what had a channel less to go by says little of the others */
         s->state = UNTOLD;
     }
     singles_go_on(t);
