@@ -149,6 +149,20 @@ static void a_burst_to_a_dead_channel_ends_in_a_digest(void **state)
     KIT_WAIT_MS(t->k, s.n_exhausted == BURST && s.n_recorded == BURST, 60000);
     assert_int_equal(s.n_accepted, 0);
     KIT_WAIT(t->k, parcels_stand(t) >= BURST);
+    PB(AlertReport) *report = NULL; /* a second or so later the service knows that, too */
+    bool all_there = false;
+    for (int64_t end = clock_mono_ms() + HARNESS_WAIT_MS; !all_there && clock_mono_ms() < end;) {
+        const PB(CommandReply) *reply = command(t, "show", NULL);
+        struct err e;
+        report = wire_unpack(PB_DESC(alert_report), reply->payload.data, reply->payload.len, &e);
+        if (!report)
+            fail_msg("report: %s", e.text);
+        assert_int_equal(report->n_parcels, 4);
+        assert_string_equal(report->parcels[3]->key, "owed");
+        all_there = atoi(report->parcels[3]->value) >= BURST && report->paused >= BURST;
+        wire_free(report);
+    }
+    assert_true(all_there);
     long before = rss_kib(t);
     mode(t, &t->slack, "ok");
     assert_int_equal(command(t, "test", "chat")->status, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK);
