@@ -292,7 +292,7 @@ static void restart_alert(struct town *t)
     harness_start(t->alert);
 }
 
-static char *record_text(const struct town *t)
+static inline char *record_text(const struct town *t)
 {
     static char text[1 << 20];
     FILE *f = fopen(t->record, "re");
@@ -340,7 +340,7 @@ static const PB(CommandReply) * command(struct town *t, const char *verb, const 
 }
 
 /* The channel is mended, and an operator's test shows it: that is told at once. */
-static void mend(struct town *t, const struct sim *s, const char *channel)
+static inline void mend(struct town *t, const struct sim *s, const char *channel)
 {
     int resolves = t->channel_resolves;
     mode(t, s, "ok");
