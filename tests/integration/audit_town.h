@@ -50,7 +50,7 @@ struct town {
     size_t reply_len;
     /* of the last look: */
     struct audit_report report;
-    size_t classes[4], ids;
+    size_t classes[4], ids, late; /* late: numbers of 100 and more */
 };
 
 static void town_up(void *ctx)
@@ -284,7 +284,9 @@ static void town_visit(void *ctx, const struct audit_record *rec, const char *fi
     PB(AuditRecord) *r = wire_unpack(PB_DESC(audit_record), rec->stored, rec->len, NULL);
     assert_non_null(r);
     t->classes[r->audit_class & 3]++;
-    t->ids += strncmp(r->id, "record-", 7) == 0;
+    bool own = strncmp(r->id, "record-", 7) == 0;
+    t->ids += own;
+    t->late += own && atoi(r->id + 7) >= 100;
     wire_free(r);
 }
 
@@ -294,13 +296,27 @@ static inline int town_look2(struct town *t, const char *dir, const char *second
     struct audit_verify_opts v = {.dirs = {dir, second}, .n_dirs = second ? 2 : 1, .visit = town_visit, .ctx = t};
     struct err e = {""};
     memset(t->classes, 0, sizeof t->classes);
-    t->ids = 0;
+    t->ids = t->late = 0;
     return audit_verify_trail(&v, &t->report, &e) == 0 ? (int)t->ids : -1;
 }
 static inline int town_look(struct town *t, const char *dir)
 {
     return access(dir, R_OK) ? -1 : town_look2(t, dir, NULL);
 }
+/* Waits until so many are there, and says what is there if they do not come. */
+static inline void town_wait_ids_at(struct town *t, const char *dir, int ids, int line)
+{
+    int64_t end_ms = clock_mono_ms() + 3 * HARNESS_WAIT_MS;
+    int found;
+    while ((found = town_look(t, dir)) != ids) {
+        if (clock_mono_ms() > end_ms) {
+            const char *what = t->report.n_problems ? t->report.problems[0].what : "no problem";
+            fail_msg("line %d: %d records instead of %d: %s; %s", line, found, ids, what, town_status(t));
+        }
+        town_turn(t);
+    }
+}
+#define TOWN_IDS(t, dir, ids) town_wait_ids_at(t, dir, ids, __LINE__)
 static inline void town_whole(struct town *t, const char *dir, int ids)
 {
     int found = town_look(t, dir);
@@ -315,7 +331,7 @@ static inline void town_say_in_steps(struct town *t, int first, int n, size_t by
 {
     for (int i = 0; i < n; i += 50) {
         town_say_many(t, first + i, 50, bytes);
-        TOWN_UNTIL(t, town_look(t, t->dir) == first + i + 50);
+        TOWN_IDS(t, t->dir, first + i + 50);
     }
 }
 

@@ -109,7 +109,7 @@ static void test_follow_refuses(void **state)
     assert_int_equal(town_shell("test $(ls %s | grep -c '^refused-\\|^kept-') = 2", copy), 0);
     /* Grown again beyond what was kept, with other records. */
     town_say_many(t, 200, 100, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 150);
+    TOWN_IDS(t, t->dir, 150);
     town_stop(t);
     town_start(t);
     TOWN_UNTIL(t, town_status_has(t, "\"phase\":\"runs\""));
@@ -204,7 +204,7 @@ static void test_read(void **state)
     o.subject = SUBJECT_CMD "audit.rotate";
     assert_int_equal(bus_publish(t->bus, &o, NULL), 0);
     town_say_many(t, 100, 1, 10);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 101);
+    TOWN_IDS(t, t->dir, 101);
     town_stop(t);
 }
 
