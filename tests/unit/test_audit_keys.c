@@ -207,12 +207,13 @@ static unsigned char *slurp(const struct fixture *f, const char *name, size_t *n
     return data;
 }
 
+/* In place: some file systems write a file out that is cut to nothing and written anew. */
 static void spit(const struct fixture *f, const char *name, const void *data, size_t n)
 {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", f->dir, name);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_true(fd >= 0 && write(fd, data, n) == (ssize_t)n);
+    int fd = open(path, O_WRONLY | O_CREAT, 0600);
+    assert_true(fd >= 0 && pwrite(fd, data, n, 0) == (ssize_t)n && ftruncate(fd, (off_t)n) == 0);
     close(fd);
 }
 
