@@ -254,7 +254,8 @@ static void town_on_reply(void *ctx, enum bus_status st, const struct bus_msg *m
     if (r) {
         t->reply_len = r->payload.len;
         assert_true(t->reply_len < sizeof t->reply);
-        memcpy(t->reply, r->payload.data, r->payload.len);
+        if (t->reply_len > 0)
+            memcpy(t->reply, r->payload.data, t->reply_len);
         t->reply[t->reply_len] = 0;
         wire_free(r);
     }
