@@ -124,7 +124,8 @@ static inline void town_configure(struct town *t, const char *audit)
 {
     FILE *f = fopen(t->conf, "w");
     assert_non_null(f);
-    fprintf(f, "nats: { url: \"%s\" }\ndata_dir: \"%s/data\"\naudit: { checkpoint: 200ms, %s }\n", t->nats->url, t->base, audit);
+    fprintf(f, "nats: { url: \"%s\" }\ndata_dir: \"%s/data\"\naudit: { checkpoint: 200ms, %s }\n", t->nats->url,
+            t->base, audit);
     fclose(f);
 }
 
@@ -389,8 +390,8 @@ static inline void town_only(const char *dir, char *to, size_t size)
 
 static inline int town_follow(struct town *t, const char *more)
 {
-    int code = town_shell("%s/redoubt audit follow --nats %s --to %s/to --once %s >%s/said 2>&1", t->bin, t->nats->url, t->base,
-                          more, t->base);
+    int code = town_shell("%s/redoubt audit follow --nats %s --to %s/to --once %s >%s/said 2>&1", t->bin,
+                          t->nats->url, t->base, more, t->base);
     return code;
 }
 
@@ -400,7 +401,7 @@ static inline bool town_said(const struct town *t, const char *text)
 }
 
 /* Until the copy has so many: what the bus knew of the trail may have been less. */
-#define TOWN_FOLLOW_UNTIL(t, more, copy, n)                                                                               \
+#define TOWN_FOLLOW_UNTIL(t, more, copy, n)                                                                          \
     TOWN_UNTIL(t, town_follow(t, more) == 0 && town_look(t, copy) == (n) && (t)->report.checkpoint.size == (n))
 
 #endif

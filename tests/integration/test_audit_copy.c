@@ -38,7 +38,8 @@ static void mirror_of(const struct town *t, char *to, size_t size)
 /* Byte for byte: every segment and the checkpoint. */
 static void same_files(const char *a, const char *b)
 {
-    if (town_shell("cd %s && for f in audit-*.seg checkpoint audit.pub; do cmp -s $f %s/$f || exit 1; done", a, b) != 0)
+    if (town_shell("cd %s && for f in audit-*.seg checkpoint audit.pub; do cmp -s $f %s/$f || exit 1; done", a, b) !=
+        0)
         fail_msg("%s and %s differ", a, b);
 }
 
@@ -117,7 +118,8 @@ static void test_mirror_away(void **state)
     town_say_many(t, 0, 50, 300);
     TOWN_UNTIL(t, mirrored(t, 50));
     /* Its disk is taken away. Nothing waits for it. */
-    assert_int_equal(town_shell("mv %s/mirror %s/elsewhere && rm -rf %s/elsewhere/*/*", t->base, t->base, t->base), 0);
+    assert_int_equal(town_shell("mv %s/mirror %s/elsewhere && rm -rf %s/elsewhere/*/*", t->base, t->base, t->base),
+                     0);
     town_say_many(t, 50, 50, 300);
     TOWN_IDS(t, t->dir, 100);
     TOWN_UNTIL(t, town_raised(t, "audit/mirror-lag"));
@@ -172,7 +174,8 @@ static void test_mirror_takes_no_broken_record(void **state)
     town_say_many(t, 0, 20, 300);
     TOWN_UNTIL(t, mirrored(t, 20));
     mirror_of(t, mirror, sizeof mirror);
-    assert_int_equal(town_shell("mv %s/mirror %s/elsewhere && rm -rf %s/elsewhere/*/*", t->base, t->base, t->base), 0);
+    assert_int_equal(town_shell("mv %s/mirror %s/elsewhere && rm -rf %s/elsewhere/*/*", t->base, t->base, t->base),
+                     0);
     town_say_many(t, 20, 20, 300);
     TOWN_IDS(t, t->dir, 40);
     audit_segment_name(1, name);
@@ -211,8 +214,8 @@ static void test_old_copy(void **state)
     town_whole(t, t->dir, 60);
     assert_null(town_alerted(t, "audit/tampered"));
     assert_int_equal(town_shell("%s/redoubt audit verify %s >/dev/null", t->bin, t->dir), 0);
-    assert_int_equal(town_shell("%s/redoubt audit verify --bus --nats %s %s >%s/said", t->bin, t->nats->url, t->dir, t->base),
-                     1);
+    assert_int_equal(
+        town_shell("%s/redoubt audit verify --bus --nats %s %s >%s/said", t->bin, t->nats->url, t->dir, t->base), 1);
     assert_true(town_said(t, "100"));
     town_start(t);
     TOWN_UNTIL(t, town_raised(t, "audit/tampered"));
@@ -224,7 +227,8 @@ static void test_old_copy(void **state)
     town_stop(t);
     assert_string_not_equal(town_chain(t, is), was);
     /* The old copy is there as evidence, with the checkpoint that it does not reach. */
-    assert_int_equal(town_shell("test -s %s/set-aside-*/anchor && test -s %s/set-aside-*/checkpoint", t->dir, t->dir), 0);
+    assert_int_equal(town_shell("test -s %s/set-aside-*/anchor && test -s %s/set-aside-*/checkpoint", t->dir, t->dir),
+                     0);
     TOWN_UNTIL(t, town_shell("%s/redoubt audit verify --bus --nats %s %s >%s/said 2>&1", t->bin, t->nats->url, t->dir,
                              t->base) == 0);
     /* A whole start again: nothing more to be said. */

@@ -35,8 +35,8 @@ static void world_make(struct world *w)
 }
 
 /* A checkpoint as the bus has it. */
-static bool add(struct audit_anchors *a, const struct world *w, const unsigned char *chain, uint64_t size, uint32_t rotations,
-                int64_t at_unix_ms, bool strange, const char *instance)
+static bool add(struct audit_anchors *a, const struct world *w, const unsigned char *chain, uint64_t size,
+                uint32_t rotations, int64_t at_unix_ms, bool strange, const char *instance)
 {
     struct audit_checkpoint c = {.size = size, .at_unix_ms = at_unix_ms, .rotations = rotations};
     char note[AUDIT_NOTE_MAX + 1], hex[2 * AUDIT_CHAIN_BYTES + 1];
@@ -61,13 +61,19 @@ static void test_verdicts(void **unused)
         bool strange;
         enum audit_anchor_verdict verdict;
     } rows[] = {
-        {0, 0, 0, 0, 0, false, AUDIT_ANCHOR_FITS},      {0, 100, 0, 0, 0, false, AUDIT_ANCHOR_FITS},
-        {100, 100, 0, 0, 0, false, AUDIT_ANCHOR_COMPARE}, {100, 150, 0, 0, 0, false, AUDIT_ANCHOR_COMPARE},
-        {100, 99, 0, 0, 0, false, AUDIT_ANCHOR_BEHIND}, {1, 0, 0, 0, 0, false, AUDIT_ANCHOR_BEHIND},
-        {100, 150, 100, 0, 0, false, AUDIT_ANCHOR_FITS}, {101, 150, 100, 0, 0, false, AUDIT_ANCHOR_COMPARE},
+        {0, 0, 0, 0, 0, false, AUDIT_ANCHOR_FITS},
+        {0, 100, 0, 0, 0, false, AUDIT_ANCHOR_FITS},
+        {100, 100, 0, 0, 0, false, AUDIT_ANCHOR_COMPARE},
+        {100, 150, 0, 0, 0, false, AUDIT_ANCHOR_COMPARE},
+        {100, 99, 0, 0, 0, false, AUDIT_ANCHOR_BEHIND},
+        {1, 0, 0, 0, 0, false, AUDIT_ANCHOR_BEHIND},
+        {100, 150, 100, 0, 0, false, AUDIT_ANCHOR_FITS},
+        {101, 150, 100, 0, 0, false, AUDIT_ANCHOR_COMPARE},
         /* Signed by nobody that is known: no reason to give the trail up, unless with a key that came later. */
-        {100, 150, 0, 0, 0, true, AUDIT_ANCHOR_UNSIGNED}, {200, 150, 0, 0, 0, true, AUDIT_ANCHOR_UNSIGNED},
-        {100, 150, 0, 1, 0, true, AUDIT_ANCHOR_BEHIND}, {100, 150, 0, 1, 1, true, AUDIT_ANCHOR_UNSIGNED},
+        {100, 150, 0, 0, 0, true, AUDIT_ANCHOR_UNSIGNED},
+        {200, 150, 0, 0, 0, true, AUDIT_ANCHOR_UNSIGNED},
+        {100, 150, 0, 1, 0, true, AUDIT_ANCHOR_BEHIND},
+        {100, 150, 0, 1, 1, true, AUDIT_ANCHOR_UNSIGNED},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct audit_anchors a = {0};
@@ -186,7 +192,8 @@ static void open_copy(struct audit_copy *c)
         assert_int_equal(system(command), 0);
     }
     /* In memory if there is such a place: every copy is synced. */
-    snprintf(dir, sizeof dir, "%s/redoubt-copy-%d", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", (int)getpid());
+    snprintf(dir, sizeof dir, "%s/redoubt-copy-%d", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
+             (int)getpid());
     if (audit_copy_open(c, dir, &e))
         fail_msg("%s", e.text);
 }
