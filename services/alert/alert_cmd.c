@@ -2,6 +2,7 @@
 #include "alert/alert_room.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +137,18 @@ void alert_on_show(struct service *s, const void *message, const struct bus_msg 
     report.n_channels = r->n_channels;
     report.in_hand = (uint32_t)alert_items_in_hand(r);
     report.paused = (uint32_t)alert_parcels_waiting(r->parcels, ALERT_PARCEL_OWED);
+    PB(Label) parcels[ALERT_PARCEL_REASONS], *parcel_list[ALERT_PARCEL_REASONS];
+    char counts[ALERT_PARCEL_REASONS][24];
+    report.parcels = parcel_list;
+    report.n_parcels = ALERT_PARCEL_REASONS;
+    for (int k = 0; k < ALERT_PARCEL_REASONS; k++) {
+        enum alert_parcel_reason why = (enum alert_parcel_reason)k;
+        snprintf(counts[k], sizeof counts[k], "%" PRIu64, alert_parcels_waiting(r->parcels, why));
+        parcels[k] = (PB(Label))REDOUBT__V1__LABEL__INIT;
+        parcels[k].key = (char *)alert_parcel_reason_name(why);
+        parcels[k].value = counts[k];
+        parcel_list[k] = &parcels[k];
+    }
     size_t len = 0;
     struct err e;
     data = wire_pack(&report, &len, &e);

@@ -4,7 +4,6 @@
 
 #include "alert/alert.h"
 #include "alert/alert_channel.h"
-#include "alert/alert_group.h"
 #include "alert/alert_lead.h"
 #include "alert/alert_parcels.h"
 #include "alert/alert_pulse.h"

@@ -158,8 +158,10 @@ static void read_keys(struct walk *w)
     size_t n = 0, bytes = 0;
     if (!newest) {
         unsigned char *hex = audit_read_file(dir, AUDIT_PUBLIC_FILE, 256, &n, &e);
-        if (hex && sodium_hex2bin(own, sizeof own, (const char *)hex, n, "\r\n ", &bytes, NULL) == 0 &&
-            bytes == sizeof own)
+        char again[2 * AUDIT_PUBLIC_BYTES + 1];
+        if (hex && sodium_hex2bin(own, sizeof own, (const char *)hex, n, "\r\n", &bytes, NULL) == 0 &&
+            bytes == sizeof own &&
+            memcmp(sodium_bin2hex(again, sizeof again, own, sizeof own), hex, sizeof again - 1) == 0)
             newest = own;
         else if (hex || !w->o->public_key)
             problem(w, AUDIT_PUBLIC_FILE, 0, 0, "the public key is missing or unreadable; give one with --key");
@@ -177,8 +179,10 @@ static void read_keys(struct walk *w)
         newest = w->o->public_key;
     if (!newest && n == 0)
         return; /* said */
-    if (audit_keys_parse((const char *)file, n, newest, &r->keys, &e)) {
+    if (audit_keys_parse((const char *)file, n, n ? NULL : newest, &r->keys, &e)) {
         problem(w, AUDIT_KEYS_FILE, 0, 0, "%s", e.text);
+    } else if (newest && audit_keys_find(&r->keys, newest) < 0) {
+        problem(w, AUDIT_PUBLIC_FILE, 0, 0, "the key is none of those that " AUDIT_KEYS_FILE " leads to");
     } else {
         w->have_keys = true;
         for (size_t i = 1; i < r->keys.n; i++) {
@@ -487,7 +491,7 @@ static void judge_mark(struct walk *w, const struct audit_mark *m)
     const struct audit_checkpoint *c = &m->c;
     bool is_checkpoint = strcmp(m->file, AUDIT_CHECKPOINT_FILE) == 0;
     size_t before = r->n_problems;
-    if (memcmp(c->chain, r->chain, AUDIT_CHAIN_BYTES) != 0)
+    if (w->begun && memcmp(c->chain, r->chain, AUDIT_CHAIN_BYTES) != 0)
         problem(w, m->file, m->offset, 0, "it is of another chain");
     else if (c->size > r->last_seq)
         problem(w, m->file, m->offset, c->size,
