@@ -665,6 +665,7 @@ int service_main(int argc, char **argv, const struct service_desc *d)
         return code;
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is a write that fails, not the end */
     unsigned char raw[8];
     randombytes_buf(raw, sizeof raw);
     sodium_bin2hex(s.boot_id, sizeof s.boot_id, raw, sizeof raw);
