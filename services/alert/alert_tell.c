@@ -8,10 +8,11 @@
 #include <string.h>
 #include <time.h>
 
-#define WHO       "alert" /* the service's own name as a source */
-#define LATES_MAX 4096
-#define WORDS_MAX 1024 /* ids of what was told: the same again is not */
-#define LATE_MS   600000
+#define WHO           "alert" /* the service's own name as a source */
+#define LATES_MAX     4096
+#define WORDS_MAX     1024 /* ids of what was told: the same again is not */
+#define LATE_MS       600000
+#define LATE_FRESH_MS 5000 /* not yet counted, perhaps */
 
 /* One run of it; hardly ever more than one: by_routes(). */
 struct leg {
@@ -36,7 +37,7 @@ struct alert_telling {
 struct alert_late {
     enum alert_parcel_reason reason;
     char node[ALERT_PARCEL_TOKEN_MAX + 1];
-    int64_t until_ms;
+    int64_t since_ms;
     UT_hash_handle hh;
     char key[];
 };
@@ -67,7 +68,7 @@ static void is_late(struct alert_room *r, const char *key, enum alert_parcel_rea
         return;
     x->reason = reason;
     snprintf(x->node, sizeof x->node, "%s", node);
-    x->until_ms = clock_mono_ms() + LATE_MS;
+    x->since_ms = clock_mono_ms();
     memcpy(x->key, key, n);
     HASH_ADD_KEYPTR(hh, r->lates, x->key, n - 1, x);
 }
@@ -78,7 +79,9 @@ static const struct alert_late *late_of(const struct alert_room *r, const PB(Ale
     struct alert_late *x = NULL;
     if (a->resolved)
         HASH_FIND_STR(r->lates, a->dedup_key, x);
-    return x && clock_mono_ms() < x->until_ms && alert_parcels_waiting(r->parcels, x->reason) > 0 ? x : NULL;
+    int64_t age_ms = x ? clock_mono_ms() - x->since_ms : INT64_MAX;
+    bool waits = age_ms < LATE_FRESH_MS || (age_ms < LATE_MS && alert_parcels_waiting(r->parcels, x->reason) > 0);
+    return waits ? x : NULL;
 }
 
 /* ---- the end ---- */

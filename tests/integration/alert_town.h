@@ -139,7 +139,7 @@ static void write_config(struct town *t, int slack_port, const char *channels, c
             "    - { name: post, type: email, url: \"smtp://127.0.0.1:%d\", from: redoubt@example.org, to: "
             "[ops@example.org, \"second@example.org\"], attempt: 500ms, tries: 2 }\n"
             "    - { name: chat, type: slack, url: \"http://127.0.0.1:%d/hook\", attempt: 500ms, tries: 2, "
-            "deadline: 5s%s }\n"
+            "deadline: 5s, rate: 0%s }\n"
             "    - { name: record, type: file, path: %s }\n"
             "  routes:\n"
             "    - { min_severity: info, channels: [%s] }\n",
