@@ -43,7 +43,7 @@ static void on_tested(void *ctx, const struct alert_result *result)
                           !good    ? ALERT_STATUS_FAILED
                           : record ? ALERT_STATUS_RECORDED
                                    : ALERT_STATUS_ACCEPTED,
-                          1, result, NULL, NULL);
+                          1, result, NULL);
         if (good)
             alert_room_told(r, t->channel, class, result);
         service_reply(s, t->reply, good ? OK_ : UNAVAILABLE, 0, "channel %s %s: %.300s", t->channel->set.name,
@@ -134,9 +134,8 @@ void alert_on_show(struct service *s, const void *message, const struct bus_msg 
     }
     report.channels = list;
     report.n_channels = r->n_channels;
-    report.in_hand = HASH_COUNT(r->by_id);
-    for (const struct alert_item *i = r->first; i; i = i->next)
-        report.paused += i->decided && !i->over && i->d.state == ALERT_PAUSED;
+    report.in_hand = (uint32_t)alert_items_in_hand(r);
+    report.paused = (uint32_t)alert_parcels_waiting(r->parcels, ALERT_PARCEL_OWED);
     size_t len = 0;
     struct err e;
     data = wire_pack(&report, &len, &e);
@@ -146,7 +145,7 @@ void alert_on_show(struct service *s, const void *message, const struct bus_msg 
         goto out;
     }
     char text[160];
-    snprintf(text, sizeof text, "%u alerts in hand, %u of them without a channel that accepts; %zu channels",
+    snprintf(text, sizeof text, "%u alerts in hand, %u more that no channel has accepted; %zu channels",
              report.in_hand, report.paused, r->n_channels);
     PB(CommandReply) reply = REDOUBT__V1__COMMAND_REPLY__INIT;
     reply.status = OK_;

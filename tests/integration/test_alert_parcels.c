@@ -54,6 +54,8 @@ struct world {
     int puts, puts_ok, puts_failed;
     uint64_t counted;
     bool count_done;
+    size_t receipts, receipts_of; /* and how many alerts their digest stands for */
+    char receipt_parcel[65];
 };
 
 #define TURN(w)                                                                                                      \
@@ -357,6 +359,20 @@ static void put_many(struct world *w, enum alert_parcel_reason reason, const cha
     assert_int_equal(w->puts_failed, 0);
 }
 
+static void on_receipt(void *ctx, const struct bus_msg *m)
+{
+    struct world *w = ctx;
+    struct err e;
+    PB(DeliveryReceipt) *r = wire_unpack(PB_DESC(delivery_receipt), m->data, m->len, &e);
+    if (!r)
+        fail_msg("a receipt is not valid: %s", e.text);
+    assert_int_equal(r->status, REDOUBT__V1__DELIVERY_STATUS__DELIVERY_STATUS_ACCEPTED);
+    w->receipts++;
+    w->receipts_of = r->alerts;
+    snprintf(w->receipt_parcel, sizeof w->receipt_parcel, "%s", r->parcel);
+    wire_free(r);
+}
+
 static void on_count(void *ctx, const char *subject, uint64_t n)
 {
     (void)subject;
@@ -444,6 +460,7 @@ static void a_few_go_by_themselves_in_order(void **state)
 static void many_go_out_as_one(void **state)
 {
     struct world *w = *state;
+    bus_subscribe(w->r[0].service.bus, SUBJECT_DELIVERY ">", NULL, on_receipt, w);
     put_many(w, ALERT_PARCEL_OWED, "team", "all", "m", 250, 2);
     put(w, 0, ALERT_PARCEL_OWED, "team", "all", "over", "m7", 2, true);
     put(w, 0, ALERT_PARCEL_OWED, "team", "all", "high", "high", 3, false);
@@ -457,6 +474,10 @@ static void many_go_out_as_one(void **state)
     assert_int_equal(t->severity, 3);
     assert_false(t->resolved);
     assert_non_null(strstr(t->note, "1 high, 250 warning; 1 problem is over; not shown: 151 problems"));
+    /* Those that it only counts have receipts, too; of those that it holds the run says them. */
+    assert_int_equal(w->receipts, 252 - ALERT_SHOWN_MAX);
+    assert_int_equal(w->receipts_of, 252);
+    assert_string_equal(w->receipt_parcel, t->id);
 }
 
 static void critical_ones_first_and_by_themselves(void **state)

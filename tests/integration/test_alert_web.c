@@ -265,6 +265,27 @@ static const char *incident(struct town *t, const char *key)
     return s ? s : "none";
 }
 
+/* A person takes a problem on; true if the service says yes. */
+static bool take_on(struct town *t, const char *key)
+{
+    PB(AlertCommand) c = REDOUBT__V1__ALERT_COMMAND__INIT;
+    c.problem = (char *)key;
+    c.by = (char *)"eve";
+    c.reason = (char *)"I look after it";
+    size_t len = 0;
+    struct err e;
+    void *data = wire_pack(&c, &len, &e);
+    assert_non_null(data);
+    t->answered = false;
+    bus_request(
+        t->kb.b,
+        &(struct bus_out){.subject = SUBJECT_CMD "alert.ack", .type = wire_type(&c), .data = data, .len = len}, 5000,
+        on_reply, t);
+    free(data);
+    KIT_WAIT(t->k, t->answered);
+    return t->reply->status == REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK;
+}
+
 static void pagerduty_opens_and_closes(void **state)
 {
     struct town *t = *state;
@@ -273,6 +294,8 @@ static void pagerduty_opens_and_closes(void **state)
     raise_alert(t, "i1", "disk/full on ☂", SEV(HIGH), false);
     KIT_WAIT(t->k, delivered(t, "i1", "pager"));
     assert_string_equal(incident(t, "disk/full on ☂"), "triggered");
+    KIT_WAIT(t->k, take_on(t, "disk/full on ☂"));
+    KIT_WAIT(t->k, strcmp(incident(t, "disk/full on ☂"), "acknowledged") == 0);
     raise_alert(t, "i2", "disk/full on ☂", SEV(HIGH), true);
     KIT_WAIT(t->k, delivered(t, "i2", "pager"));
     assert_string_equal(incident(t, "disk/full on ☂"), "resolved");
