@@ -1,7 +1,6 @@
 /* test_alert_decide.c - the alert's deciders, cell by cell: outcomes, the way through the channels, circuits, problems. */
 #include "alert/alert.h"
 #include "alert/alert_circuit.h"
-#include "alert/alert_group.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -429,26 +428,9 @@ static void circuits(void **state)
     assert_int_equal(alert_circuit_told(&c, ALERT_CLASS_ACCEPTED, &ok, false, 0), ALERT_CIRCUIT_RESOLVE);
 }
 
-static void problems(void **state)
+static void order_within_a_problem(void **state)
 {
     (void)state;
-    const int64_t t = 1700000000000;
-    struct alert_group g = {0};
-    assert_int_equal(alert_group_decide(&g, ALERT_HIGH, false, true, t), ALERT_NOTIFY);
-    assert_int_equal(alert_group_decide(&g, ALERT_HIGH, false, true, t + 1), ALERT_REPEAT);
-    assert_int_equal(alert_group_decide(&g, ALERT_HIGH, false, true, t + 29999), ALERT_REPEAT);
-    assert_int_equal(g.repeats, 2);
-    assert_int_equal(alert_group_decide(&g, ALERT_CRITICAL, false, true, t + 2), ALERT_NOTIFY); /* worse: at once */
-    assert_int_equal(alert_group_decide(&g, ALERT_CRITICAL, false, true, t + 30002), ALERT_NOTIFY);
-    assert_int_equal(alert_group_decide(&g, ALERT_CRITICAL, false, true, t), ALERT_NOTIFY); /* clock set back */
-    assert_int_equal(alert_group_decide(&g, ALERT_CRITICAL, true, true, t + 3), ALERT_NOTIFY);
-    assert_int_equal(alert_group_decide(&g, ALERT_CRITICAL, true, true, t + 4), ALERT_STRAY);
-    assert_int_equal(alert_group_decide(&g, ALERT_CRITICAL, false, true, t + 5), ALERT_NOTIFY); /* a new outbreak */
-    struct alert_group never = {0}, unsure = {0};
-    assert_int_equal(alert_group_decide(&never, ALERT_HIGH, true, true, t), ALERT_STRAY);
-    assert_int_equal(alert_group_decide(&unsure, ALERT_HIGH, true, false, t), ALERT_NOTIFY);
-    assert_int_equal(alert_group_decide(&unsure, ALERT_HIGH, true, false, t), ALERT_STRAY);
-
     assert_true(alert_overtakes(false, false));
     assert_false(alert_overtakes(false, true));
     assert_false(alert_overtakes(true, false));
@@ -466,7 +448,7 @@ int main(void)
         cmocka_unit_test(more_than_a_channel_takes),
         cmocka_unit_test(cancelled),
         cmocka_unit_test(circuits),
-        cmocka_unit_test(problems),
+        cmocka_unit_test(order_within_a_problem),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
