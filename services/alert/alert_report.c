@@ -35,10 +35,6 @@ static void fill_channel(PB(ChannelReport) * to, const struct alert_channel *c)
 
 static void answer(struct report *x)
 {
-    static const char *const reasons[ALERT_PARCEL_REASONS] = {[ALERT_PARCEL_GROUP] = "group",
-                                                              [ALERT_PARCEL_QUIET] = "quiet",
-                                                              [ALERT_PARCEL_OVERFLOW] = "overflow",
-                                                              [ALERT_PARCEL_OWED] = "owed"};
     struct alert_room *r = x->room;
     PB(ChannelReport) *channels = calloc(r->n_channels + 1, sizeof *channels);
     PB(ChannelReport) **list = calloc(r->n_channels + 1, sizeof *list);
@@ -57,7 +53,7 @@ static void answer(struct report *x)
         uint64_t n = alert_parcels_waiting(r->parcels, (enum alert_parcel_reason)i);
         snprintf(numbers[i], sizeof numbers[i], "%" PRIu64, n);
         labels[i] = (PB(Label))REDOUBT__V1__LABEL__INIT;
-        labels[i].key = (char *)reasons[i];
+        labels[i].key = (char *)alert_parcel_reason_name((enum alert_parcel_reason)i);
         labels[i].value = numbers[i];
         parcels[i] = &labels[i];
         if (i == ALERT_PARCEL_OWED)
