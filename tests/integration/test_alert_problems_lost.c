@@ -84,6 +84,37 @@ static void redis_is_away(void **state)
     KIT_WAIT(t->k, receipts(t, "a3", NULL, ST(MUTED)) == 1);
 }
 
+static void on_purged(void *ctx, enum bus_status st, const struct bus_msg *m)
+{
+    assert_int_equal(st, BUS_OK);
+    assert_non_null(memmem(m->data, m->len, "\"success\":true", 14));
+    *(bool *)ctx = true;
+}
+
+static void the_stream_has_lost_them(void **state)
+{
+    struct story *s = *state;
+    struct town *t = s->t;
+    bool purged = false;
+    begin(s, ONE_ROUTE);
+    raise_alert(t, "a1", "disk", SEV(HIGH), false);
+    KIT_WAIT(t->k, delivered(t, "a1", "chat") && is(s, "disk", PS(FIRING)));
+    acknowledge(s, "disk", 600000);
+    KIT_WAIT(t->k, is(s, "disk", PS(ACKNOWLEDGED)));
+    harness_kill(t->alert);
+    static const char body[] = "{\"filter\":\"" SUBJECT_PROBLEM ">\"}";
+    bus_request(
+        t->kb.b,
+        &(struct bus_out){.subject = "$JS.API.STREAM.PURGE." STREAM_STATE, .data = body, .len = sizeof body - 1},
+        5000, on_purged, &purged);
+    KIT_WAIT(t->k, purged);
+    while (s->n_seen > 0)
+        wire_free(s->seen[--s->n_seen]);
+    harness_start(t->alert);
+    KIT_WAIT(t->k, is(s, "disk", PS(ACKNOWLEDGED))); /* Redis knew */
+    assert_string_equal(problem(s, "disk")->acked_by, "eve");
+}
+
 static void the_leader_is_killed(void **state)
 {
     struct story *s = *state;
@@ -258,7 +289,7 @@ int main(int argc, char **argv)
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     signal(SIGPIPE, SIG_IGN);
-    const struct CMUnitTest tests[] = {T(redis_is_emptied), T(redis_is_away), T(the_leader_is_killed),
-                                       T(many_problems), T(nonsense)};
+    const struct CMUnitTest tests[] = {T(redis_is_emptied),     T(redis_is_away), T(the_stream_has_lost_them),
+                                       T(the_leader_is_killed), T(many_problems), T(nonsense)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
