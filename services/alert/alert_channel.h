@@ -12,6 +12,7 @@
 
 struct alert_room;
 struct alert_channel;
+struct alert_maker; /* alert_body.h */
 
 /* How one attempt ended. */
 struct alert_result {
@@ -38,6 +39,11 @@ struct alert_job {
     int64_t timeout_ms, start_by_ms; /* see ALERT_SEND */
     int64_t due_ms;                  /* running: given up at this time whatever the channel does */
     int64_t started_unix_ms;
+    char id[65]; /* the message's; what follows is its, too: for a kind that needs it after `send` has returned */
+    enum alert_message_kind kind;
+    int severity;
+    bool resolved;
+    size_t total;
     alert_job_done done; /* NULL once nobody waits any more */
     void *ctx;
     char *refused[ALERT_REFUSED_MAX]; /* see alert_job_refuse() */
@@ -53,10 +59,17 @@ struct alert_kind {
         burst; /* messages that the other side takes; 0 = no limit. These three: unless the settings say otherwise */
     /* Starts an attempt; everything needed later is copied. Ends by alert_job_end(), later or at once. */
     void (*send)(struct alert_channel *c, struct alert_job *j);
+    /* A person has taken on a problem: tells the other side so, if that is something there. May be NULL. */
+    void (*acked)(struct alert_channel *c, const PB(Alert) * a, const char *by);
     int (*open)(struct alert_channel *c); /* may be NULL; -1 = memory is out */
     void (*close)(struct alert_channel *c);
+    /* The service ends: attempts under way end now, unless something else of the service ends them. May be NULL. */
+    void (*stop)(struct alert_channel *c);
 };
 extern const struct alert_kind alert_kind_email, alert_kind_slack, alert_kind_file;
+extern const struct alert_kind alert_kind_syslog, alert_kind_nats, alert_kind_exec;
+extern const struct alert_kind alert_kind_webhook, alert_kind_pagerduty, alert_kind_teams, alert_kind_discord,
+    alert_kind_ntfy;
 
 struct alert_channel {
     struct alert_room *room;
@@ -75,6 +88,7 @@ struct alert_channel {
     char last_error[256];
     int refs;                          /* settings, deliveries, jobs, work of its kind */
     struct alert_channel *prev, *next; /* of all there are, those of earlier settings included */
+    struct alert_maker *maker;         /* NULL until its template is first run */
     void *priv;
 };
 
@@ -94,6 +108,9 @@ void alert_channel_unref(struct alert_channel *c);
  * queue has no room, or that would wait too long for what the channel takes a minute, ends with ALERT_FAULT_OVERFLOW. */
 struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert_message *m, bool urgent,
                                      int64_t timeout_ms, int64_t start_by_ms, alert_job_done done, void *ctx);
+/* A person has taken on the problem of this alert: every channel of the settings whose other side keeps such things is told, once; what comes of it
+ * is logged. */
+void alert_channels_acked(struct alert_room *room, const PB(Alert) * a, const char *by);
 /* Nobody waits for it any more: out of the queue if it has not begun, else its end is ignored. NULL is fine. */
 void alert_job_drop(struct alert_job *j);
 /* All that wait are told to go past this channel. */

@@ -6,7 +6,14 @@
 #include <stdint.h>
 
 /* What a channel speaks. */
-enum alert_proto { ALERT_PROTO_SMTP, ALERT_PROTO_HTTP, ALERT_PROTO_FILE };
+enum alert_proto {
+    ALERT_PROTO_SMTP,
+    ALERT_PROTO_HTTP,
+    ALERT_PROTO_FILE,
+    ALERT_PROTO_HAND, /* syslog, NATS: handed over, status 0; or the stream's number for why not */
+    ALERT_PROTO_EXEC, /* a program: status is its exit code */
+};
+#define ALERT_PROTOS (ALERT_PROTO_EXEC + 1)
 
 /* How an attempt ended. */
 enum alert_fault {
@@ -29,7 +36,7 @@ enum alert_fault {
 
 struct alert_outcome {
     enum alert_fault fault;
-    int status;             /* SMTP or HTTP; 0 if none */
+    int status;             /* SMTP or HTTP, or as the protocol says; 0 if none */
     int64_t retry_after_ms; /* -1 = not said */
 };
 

@@ -2,6 +2,7 @@
  *
  * So a slow channel delays nobody else. What a channel has no room for, or would get only much later, is told so at once
  * (ALERT_FAULT_OVERFLOW) and goes out in a digest. Urgent attempts, and messages that hold many alerts, wait as long as they may. */
+#include "alert/alert_body.h"
 #include "alert/alert_room.h"
 #include "alert/alert_text.h"
 #include "common/clock.h"
@@ -15,7 +16,15 @@
 
 static const struct alert_kind *const kinds[] = {[SET_CHANNEL_EMAIL] = &alert_kind_email,
                                                  [SET_CHANNEL_SLACK] = &alert_kind_slack,
-                                                 [SET_CHANNEL_FILE] = &alert_kind_file};
+                                                 [SET_CHANNEL_FILE] = &alert_kind_file,
+                                                 [SET_CHANNEL_WEBHOOK] = &alert_kind_webhook,
+                                                 [SET_CHANNEL_PAGERDUTY] = &alert_kind_pagerduty,
+                                                 [SET_CHANNEL_TEAMS] = &alert_kind_teams,
+                                                 [SET_CHANNEL_DISCORD] = &alert_kind_discord,
+                                                 [SET_CHANNEL_NTFY] = &alert_kind_ntfy,
+                                                 [SET_CHANNEL_SYSLOG] = &alert_kind_syslog,
+                                                 [SET_CHANNEL_NATS] = &alert_kind_nats,
+                                                 [SET_CHANNEL_EXEC] = &alert_kind_exec};
 
 /* ---- a channel with a copy of its settings ---- */
 
@@ -71,6 +80,7 @@ void alert_channel_unref(struct alert_channel *c)
         c->next->prev = c->prev;
     if (c->kind->close)
         c->kind->close(c);
+    alert_body_close(c);
     settings_channel_free(c->own);
     free(c);
     alert_room_unref(room);
@@ -232,13 +242,25 @@ struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert
                             .patient = m->kind != ALERT_MESSAGE_ONE,
                             .timeout_ms = timeout_ms,
                             .start_by_ms = start_by_ms,
+                            .kind = m->kind,
+                            .severity = m->severity,
+                            .resolved = m->resolved,
+                            .total = m->total,
                             .done = done,
                             .ctx = ctx};
+    snprintf(j->id, sizeof j->id, "%s", m->id);
     alert_channel_ref(c);
     make_room(c, j);
     enqueue(c, j);
     alert_room_settle(c->room);
     return j;
+}
+
+void alert_channels_acked(struct alert_room *room, const PB(Alert) * a, const char *by)
+{
+    for (size_t i = 0; i < room->n_channels; i++)
+        if (room->channels[i]->kind->acked)
+            room->channels[i]->kind->acked(room->channels[i], a, by);
 }
 
 void alert_job_drop(struct alert_job *j)

@@ -2,6 +2,7 @@
 #include "common/matcher.h"
 #include "common/settings_impl.h"
 #include "common/subjects.h"
+#include "common/webhook_sign.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ static const char *const smtp[] = {"smtp", "smtps", NULL}, *const web[] = {"http
                          *const logs[] = {"udp", "tcp", "tls", NULL};
 /* What each type takes. */
 static const struct {
-    enum need url, from, token, path, subject, command;
+    enum need url, from, token, path, subject, command, secret, template;
     const char *const *schemes;
     const char *form;
 } types[] = {
@@ -35,16 +36,21 @@ static const struct {
                            .form = "smtp://host:port or smtps://host:port"},
     [SET_CHANNEL_SLACK] = {.url = MUST, .schemes = web, .form = "http://... or https://..."},
     [SET_CHANNEL_FILE] = {.path = MUST},
-    [SET_CHANNEL_WEBHOOK] = {.url = MUST, .token = MAY, .schemes = web, .form = "http://... or https://..."},
+    [SET_CHANNEL_WEBHOOK] = {.url = MUST,
+                             .token = MAY,
+                             .secret = MAY,
+                             .template = MAY,
+                             .schemes = web,
+                             .form = "http://... or https://..."},
     [SET_CHANNEL_PAGERDUTY] = {.url = MAY, .token = MUST, .schemes = web, .form = "http://... or https://..."},
     [SET_CHANNEL_TEAMS] = {.url = MUST, .schemes = web, .form = "http://... or https://..."},
     [SET_CHANNEL_DISCORD] = {.url = MUST, .schemes = web, .form = "http://... or https://..."},
-    [SET_CHANNEL_NTFY] = {.url = MUST, .token = MAY, .schemes = web, .form = "http(s)://host/topic"},
+    [SET_CHANNEL_NTFY] = {.url = MUST, .token = MAY, .template = MAY, .schemes = web, .form = "http(s)://host/topic"},
     [SET_CHANNEL_SYSLOG] = {.url = MUST,
                             .schemes = logs,
                             .form = "udp://host:port, tcp://host:port or tls://host:port"},
-    [SET_CHANNEL_NATS] = {.subject = MUST},
-    [SET_CHANNEL_EXEC] = {.command = MUST},
+    [SET_CHANNEL_NATS] = {.subject = MUST, .template = MAY},
+    [SET_CHANNEL_EXEC] = {.command = MUST, .template = MAY},
 };
 
 static void need(struct conf_ctx *ctx, const char *key, enum need n, bool given, const char *type)
@@ -90,6 +96,28 @@ static void check_headers(const struct set_channel *c, struct conf_ctx *ctx)
     }
 }
 
+static void check_secret(struct conf_ctx *ctx, const char *key, const char *secret)
+{
+    struct webhook_key k;
+    struct err e = {""};
+    if (*secret && webhook_key_read(secret, &k, &e))
+        conf_problem(ctx, key, "found *** of another form: %s; allowed: whsec_ and 24 to 64 bytes in base64", e.text);
+    explicit_bzero(&k, sizeof k);
+}
+
+/* The last part of the path; letters, digits, _ and -, as ntfy has them. */
+static bool has_topic(const char *url)
+{
+    size_t end = strcspn(url, "?#"), at;
+    while (end > 0 && url[end - 1] == '/')
+        end--;
+    for (at = end; at > 0 && url[at - 1] != '/'; at--)
+        if (!isalnum((unsigned char)url[at - 1]) && url[at - 1] != '_' && url[at - 1] != '-')
+            return false;
+    const char *host = strstr(url, "://");
+    return host && url + at > host + 3 && end - at >= 1 && end - at <= 64;
+}
+
 void settings_check_channel(void *object, struct conf_ctx *ctx)
 {
     const struct set_channel *c = object;
@@ -103,6 +131,14 @@ void settings_check_channel(void *object, struct conf_ctx *ctx)
     need(ctx, "path", types[c->type].path == MUST ? MAY : NO, *c->path, type);
     need(ctx, "subject", types[c->type].subject, *c->subject, type);
     need(ctx, "command", types[c->type].command, c->command.n > 0, type);
+    need(ctx, "secret", types[c->type].secret, *c->secret, type);
+    need(ctx, "template", types[c->type].template, *c->template, type);
+    check_secret(ctx, "secret", c->secret);
+    if (*c->key_file && !*c->cert_file)
+        conf_problem(ctx, "key_file", "given without cert_file: a key needs its certificate");
+    if (c->type == SET_CHANNEL_NTFY && *c->url && !has_topic(c->url))
+        conf_problem(ctx, "url",
+                     "found *** without a topic; allowed: http(s)://host/topic, 1 to 64 of A-Z a-z 0-9 _ -");
     if (*c->url && types[c->type].schemes && !conf_url_ok(c->url, strlen(c->url), types[c->type].schemes))
         conf_problem(ctx, "url", "found *** of another form; allowed for a channel of type %s: %s", type,
                      types[c->type].form);
@@ -417,6 +453,7 @@ void settings_check_alert(void *object, struct conf_ctx *ctx)
     check_inhibit(a, ctx);
     check_escalations(a, ctx);
     check_programs(a, ctx);
+    check_secret(ctx, "last_resort.secret", a->last_resort.secret);
     if (*a->deadman.to)
         known(a, ctx, "deadman.to", a->deadman.to);
     else if (*a->deadman.url)
