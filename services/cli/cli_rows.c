@@ -99,6 +99,48 @@ static const struct cli_opt verify_opts[] = {
     {"bus", 'b', CLI_FLAG, NULL, offsetof(struct opts_verify, bus), 0, 0,
      "hold it against the checkpoint that the bus keeps of this trail"},
 };
+#define QUERY_TEXT(name, letter, arg, field, help)                                                                   \
+    {                                                                                                                \
+        name, letter, CLI_TEXT, arg, offsetof(struct opts_audit_query, field), 0, 0, help                            \
+    }
+#define QUERY_WHEN_AND_WHOM                                                                                          \
+    QUERY_TEXT("actor", 0, "GLOB", actor, "who"), QUERY_TEXT("subject", 0, "GLOB", subject, "on what"),              \
+        QUERY_TEXT("since", 0, "TIME", since,                                                                        \
+                   "from then on: 2026-01-31, 2026-01-31T09:05:01Z, or how long ago: 24h"),                          \
+        QUERY_TEXT("until", 0, "TIME", until, "before then"),                                                        \
+        QUERY_TEXT("config", 'c', "FILE", config, "settings file that says where the trails are")
+#define QUERY                                                                                                        \
+    QUERY_WHEN_AND_WHOM, QUERY_TEXT("action", 0, "GLOB", action, "what, as `agent.*`"),                              \
+        QUERY_TEXT("service", 0, "GLOB", service, "who wrote the record"),                                           \
+        QUERY_TEXT("class", 0, "NAME", audit_class, "strict, continuity or gap"),                                    \
+        QUERY_TEXT("outcome", 0, "NAME", outcome, "intended, done, failed or refused"),                              \
+        QUERY_TEXT("text", 0, "TEXT", text, "somewhere in the detail or a field"),                                   \
+        QUERY_TEXT("field", 0, "KEY=GLOB", field, "a field of the record"),                                          \
+        QUERY_TEXT("id", 0, "ID", id, "this record")
+static const struct cli_opt search_opts[] = {
+    QUERY,
+    {"limit", 'n', CLI_INT, "N", offsetof(struct opts_audit_query, limit), 1, INT64_MAX, "the newest N only"},
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_audit_query, json), 0, 0,
+     "a JSON object per line: first each trail, then each record"},
+};
+static const struct opts_audit_query export_defaults = {.format = "jsonl"}, who_defaults = {.format = "text"};
+static const struct cli_opt export_opts[] = {
+    QUERY,
+    {"limit", 'n', CLI_INT, "N", offsetof(struct opts_audit_query, limit), 1, INT64_MAX, "the newest N only"},
+    QUERY_TEXT("format", 'f', "NAME", format, "jsonl (default), json or csv"),
+};
+static const struct cli_opt who_opts[] = {
+    QUERY_WHEN_AND_WHOM,
+    QUERY_TEXT("format", 'f', "NAME", format, "text (default), json or csv"),
+};
+static const struct cli_opt proof_opts[] = {
+    {"check", 0, CLI_TEXT, "FILE", offsetof(struct opts_proof, check), 0, 0,
+     "check this proof (`-`: from stdin); needs neither trail nor service"},
+    {"key", 'k', CLI_TEXT, "HEX", offsetof(struct opts_proof, key), 0, 0,
+     "with --check: a public key of the trail that you trust"},
+    {"config", 'c', CLI_TEXT, "FILE", offsetof(struct opts_proof, config), 0, 0,
+     "settings file that says where the trails are"},
+};
 static const struct opts_follow follow_defaults = {.interval_ms = 1000};
 static const struct cli_opt follow_opts[] = {
     {"to", 0, CLI_TEXT, "DIR", offsetof(struct opts_follow, to), 0, 0, "where the copies go; required"},
@@ -265,6 +307,12 @@ static const struct cli_opt baseline_status_opts[] = {
     {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_baseline, json), 0, 0, "JSON instead of text"},
 };
 
+#define AUDIT_DIRS                                                                                                   \
+    "DIR is a trail's directory, or DIR:DIR2 if it went on in another (audit.second_dir); without any: all below "   \
+    "the\n"                                                                                                          \
+    "settings' data_dir, with those that were set aside. Reads files only. Each trail is checked from its first "    \
+    "byte to\n"                                                                                                      \
+    "its last: one that is not whole is said first, and the exit code is 1; what it holds is shown all the same."
 const struct cli_row cli_rows[] = {
     {.path = "status",
      .summary = "what lives, what is healthy, where each agent stands; fails if anything is not normal",
@@ -495,7 +543,7 @@ const struct cli_row cli_rows[] = {
      .run = cmd_config_show,
      OPTS(config_opts, opts_config)},
 
-    {.path = "audit", .summary = "verify the trail, follow it, copy it"},
+    {.path = "audit", .summary = "verify the trail, look into it, prove what is in it, copy it"},
     {.path = "audit verify",
      .args = "DIR [DIR2]",
      .min_args = 1,
@@ -516,6 +564,40 @@ const struct cli_row cli_rows[] = {
      .run = cmd_audit_tail,
      OPTS(audit_tail_opts, opts_tail)},
 
+    {.path = "audit search",
+     .args = "[DIR...]",
+     .max_args = 64,
+     .summary = "records of the trails that fit, by time",
+     .text = AUDIT_DIRS,
+     .run = cmd_audit_search,
+     OPTS(search_opts, opts_audit_query)},
+    {.path = "audit export",
+     .args = "[DIR...]",
+     .max_args = 64,
+     .summary = "the same as JSON or CSV, each record with its evidence: chain, sequence, hash, file",
+     .text = AUDIT_DIRS,
+     .run = cmd_audit_export,
+     .defaults = &export_defaults,
+     OPTS(export_opts, opts_audit_query)},
+    {.path = "audit who",
+     .args = "VERB [DIR...]",
+     .min_args = 1,
+     .max_args = 65,
+     .summary = "who froze, overrode, silenced, ...: when, on what, why, how it ended, with the evidence",
+     .text = "VERB: froze, unfroze, overrode, forced (breakers), maintained, silenced, acknowledged, dropped, "
+             "restarted,\n"
+             "rolled-back, drilled, rotated. The record of what was meant and that of what came of it are one "
+             "act.\n" AUDIT_DIRS,
+     .run = cmd_audit_who,
+     .defaults = &who_defaults,
+     OPTS(who_opts, opts_audit_query)},
+    {.path = "audit proof",
+     .args = "[ID|SEQUENCE [DIR...]]",
+     .max_args = 65,
+     .summary = "prove that a record is in a trail, to somebody who has not got it; or check such a proof",
+     .text = "Prints one JSON object, complete in itself. " AUDIT_DIRS,
+     .run = cmd_audit_proof,
+     OPTS(proof_opts, opts_proof)},
     {.path = "audit follow",
      .summary = "keep verified copies of the trails on this host, and sign for what was seen",
      .text = "Each trail's copy is DIR/<chain>: `redoubt audit verify` takes it. Nothing is kept that does not "

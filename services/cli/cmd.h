@@ -73,6 +73,21 @@ struct opts_verify {
 };
 int cmd_audit_verify(struct cli *c, const void *opts, int argc, char **argv);
 
+/* Of search, export and who. */
+struct opts_audit_query {
+    const char *id, *action, *actor, *subject, *service, *audit_class, *outcome, *since, *until, *text, *field;
+    const char *format, *config;
+    int64_t limit;
+    bool json;
+};
+int cmd_audit_search(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_audit_export(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_audit_who(struct cli *c, const void *opts, int argc, char **argv);
+struct opts_proof {
+    const char *check, *key, *config;
+};
+int cmd_audit_proof(struct cli *c, const void *opts, int argc, char **argv);
+
 struct opts_follow {
     const char *to, *chain, *key, *witness, *name;
     bool once;

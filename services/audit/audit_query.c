@@ -1,0 +1,247 @@
+/* audit_query.c - which records are asked for, and acts put together from their records. Pure. */
+#include "audit/audit_query.h"
+#include <ctype.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#define INTENDED REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED
+
+static bool glob(const char *pattern, const char *value)
+{
+    return !pattern || fnmatch(pattern, value, 0) == 0;
+}
+
+static bool has_text(const char *text, const PB(AuditRecord) * r)
+{
+    if (strcasestr(r->detail, text))
+        return true;
+    for (size_t i = 0; i < r->n_fields; i++)
+        if (strcasestr(r->fields[i]->value, text))
+            return true;
+    return false;
+}
+
+static bool has_field(const char *wanted, const PB(AuditRecord) * r)
+{
+    const char *equals = strchr(wanted, '=');
+    size_t n = equals ? (size_t)(equals - wanted) : strlen(wanted);
+    for (size_t i = 0; i < r->n_fields; i++)
+        if (strncmp(r->fields[i]->key, wanted, n) == 0 && !r->fields[i]->key[n] &&
+            glob(equals ? equals + 1 : NULL, r->fields[i]->value))
+            return true;
+    return false;
+}
+
+bool audit_query_fits(const struct audit_query *q, const PB(AuditRecord) * r)
+{
+    return (!q->id || strcmp(q->id, r->id) == 0) && (!q->since_unix_ms || r->at_unix_ms >= q->since_unix_ms) &&
+           (!q->until_unix_ms || r->at_unix_ms < q->until_unix_ms) &&
+           (!q->audit_class || (int)r->audit_class == q->audit_class) &&
+           (!q->outcome || (int)r->outcome == q->outcome) && glob(q->action, r->action) && glob(q->actor, r->actor) &&
+           glob(q->subject, r->subject) && glob(q->service, r->service) && (!q->text || has_text(q->text, r)) &&
+           (!q->field || has_field(q->field, r));
+}
+
+static int enum_value(const ProtobufCEnumDescriptor *d, const char *name)
+{
+    for (unsigned i = 0; i < d->n_values; i++)
+        if (d->values[i].value && strcasecmp(wire_enum_name(d, d->values[i].value), name) == 0)
+            return d->values[i].value;
+    return 0;
+}
+
+int audit_query_class(const char *name)
+{
+    return enum_value(&redoubt__v1__audit_class__descriptor, name);
+}
+
+int audit_query_outcome(const char *name)
+{
+    return enum_value(&redoubt__v1__audit_outcome__descriptor, name);
+}
+
+/* ---- times ---- */
+
+static int64_t date(const char *text)
+{
+    static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct tm t = {0};
+        const char *rest = strptime(text, forms[i], &t);
+        if (!rest)
+            continue;
+        int64_t fraction = 0;
+        if (i == 0 && *rest == '.') {
+            int64_t unit = 100;
+            for (rest++; isdigit((unsigned char)*rest); rest++, unit /= 10)
+                fraction += unit * (*rest - '0');
+        }
+        if (i < 2 && *rest == 'Z')
+            rest++;
+        struct tm given = t;
+        int64_t at_s = (int64_t)timegm(&t);
+        /* The 30th of February is no day: timegm made it another. */
+        return *rest || at_s < 0 || t.tm_mday != given.tm_mday ? -1 : at_s * 1000 + fraction;
+    }
+    return -1;
+}
+
+int64_t audit_query_time(const char *text, int64_t now_unix_ms)
+{
+    static const struct {
+        const char *unit;
+        int64_t ms;
+    } units[] = {{"", 0}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+    char *end;
+    if (!isdigit((unsigned char)*text))
+        return -1;
+    errno = 0;
+    int64_t n = strtoll(text, &end, 10);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (errno || strcmp(end, units[i].unit) != 0)
+            continue;
+        if (i == 0)
+            return n;
+        return n > now_unix_ms / units[i].ms ? -1 : now_unix_ms - n * units[i].ms;
+    }
+    return date(text);
+}
+
+/* ---- views ---- */
+
+const struct audit_view audit_views[] = {
+    {"froze", "agents were frozen, by a person or for a logic error", false, {{"agent.freeze", {0}}}},
+    {"unfroze", "agents were let go again", false, {{"agent.unfreeze", {0}}}},
+    {"overrode",
+     "the backend's override: activated, renewed, released",
+     false,
+     {{"override.activate", {0}}, {"override.renew", {0}}, {"override.release", {0}}, {"override.dropped", {0}}}},
+    {"forced",
+     "breakers were opened, closed or reset by a person",
+     true,
+     {{"breaker.open", {"breaker.forced_open"}},
+      {"breaker.close", {"breaker.forced_closed"}},
+      {"breaker.reset", {"breaker.closed", "breaker.half_open", "breaker.metrics_only"}}}},
+    {"maintained",
+     "targets were taken out for maintenance, and back",
+     true,
+     {{"health.maintain", {"health.maintenance"}}, {"health.resume", {"health.unknown", "health.healthy"}}}},
+    {"silenced",
+     "alerts were silenced, and silences ended",
+     false,
+     {{"alert.silenced", {0}}, {"alert.unsilenced", {0}}}},
+    {"acknowledged",
+     "problems were taken on, and given back",
+     false,
+     {{"alert.acknowledged", {0}}, {"alert.unacknowledged", {0}}}},
+    {"dropped",
+     "waiting actions were dropped, or released after a freeze",
+     false,
+     {{"queue.drop", {0}}, {"queue.release", {0}}}},
+    {"restarted", "agents were restarted", false, {{"agent.restart", {0}}}},
+    {"rolled-back",
+     "rollbacks of agents were asked for",
+     false,
+     {{"rollback.ask", {"rollback.asked"}}, {"agent.rollback", {0}}, {"rollback.start", {0}}}},
+    {"drilled", "failures were pretended", false, {{"agent.drill", {"drill.start"}}, {"drill.end", {0}}}},
+    {"rotated", "the trail's key was changed", false, {{"audit.rotate", {0}}}},
+};
+const size_t audit_views_n = sizeof audit_views / sizeof *audit_views;
+
+const struct audit_view *audit_view_of(const char *verb)
+{
+    for (size_t i = 0; i < audit_views_n; i++)
+        if (strcmp(audit_views[i].verb, verb) == 0)
+            return &audit_views[i];
+    return NULL;
+}
+
+static bool ends(const struct audit_view_row *row, const char *action)
+{
+    for (size_t i = 0; i < sizeof row->ends / sizeof *row->ends && row->ends[i]; i++)
+        if (strcmp(row->ends[i], action) == 0)
+            return true;
+    return false;
+}
+
+static const struct audit_view_row *row_of(const struct audit_view *v, const char *action)
+{
+    for (size_t i = 0; i < sizeof v->rows / sizeof *v->rows && v->rows[i].action; i++)
+        if (strcmp(v->rows[i].action, action) == 0 || ends(&v->rows[i], action))
+            return &v->rows[i];
+    return NULL;
+}
+
+/* Records that a service writes of itself name itself as who acts. */
+static bool of_itself(const PB(AuditRecord) * r)
+{
+    return !*r->actor || strcmp(r->actor, r->service) == 0;
+}
+
+/* Where ends have names of their own, what a service does of itself under the act's own name is another thing: a breaker that opens. */
+static bool same_act(const PB(AuditRecord) * began, const PB(AuditRecord) * r, const struct audit_view_row *row)
+{
+    bool by_service = of_itself(r) && (!row->ends[0] || ends(row, r->action));
+    return strcmp(began->action, row->action) == 0 && strcmp(began->subject, r->subject) == 0 &&
+           (strcmp(began->actor, r->actor) == 0 || of_itself(began) || by_service);
+}
+
+static const PB(AuditRecord) * first_of(const struct audit_act *a)
+{
+    return a->intended ? a->intended : a->ended;
+}
+
+static bool is_open(const struct audit_act *a)
+{
+    return a->intended && !a->ended;
+}
+
+enum audit_act_part audit_view_take(const struct audit_view *v, const struct audit_act *acts, size_t n,
+                                    const PB(AuditRecord) * r, size_t *ret)
+{
+    const struct audit_view_row *row = row_of(v, r->action);
+    if (!row)
+        return AUDIT_ACT_NONE;
+    bool named = strcmp(row->action, r->action) == 0;
+    if (r->outcome == INTENDED)
+        return named ? AUDIT_ACT_BEGINS : AUDIT_ACT_NONE;
+    for (size_t i = n; i-- > 0 && first_of(&acts[i])->at_unix_ms >= r->at_unix_ms - AUDIT_ACT_MAX_MS;) {
+        if (is_open(&acts[i]) && same_act(acts[i].intended, r, row)) {
+            *ret = i;
+            return AUDIT_ACT_ENDS;
+        }
+    }
+    return v->people && of_itself(r) ? AUDIT_ACT_NONE : AUDIT_ACT_WHOLE;
+}
+
+const char *audit_act_actor(const struct audit_act *a)
+{
+    /* The one who meant it is the person; a service may have ended it. */
+    if (a->intended && !of_itself(a->intended))
+        return a->intended->actor;
+    return a->ended ? a->ended->actor : a->intended->actor;
+}
+
+static const char *field(const PB(AuditRecord) * r, const char *key)
+{
+    for (size_t i = 0; r && i < r->n_fields; i++)
+        if (strcmp(r->fields[i]->key, key) == 0)
+            return r->fields[i]->value;
+    return NULL;
+}
+
+const char *audit_act_reason(const struct audit_act *a)
+{
+    return a->intended && *a->intended->detail ? a->intended->detail : a->ended ? a->ended->detail : "";
+}
+
+const char *audit_act_until(const struct audit_act *a)
+{
+    const char *until = field(a->intended, "until");
+    until = until ? until : field(a->ended, "until");
+    return until ? until : "";
+}
