@@ -6,6 +6,7 @@
 #include "alert/alert_channel.h"
 #include "alert/alert_lead.h"
 #include "alert/alert_parcels.h"
+#include "alert/alert_pulse.h"
 #include "alert/alert_route.h"
 #include "alert/alert_run.h"
 #include "alert/alert_state.h"
@@ -57,6 +58,7 @@ struct alert_room {
     struct alert_memory *memory;
     struct alert_lead *lead;       /* alert_lead.h */
     struct alert_parcels *parcels; /* alert_parcels.h */
+    struct alert_pulse *pulse;     /* alert_pulse.h */
     struct alert_trail *trail;     /* alert_trail.c */
     int sayings;                   /* receipts and audit records on their way */
     struct loop_timer wake, begin;

@@ -242,7 +242,8 @@ int alert_start(struct service *s, struct err *e)
     if (!(r->routes = alert_routes_new(&s->settings->alert, e)))
         return -1;
     if (!(r->trail = alert_trail_open(r)) || load_channels(r) || !(r->memory = alert_memory_open(r)) ||
-        !(r->lead = alert_lead_open(&s->loop, s->store, &lead)) || !(r->parcels = alert_parcels_open(r)))
+        !(r->lead = alert_lead_open(&s->loop, s->store, &lead)) || !(r->parcels = alert_parcels_open(r)) ||
+        !(r->pulse = alert_pulse_open(r)))
         return err_set(e, "out of memory");
     if (s->settings->alert.routes.n == 0)
         log_warn("no alert channels are set: alerts are kept on the stream only",
@@ -305,13 +306,6 @@ void alert_stop(struct service *s)
     struct alert_room *r = room_of(s);
     r->closing = true;
     alert_items_give_back(r);
-    for (struct alert_channel *c = r->all, *next; c; c = next) {
-        alert_channel_ref(c);
-        if (c->kind->stop)
-            c->kind->stop(c);
-        next = c->next;
-        alert_channel_unref(c);
-    }
     bus_consumer_close(r->consumer);
     alert_parcels_close(r->parcels);
     alert_tells_drop(r);
@@ -319,6 +313,14 @@ void alert_stop(struct service *s)
     if (r->lead)
         alert_lead_close(r->lead, NULL, NULL);
     alert_roads_forget(r);
+    for (struct alert_channel *c = r->all, *next; c; c = next) {
+        alert_channel_ref(c);
+        if (c->kind->stop)
+            c->kind->stop(c);
+        next = c->next;
+        alert_channel_unref(c);
+    }
+    alert_pulse_close(r->pulse);
     for (size_t k = 0; k < r->n_channels; k++)
         alert_channel_unref(r->channels[k]);
     r->n_channels = 0;

@@ -1,4 +1,4 @@
-/* audit_chain.c - the trail's format on bytes; the only place that knows it. */
+/* audit_chain.c - segments and records on bytes; the only place that knows them. */
 #include "audit/audit_chain.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -9,8 +9,6 @@
 
 static const char magic[8] = {'R', 'D', 'B', 'T', 'A', 'U', 'D', '1'};
 #define HEADER_HASHED (AUDIT_HEADER_BYTES - AUDIT_HASH_BYTES)
-#define ORIGIN_PREFIX "redoubt/audit/"
-#define KEY_ID_BYTES  4
 
 static void put32(unsigned char *p, uint32_t v)
 {
@@ -146,106 +144,4 @@ enum audit_found audit_record_parse(const unsigned char *in, size_t len,
         return AUDIT_BROKEN;
     }
     return AUDIT_RECORD;
-}
-
-/* ---- checkpoints: https://c2sp.org/signed-note, body as in tlog-checkpoint ---- */
-
-static void key_id(const char *name, const unsigned char public_key[static AUDIT_PUBLIC_BYTES],
-                   unsigned char out[static KEY_ID_BYTES])
-{
-    static const unsigned char sep_and_alg[2] = {'\n', 0x01}; /* 0x01 = Ed25519 */
-    unsigned char hash[crypto_hash_sha256_BYTES];
-    crypto_hash_sha256_state s;
-    crypto_hash_sha256_init(&s);
-    crypto_hash_sha256_update(&s, (const unsigned char *)name, strlen(name));
-    crypto_hash_sha256_update(&s, sep_and_alg, sizeof sep_and_alg);
-    crypto_hash_sha256_update(&s, public_key, AUDIT_PUBLIC_BYTES);
-    crypto_hash_sha256_final(&s, hash);
-    memcpy(out, hash, KEY_ID_BYTES);
-}
-
-static size_t body_text(const struct audit_checkpoint *c, char *out, size_t max)
-{
-    char chain[2 * AUDIT_CHAIN_BYTES + 1], hash[64];
-    sodium_bin2hex(chain, sizeof chain, c->chain, AUDIT_CHAIN_BYTES);
-    sodium_bin2base64(hash, sizeof hash, c->hash, AUDIT_HASH_BYTES, sodium_base64_VARIANT_ORIGINAL);
-    int n = snprintf(out, max, ORIGIN_PREFIX "%s\n%" PRIu64 "\n%s\ntime %" PRId64 "\n", chain, c->size, hash,
-                     c->at_unix_ms);
-    assert(n > 0 && (size_t)n < max);
-    return (size_t)n;
-}
-
-#define SIGNED_BYTES (KEY_ID_BYTES + crypto_sign_BYTES)
-
-size_t audit_checkpoint_sign(const struct audit_checkpoint *c, const char *key_name,
-                             const unsigned char secret[static AUDIT_SECRET_BYTES],
-                             char out[static AUDIT_CHECKPOINT_MAX])
-{
-    unsigned char public_key[AUDIT_PUBLIC_BYTES], raw[SIGNED_BYTES];
-    char text[sodium_base64_ENCODED_LEN(SIGNED_BYTES, sodium_base64_VARIANT_ORIGINAL)];
-    size_t n = body_text(c, out, AUDIT_CHECKPOINT_MAX);
-    crypto_sign_ed25519_sk_to_pk(public_key, secret);
-    key_id(key_name, public_key, raw);
-    crypto_sign_detached(raw + KEY_ID_BYTES, NULL, (const unsigned char *)out, n, secret);
-    sodium_bin2base64(text, sizeof text, raw, sizeof raw, sodium_base64_VARIANT_ORIGINAL);
-    int more = snprintf(out + n, AUDIT_CHECKPOINT_MAX - n, "\n\xe2\x80\x94 %s %s\n", key_name, text);
-    assert(more > 0 && n + (size_t)more < AUDIT_CHECKPOINT_MAX);
-    return n + (size_t)more;
-}
-
-/* The body again from its parsed values must be the same bytes: one form only, nothing hidden. */
-static int parse_body(const char *text, size_t len, struct audit_checkpoint *ret)
-{
-    char chain[2 * AUDIT_CHAIN_BYTES + 1], hash[48], again[512], copy[512];
-    if (len >= sizeof copy)
-        return -1;
-    memcpy(copy, text, len);
-    copy[len] = 0;
-    if (sscanf(copy, ORIGIN_PREFIX "%32[0-9a-f]\n%" SCNu64 "\n%47[A-Za-z0-9+/=]\ntime %" SCNd64 "\n", chain,
-               &ret->size, hash, &ret->at_unix_ms) != 4)
-        return -1;
-    size_t n = 0;
-    if (sodium_hex2bin(ret->chain, sizeof ret->chain, chain, strlen(chain), NULL, &n, NULL) ||
-        n != AUDIT_CHAIN_BYTES ||
-        sodium_base642bin(ret->hash, sizeof ret->hash, hash, strlen(hash), NULL, &n, NULL,
-                          sodium_base64_VARIANT_ORIGINAL) ||
-        n != AUDIT_HASH_BYTES)
-        return -1;
-    return body_text(ret, again, sizeof again) == len && memcmp(again, copy, len) == 0 ? 0 : -1;
-}
-
-int audit_checkpoint_check(const char *text, size_t len, const char *key_name,
-                           const unsigned char public_key[static AUDIT_PUBLIC_BYTES], struct audit_checkpoint *ret,
-                           struct err *e)
-{
-    char copy[AUDIT_CHECKPOINT_MAX + 1], prefix[128];
-    unsigned char raw[SIGNED_BYTES], id[KEY_ID_BYTES];
-    if (len == 0 || len > AUDIT_CHECKPOINT_MAX || memchr(text, 0, len))
-        return err_set(e, "the checkpoint is no signed note: %zu bytes", len);
-    memcpy(copy, text, len);
-    copy[len] = 0;
-    snprintf(prefix, sizeof prefix, "\n\n\xe2\x80\x94 %s ", key_name);
-    char *sig = strstr(copy, prefix);
-    if (!sig || copy[len - 1] != '\n')
-        return err_set(e, "the checkpoint is not signed by %s", key_name);
-    size_t body = (size_t)(sig - copy) + 1;
-    sig += strlen(prefix);
-    copy[len - 1] = 0;
-    size_t n = 0;
-    char again[sodium_base64_ENCODED_LEN(SIGNED_BYTES, sodium_base64_VARIANT_ORIGINAL)];
-    bool readable =
-        sodium_base642bin(raw, sizeof raw, sig, strlen(sig), NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) == 0 &&
-        n == sizeof raw;
-    /* The decoder takes some bytes beyond ASCII for letters: only the one proper spelling is accepted. */
-    if (!readable ||
-        strcmp(sodium_bin2base64(again, sizeof again, raw, sizeof raw, sodium_base64_VARIANT_ORIGINAL), sig) != 0)
-        return err_set(e, "the checkpoint's signature is not readable");
-    key_id(key_name, public_key, id);
-    if (memcmp(id, raw, sizeof id) != 0)
-        return err_set(e, "the checkpoint was signed with another key than " AUDIT_PUBLIC_FILE);
-    if (crypto_sign_verify_detached(raw + KEY_ID_BYTES, (const unsigned char *)text, body, public_key))
-        return err_set(e, "the checkpoint was changed: its signature does not fit");
-    if (parse_body(text, body, ret))
-        return err_set(e, "the checkpoint's text is not of the form that this version writes");
-    return 0;
 }

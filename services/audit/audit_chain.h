@@ -1,4 +1,4 @@
-/* audit_chain.h - the trail's format, on bytes: segment headers, chained records, signed checkpoints. README.md has it byte by byte. */
+/* audit_chain.h - the trail's format, on bytes: segment headers and chained records. README.md has it byte by byte. */
 #ifndef REDOUBT_AUDIT_CHAIN_H
 #define REDOUBT_AUDIT_CHAIN_H
 
@@ -7,14 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AUDIT_HASH_BYTES     32
-#define AUDIT_CHAIN_BYTES    16
-#define AUDIT_HEADER_BYTES   112
-#define AUDIT_RECORD_HEAD    12 /* length and sequence, before the stored bytes */
-#define AUDIT_RECORD_EXTRA   (AUDIT_RECORD_HEAD + AUDIT_HASH_BYTES)
-#define AUDIT_STORED_MAX     65536
-#define AUDIT_CHECKPOINT_MAX 1024
-#define AUDIT_NAME_MAX       40 /* "audit-" 20 digits ".seg" */
+#define AUDIT_HASH_BYTES   32
+#define AUDIT_CHAIN_BYTES  16
+#define AUDIT_HEADER_BYTES 112
+#define AUDIT_RECORD_HEAD  12 /* length and sequence, before the stored bytes */
+#define AUDIT_RECORD_EXTRA (AUDIT_RECORD_HEAD + AUDIT_HASH_BYTES)
+#define AUDIT_STORED_MAX   65536
+#define AUDIT_NAME_MAX     40 /* "audit-" 20 digits ".seg" */
 
 /* The head of a segment file. */
 struct audit_header {
@@ -50,28 +49,13 @@ enum audit_found audit_record_parse(const unsigned char *in, size_t len,
                                     const unsigned char prev[static AUDIT_HASH_BYTES], uint64_t expect_seq,
                                     struct audit_record *ret, struct err *e);
 
-/* A signed statement of how long the chain is and where its hash stands: a C2SP signed note, Ed25519. */
-struct audit_checkpoint {
-    unsigned char chain[AUDIT_CHAIN_BYTES];
-    uint64_t size;                        /* records in the chain */
-    unsigned char hash[AUDIT_HASH_BYTES]; /* of the last of them */
-    int64_t at_unix_ms;
-};
-#define AUDIT_PUBLIC_BYTES 32
-#define AUDIT_SECRET_BYTES 64
-/* Returns the text's length. */
-size_t audit_checkpoint_sign(const struct audit_checkpoint *c, const char *key_name,
-                             const unsigned char secret[static AUDIT_SECRET_BYTES],
-                             char out[static AUDIT_CHECKPOINT_MAX]);
-int audit_checkpoint_check(const char *text, size_t len, const char *key_name,
-                           const unsigned char public_key[static AUDIT_PUBLIC_BYTES], struct audit_checkpoint *ret,
-                           struct err *e);
-
 /* Names of files in the trail's directory. */
 #define AUDIT_CHECKPOINT_FILE "checkpoint"
 #define AUDIT_SECRET_FILE     "audit.key"
 #define AUDIT_PUBLIC_FILE     "audit.pub"
-#define AUDIT_KEY_NAME        "redoubt-audit"
+#define AUDIT_KEYS_FILE       "audit.keys"
+#define AUDIT_PRUNED_FILE     "pruned"
+#define AUDIT_TREE_FILE       "tree"
 void audit_segment_name(uint64_t first_seq, char out[static AUDIT_NAME_MAX]);
 bool audit_segment_parse(const char *name, uint64_t *ret_first_seq);
 

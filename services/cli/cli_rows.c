@@ -89,8 +89,37 @@ static const struct cli_opt config_opts[] = {
 };
 static const struct cli_opt verify_opts[] = {
     {"key", 'k', CLI_TEXT, "HEX", offsetof(struct opts_verify, key), 0, 0,
-     "the public key that you trust (default: the directory's own\naudit.pub, which whoever changed the trail could "
-     "change, too)"},
+     "the public key that you trust, the present or a former one (default:\nthe directory's own audit.pub, which "
+     "whoever "
+     "changed the trail could\nchange, too)"},
+    {"anchor", 'a', CLI_TEXT, "FILE", offsetof(struct opts_verify, anchor), 0, 0,
+     "a checkpoint kept elsewhere: the trail must hold at least that"},
+    {"witness", 'w', CLI_TEXT, "VKEY", offsetof(struct opts_verify, witness), 0, 0,
+     "NAME+ID+KEY of a witness, who must have signed the newest checkpoint"},
+    {"bus", 'b', CLI_FLAG, NULL, offsetof(struct opts_verify, bus), 0, 0,
+     "hold it against the checkpoint that the bus keeps of this trail"},
+};
+static const struct opts_follow follow_defaults = {.interval_ms = 1000};
+static const struct cli_opt follow_opts[] = {
+    {"to", 0, CLI_TEXT, "DIR", offsetof(struct opts_follow, to), 0, 0, "where the copies go; required"},
+    {"chain", 0, CLI_TEXT, "ID", offsetof(struct opts_follow, chain), 0, 0, "this trail only (32 hex digits)"},
+    {"key", 'k', CLI_TEXT, "HEX", offsetof(struct opts_follow, key), 0, 0,
+     "a public key of the trail that you trust (default: the one\nthat is met first)"},
+    {"once", 0, CLI_FLAG, NULL, offsetof(struct opts_follow, once), 0, 0,
+     "end when the copies are as far as the trails"},
+    {"interval", 0, CLI_DURATION, "TIME", offsetof(struct opts_follow, interval_ms), 10, 3600000,
+     "time between looks (default: 1s)"},
+    {"witness", 0, CLI_TEXT, "FILE", offsetof(struct opts_follow, witness), 0, 0,
+     "cosign each checkpoint that is kept, with this Ed25519 key\n(64 bytes, hexadecimal, mode 0600; made when it is "
+     "missing)"},
+    {"name", 0, CLI_TEXT, "NAME", offsetof(struct opts_follow, name), 0, 0,
+     "the witness's name (default: redoubt-witness)"},
+};
+static const struct cli_opt rotate_opts[] = {
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_rotate, by), 0, 0, "who changes it (default: $USER)"},
+    {"reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_rotate, reason), 0, 0, "why; required"},
+    {"chain", 0, CLI_TEXT, "ID", offsetof(struct opts_rotate, chain), 0, 0,
+     "this trail only (default: every replica's)"},
 };
 static const struct cli_opt alert_opts[] = {
     {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_alert, by), 0, 0, "who tests (default: $USER)"},
@@ -466,13 +495,17 @@ const struct cli_row cli_rows[] = {
      .run = cmd_config_show,
      OPTS(config_opts, opts_config)},
 
-    {.path = "audit", .summary = "verify the trail, or follow it"},
+    {.path = "audit", .summary = "verify the trail, follow it, copy it"},
     {.path = "audit verify",
-     .args = "DIR",
+     .args = "DIR [DIR2]",
      .min_args = 1,
-     .max_args = 1,
+     .max_args = 2,
      .summary = "check a trail from the first byte to the last: flips, gaps, reordering, truncation",
-     .text = "DIR is a replica's directory, <data_dir>/audit/0. Reads files only: neither bus nor service is needed.",
+     .text =
+         "DIR is a replica's directory, <data_dir>/audit/0; DIR2 where it went on (audit.second_dir), if it did.\n"
+         "Reads files only: neither bus nor service is needed, but for --bus. With -c, says which of audit.witnesses "
+         "have seen it.",
+     .connects = true,
      .run = cmd_audit_verify,
      OPTS(verify_opts, opts_verify)},
     {.path = "audit tail",
@@ -482,6 +515,25 @@ const struct cli_row cli_rows[] = {
      .connects = true,
      .run = cmd_audit_tail,
      OPTS(audit_tail_opts, opts_tail)},
+
+    {.path = "audit follow",
+     .summary = "keep verified copies of the trails on this host, and sign for what was seen",
+     .text = "Each trail's copy is DIR/<chain>: `redoubt audit verify` takes it. Nothing is kept that does not "
+             "verify. A trail that went\n"
+             "back, was rewritten, or is another's in its name is refused: that ends with 1, and both checkpoints "
+             "are kept as evidence.",
+     .connects = true,
+     .run = cmd_audit_follow,
+     .defaults = &follow_defaults,
+     OPTS(follow_opts, opts_follow)},
+    {.path = "audit rotate",
+     .summary = "sign the trail with a new key from now on",
+     .text = "The change is signed by both keys, so that whoever trusts the old one can follow. With audit.key_file, "
+             "put the next key into\n"
+             "<key_file>.new first.",
+     .connects = true,
+     .run = cmd_audit_rotate,
+     OPTS(rotate_opts, opts_rotate)},
 
     {.path = "alert", .summary = "what is wrong, who was told, who has taken it on; silences; channels"},
     {.path = "alert list",

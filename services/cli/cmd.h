@@ -68,9 +68,21 @@ int cmd_baseline_keygen(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_baseline_status(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_verify {
-    const char *key;
+    const char *key, *anchor, *witness;
+    bool bus;
 };
 int cmd_audit_verify(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_follow {
+    const char *to, *chain, *key, *witness, *name;
+    bool once;
+    int64_t interval_ms;
+};
+int cmd_audit_follow(struct cli *c, const void *opts, int argc, char **argv);
+struct opts_rotate {
+    const char *by, *reason, *chain;
+};
+int cmd_audit_rotate(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_alert {
     const char *by;

@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "common/notify_impl.h"
 #include "common/subjects.h"
 #include "common/trim.h"
 #include <assert.h>
@@ -341,6 +342,16 @@ static void http_closed(void *ctx)
         store_closed(s);
 }
 
+static void alerts_closed(void *ctx)
+{
+    struct service *s = ctx;
+    s->alerts = NULL;
+    if (s->http)
+        http_close(s->http, http_closed, s);
+    else
+        http_closed(s);
+}
+
 static void outbox_closed(void *ctx)
 {
     struct service *s = ctx;
@@ -353,10 +364,7 @@ static void outbox_closed(void *ctx)
         if (r->hooks[i].watch)
             bus_watch_close(r->hooks[i].watch);
     }
-    if (s->http)
-        http_close(s->http, http_closed, s);
-    else
-        http_closed(s);
+    notify_alerts_close(s->alerts, alerts_closed, s);
 }
 
 void service_drained(struct service *s)
@@ -466,6 +474,8 @@ static int open_connections(struct service *s, struct err *e)
         struct outbox_opts oo = {.dir = s->replica.dir, .bus = s->bus};
         if (!(s->outbox = outbox_open(&s->loop, &oo, e)))
             return -1;
+        if (!(s->alerts = notify_alerts_open(s)))
+            return err_set(e, "out of memory");
     }
     return 0;
 }
@@ -625,6 +635,9 @@ static int run(struct service *s)
     loop_run(&s->loop);
     loop_done(&s->loop);
     replica_release(&s->replica);
+    if (s->gap.lost)
+        log_error("audit records are missing, and nothing got through that could say so",
+                  F_INT("records", s->gap.lost), F_STR("why", s->gap.why));
     log_info("ended");
     return EXIT_OK;
 }
@@ -652,6 +665,7 @@ int service_main(int argc, char **argv, const struct service_desc *d)
         return code;
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is a write that fails, not the end */
     unsigned char raw[8];
     randombytes_buf(raw, sizeof raw);
     sodium_bin2hex(s.boot_id, sizeof s.boot_id, raw, sizeof raw);

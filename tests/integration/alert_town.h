@@ -253,7 +253,7 @@ static void on_stored(void *ctx, const struct bus_stored *r)
     ((struct town *)ctx)->stored++;
 }
 
-static void raise_alert(struct town *t, const char *id, const char *key, int severity, bool resolved)
+static inline void raise_alert(struct town *t, const char *id, const char *key, int severity, bool resolved)
 {
     char summary[256];
     snprintf(summary, sizeof summary, "summary of %s: größer <b> & ☂", id);
@@ -303,7 +303,7 @@ static inline char *record_text(const struct town *t)
     return text;
 }
 
-static bool delivered(const struct town *t, const char *id, const char *channel)
+static inline bool delivered(const struct town *t, const char *id, const char *channel)
 {
     return receipts(t, id, channel, ST(ACCEPTED)) > 0;
 }
