@@ -34,7 +34,7 @@ static void post(struct alert_job *j, const struct alert_body *b)
 {
     const struct set_channel *s = &j->channel->set;
     const struct hook *k = j->channel->priv;
-    struct webhook_headers signed_;
+    struct webhook_headers signed_ = {0};
     char key[96], token[1024 + 32];
     const char *headers[HEADERS_MAX] = {0};
     size_t n = 0;

@@ -37,7 +37,7 @@ static int pager_setup(void **state)
     pager = (struct pager){.port = harness_free_port(), .control = harness_free_port()};
     snprintf(port, sizeof port, "%d", pager.port);
     snprintf(control, sizeof control, "%d", pager.control);
-    harness_run(t->h, "hook", pager.control,
+    harness_run(t->h, "hook", pager.port, /* the last that it opens */
                 (const char *[]){program(), "sim", "hook", "--port", port, "--control", control, NULL});
     town_channel(t, "", "type: pagerduty, token: " KEY ", url: \"http://127.0.0.1:%d/v2/enqueue\", attempt: 5s",
                  pager.port);

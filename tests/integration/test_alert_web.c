@@ -104,7 +104,7 @@ static int web_setup(void **state)
     snprintf(control, sizeof control, "%d", hook.control);
     const char *argv[] = {bin("redoubt"), "sim",      "hook", "--port",  port,  "--control",
                           control,        "--secret", SECRET, "--token", TOKEN, NULL};
-    hook.proc = harness_run(t->k->h, "hook", hook.control, argv);
+    hook.proc = harness_run(t->k->h, "hook", hook.port, argv); /* the last that it opens */
     write_web(t, "hook, post, record", ".");
     restart(t);
     return 0;
