@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RUN_MS       10000 /* until a run is given up; of CPU time it has ALERT_BODY_CPU_S */
+#define RUN_MS       10000 /* until a run is given up; of CPU time it has ALERT_TEMPLATE_CPU_S */
 #define PAUSE_MS     60000 /* after a run that did not come to its end */
 #define HEAD         5     /* of an answer */
 #define ANSWER_MAX   (HEAD + ALERT_TEMPLATE_OUT_MAX)
@@ -143,11 +143,12 @@ static void on_exit_of(uv_process_t *p, int64_t status, int signal_no)
         return;
     }
     if (signal_no == SIGPROF)
-        snprintf(why, sizeof why, "it was stopped after %d s of CPU time", ALERT_BODY_CPU_S);
+        snprintf(why, sizeof why, "it was stopped after %d s of CPU time", ALERT_TEMPLATE_CPU_S);
     else if (r->late)
         snprintf(why, sizeof why, "it was stopped after %d s", RUN_MS / 1000);
     else if (signal_no == SIGABRT || signal_no == SIGSEGV)
-        snprintf(why, sizeof why, "it needs more than the %d MiB of memory that it may have", ALERT_BODY_MEMORY_MIB);
+        snprintf(why, sizeof why, "it needs more than the %d MiB of memory that it may have",
+                 ALERT_TEMPLATE_MEMORY_MIB);
     else
         snprintf(why, sizeof why, "its process has ended: status %d, signal %d", (int)status, signal_no);
     give_up(r, why);

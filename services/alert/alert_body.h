@@ -27,9 +27,7 @@ void alert_body_make(struct alert_job *j, alert_body_cb send);
  *
  * Its stdin: the program, then messages, each behind its length (4 bytes, this machine's order). Its stdout: for each message a byte, the length and
  * the bytes: a body, or one line with what was wrong. */
-#define ALERT_BODY_ARG        "--template"
-#define ALERT_BODY_CPU_S      2   /* of CPU time for one run, */
-#define ALERT_BODY_MEMORY_MIB 256 /* and memory for all: more than that ends the process */
+#define ALERT_BODY_ARG "--template"
 enum alert_body_answer { ALERT_BODY_JSON = 'j', ALERT_BODY_TEXT = 't', ALERT_BODY_WRONG = 'w' };
 int alert_body_process(void);
 

@@ -59,6 +59,8 @@ struct alert_kind {
         burst; /* messages that the other side takes; 0 = no limit. These three: unless the settings say otherwise */
     /* Starts an attempt; everything needed later is copied. Ends by alert_job_end(), later or at once. */
     void (*send)(struct alert_channel *c, struct alert_job *j);
+    /* A person has taken on a problem: tells the other side so, if that is something there. May be NULL. */
+    void (*acked)(struct alert_channel *c, const PB(Alert) * a, const char *by);
     int (*open)(struct alert_channel *c); /* may be NULL; -1 = memory is out */
     void (*close)(struct alert_channel *c);
     /* The service ends: attempts under way end now, unless something else of the service ends them. May be NULL. */
@@ -106,6 +108,9 @@ void alert_channel_unref(struct alert_channel *c);
  * queue has no room, or that would wait too long for what the channel takes a minute, ends with ALERT_FAULT_OVERFLOW. */
 struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert_message *m, bool urgent,
                                      int64_t timeout_ms, int64_t start_by_ms, alert_job_done done, void *ctx);
+/* A person has taken on the problem of this alert: every channel of the settings whose other side keeps such things is told, once; what comes of it
+ * is logged. */
+void alert_channels_acked(struct alert_room *room, const PB(Alert) * a, const char *by);
 /* Nobody waits for it any more: out of the queue if it has not begun, else its end is ignored. NULL is fine. */
 void alert_job_drop(struct alert_job *j);
 /* All that wait are told to go past this channel. */

@@ -2,6 +2,7 @@
 #include "alert/alert_json.h"
 #include "alert/alert_text.h"
 #include "common/clock.h"
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +42,7 @@ char *alert_json(const struct alert_message *m, size_t *ret_len)
     size_t len = 0;
     FILE *f = line ? open_memstream(&text, &len) : NULL;
     bool ok = f != NULL;
-    size_t size = 0;
+    size_t size = 0, shown = 0;
     if (ok) {
         line[strlen(line) - 1] = 0; /* its brace is closed behind the alerts */
         ok = fprintf(f, "%s,\"alerts\":[", line) > 0;
@@ -57,7 +58,11 @@ char *alert_json(const struct alert_message *m, size_t *ret_len)
         free(one);
         if (!room)
             break;
+        shown += ok;
     }
+    ok = ok && fputs("],\"times\":[", f) >= 0;
+    for (size_t i = 0; ok && i < shown; i++)
+        ok = fprintf(f, "%s%" PRIu32, i ? "," : "", m->times ? m->times[i] : 1) > 0;
     ok = ok && fputs("]}", f) >= 0;
     if (f && fclose(f))
         ok = false;

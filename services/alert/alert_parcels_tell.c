@@ -3,7 +3,8 @@
  * A few go out by themselves, one after the other: the first finds out whether anybody accepts, then up to SINGLES_AT_ONCE at a time, those of one
  * problem in order. Many are tallied in a first pass, and the worst are fetched for the digest in a second: memory is bounded however many there are.
  *
- * What a fan-out leaves owed to some of its members is put by again for those alone before it is taken off here. Whatever is told is taken off,
+ * Before it is taken off, each alert that the digest stands for without showing it gets a receipt of its own, and what a fan-out leaves owed to some
+ * of its members is put by again for those alone. Whatever is told is taken off,
  * if it takes for ever: nobody is to hear it twice while this process lives. */
 #include "alert/alert_parcels_priv.h"
 #include "common/clock.h"
@@ -18,7 +19,7 @@
 #define SINGLES_MAX     (ALERT_PARCEL_ALONE_MAX + 1)
 #define SINGLES_AT_ONCE 4
 #define DIGEST_MAX      1000000 /* parcels of one digest */
-#define HAND_ON_AT_ONCE 256     /* read, and put by again, at a time */
+#define HAND_ON_AT_ONCE 256     /* read, receipted and put by again at a time */
 #define CRITICAL        REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL
 
 METRIC_DEFINE(told_alone, METRIC_COUNTER, "redoubt_alert_parcels_told_alone_total",
@@ -71,6 +72,8 @@ struct parcel_tell {
     PB(Alert) * shown[ALERT_SHOWN_MAX];
     struct alert_digest *digest;
     struct going go;
+    char channel[NAME_MAX_LEN + 1]; /* that has accepted it first */
+    int64_t ended_unix_ms;
     bool handing_on, removing;
     uint64_t hand_on_from, page_from;
     size_t puts;
@@ -209,7 +212,7 @@ static void single_ended(struct going *g, const struct alert_run_end *end)
         if (t->b->clock.critical)
             t->b->clock.alone++;
     } else {
-        t->refused = true;
+        t->refused = t->refused || !left_out(g); /* what had a channel less to go by says little of the others */
         s->state = UNTOLD;
     }
     singles_go_on(t);
@@ -333,8 +336,10 @@ static void digest_ended(struct going *g, const struct alert_run_end *end)
     metric_add(&digests, 1);
     metric_add(&told_in_digests, (int64_t)t->digest->alerts);
     keep_owed(g, end);
+    snprintf(t->channel, sizeof t->channel, "%s", end->channel ? end->channel : "");
+    t->ended_unix_ms = clock_wall_ms();
     t->hand_on_from = t->digest->first_seq;
-    t->handing_on = g->n_owed > 0;
+    t->handing_on = g->n_owed > 0 || t->digest->alerts > t->digest->n;
     if (t->handing_on)
         hand_on(t);
     else
@@ -390,9 +395,57 @@ static void on_page_put(void *ctx, int status, const char *error)
     unref(t);
 }
 
+static void on_receipt_stored(void *ctx, const struct bus_stored *r)
+{
+    if (r->status == BUS_REFUSED)
+        log_error("stream refused a receipt", F_STR("why", r->error));
+    on_page_put(ctx, r->status == BUS_OK || r->status == BUS_REFUSED ? 0 : -1, r->error);
+}
+
+static bool shown(const struct alert_digest *d, const PB(Alert) * a)
+{
+    for (size_t i = 0; i < d->n; i++)
+        if (strcmp(d->shown[i]->id, a->id) == 0)
+            return true;
+    return false;
+}
+
+static const char *kind_of(const struct parcel_tell *t)
+{
+    const struct alert_room *r = t->p->room;
+    for (size_t i = 0; i < r->n_channels; i++)
+        if (strcmp(r->channels[i]->set.name, t->channel) == 0)
+            return r->channels[i]->kind->name;
+    return "";
+}
+
+/* The run has said what became of those that the message holds; this one it only counts. */
+static void receipt(struct parcel_tell *t, const PB(Alert) * a)
+{
+    char subject[SUBJECT_MAX_LEN], id[192];
+    snprintf(subject, sizeof subject, "%s%s", SUBJECT_DELIVERY, a->id);
+    snprintf(id, sizeof id, "receipt/%s/%s/accepted", a->id, t->channel);
+    PB(DeliveryReceipt) r = REDOUBT__V1__DELIVERY_RECEIPT__INIT;
+    r.alert_id = a->id;
+    r.dedup_key = a->dedup_key;
+    r.channel = t->channel;
+    r.channel_kind = (char *)kind_of(t);
+    r.status = REDOUBT__V1__DELIVERY_STATUS__DELIVERY_STATUS_ACCEPTED;
+    r.detail = (char *)"counted in a digest";
+    r.started_unix_ms = r.ended_unix_ms = t->ended_unix_ms;
+    r.severity = a->severity;
+    r.parcel = t->digest->id;
+    r.alerts = (uint32_t)(t->digest->alerts < UINT32_MAX ? t->digest->alerts : UINT32_MAX);
+    ref(t);
+    t->puts++;
+    service_announce(t->p->room->service, subject, id, &r, on_receipt_stored, t);
+}
+
 static void on_page_one(void *ctx, PB(Alert) * a, uint64_t seq)
 {
     struct parcel_tell *t = ctx;
+    if (t->b && !shown(t->digest, a))
+        receipt(t, a);
     if (t->b)
         for (size_t i = 0; i < t->go.n_owed; i++) {
             ref(t);
@@ -418,8 +471,8 @@ static void on_page_read(void *ctx, enum parcel_read_end how)
     unref(t);
 }
 
-/* All that the digest stands for, for each member that is owed; from the last page on. If one of a page fails, that page is done again: the same
- * again is put by once. */
+/* All that the digest stands for, from the last page on. If one of a page fails, that page is done again: the same again is put by, and said,
+ * once. */
 static void hand_on(struct parcel_tell *t)
 {
     t->page_read = t->put_failed = false;

@@ -256,6 +256,13 @@ struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert
     return j;
 }
 
+void alert_channels_acked(struct alert_room *room, const PB(Alert) * a, const char *by)
+{
+    for (size_t i = 0; i < room->n_channels; i++)
+        if (room->channels[i]->kind->acked)
+            room->channels[i]->kind->acked(room->channels[i], a, by);
+}
+
 void alert_job_drop(struct alert_job *j)
 {
     if (!j)

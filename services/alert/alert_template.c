@@ -3,15 +3,58 @@
 #include "alert/alert_text.h"
 #include "common/conf_impl.h"
 #include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <jq.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The sanitizers' own memory is no measure of a program's. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LIMITED false
+#else
+#define LIMITED true
+#endif
 
 struct alert_template {
     jq_state *jq;
     char *wrong; /* what the compiler has said first */
 };
+
+/* ---- a process for it ---- */
+
+static void limit(int what, rlim_t to)
+{
+    (void)setrlimit((__rlimit_resource_t)what, &(struct rlimit){to, to});
+}
+
+void alert_template_confine(void)
+{
+    static char *none[] = {NULL};
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    environ = none; /* libjq takes no environment at all for one that can be read */
+    limit(RLIMIT_CORE, 0);
+    limit(RLIMIT_NOFILE, 0); /* no more than are open */
+    if (LIMITED)
+        limit(RLIMIT_DATA, (rlim_t)ALERT_TEMPLATE_MEMORY_MIB << 20);
+    (void)signal(SIGPROF, SIG_DFL);
+}
+
+/* SIGPROF ends the process: libjq cannot be asked to stop. */
+void alert_template_time(int seconds)
+{
+    (void)setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = seconds}, NULL);
+}
+
+/* ---- programs ---- */
 
 /* libjq takes every message for its own; the first one names the place, those behind it count. */
 static void on_message(void *ctx, jv message)
@@ -59,6 +102,20 @@ static bool wants_modules(const char *p)
     return false;
 }
 
+/* There is one message, and no other input; what a program says aside is heard by nobody. */
+static jv no_input(jq_state *jq, void *ctx)
+{
+    (void)jq;
+    (void)ctx;
+    return jv_invalid();
+}
+
+static void on_debug(void *ctx, jv value)
+{
+    (void)ctx;
+    jv_free(value);
+}
+
 struct alert_template *alert_template_new(const char *program, struct err *e)
 {
     struct alert_template *t = NULL;
@@ -72,6 +129,8 @@ struct alert_template *alert_template_new(const char *program, struct err *e)
         return NULL;
     }
     jq_set_error_cb(t->jq, on_message, t);
+    jq_set_input_cb(t->jq, no_input, NULL); /* libjq 1.6 would call whatever is there */
+    jq_set_debug_cb(t->jq, on_debug, NULL);
     if (!jq_compile(t->jq, program)) {
         (void)say_wrong(t->wrong, e);
         alert_template_free(t);
@@ -160,6 +219,48 @@ char *alert_template_run(struct alert_template *t, const char *json, size_t len,
     return body_of(first, ret_len, ret_json, e);
 }
 
+/* ---- the check of settings ---- */
+
+/* One byte, '+' or '-', and the reason. */
+static void try_here(const char *program, int to)
+{
+    char answer[1 + ERR_TEXT_MAX];
+    struct err e = {""};
+    alert_template_confine();
+    alert_template_time(ALERT_TEMPLATE_CPU_S);
+    bool good = alert_template_new(program, &e) != NULL;
+    int n = snprintf(answer, sizeof answer, "%c%s", good ? '+' : '-', e.text);
+    _exit(write(to, answer, (size_t)n) == n ? 0 : 1);
+}
+
+int alert_template_try(const char *program, struct err *e)
+{
+    int fds[2], status = 0;
+    char answer[1 + ERR_TEXT_MAX] = "";
+    size_t n = 0;
+    ssize_t got;
+    if (pipe2(fds, O_CLOEXEC))
+        return err_set(e, "cannot be tried: %s", strerror(errno));
+    pid_t child = fork();
+    if (child == 0)
+        try_here(program, fds[1]);
+    close(fds[1]);
+    while (child > 0 && n < sizeof answer - 1 &&
+           ((got = read(fds[0], answer + n, sizeof answer - 1 - n)) > 0 || (got < 0 && errno == EINTR)))
+        n += got > 0 ? (size_t)got : 0;
+    close(fds[0]);
+    answer[n] = 0;
+    if (child < 0)
+        return err_set(e, "cannot be tried: %s", strerror(errno));
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (*answer == '+')
+        return 0;
+    if (*answer == '-')
+        return err_set(e, "%s", answer + 1);
+    return err_set(e, "libjq ended while it compiled it: signal %d", WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+}
+
 bool alert_template_check(const struct settings *s, struct conf_report *r)
 {
     bool good = true;
@@ -168,9 +269,7 @@ bool alert_template_check(const struct settings *s, struct conf_report *r)
         struct err e = {""};
         if (!*c->template)
             continue;
-        struct alert_template *t = alert_template_new(c->template, &e);
-        alert_template_free(t);
-        if (t)
+        if (alert_template_try(c->template, &e) == 0)
             continue;
         char *line = NULL;
         good = false;

@@ -1,7 +1,7 @@
 /* alert_template.h - what a channel sends, in the words of its receiver: a jq program that makes a body of the message's JSON.
  *
- * A program may run for ever or take all memory, and libjq cannot be stopped: so it runs in a process of its own (alert_body.h), which is
- * this program called again. Here is what that process does, and the check that a program can be compiled, which runs nothing. */
+ * A program may run for ever or take all memory, libjq cannot be stopped, and its compiler leaks what it could not compile: so neither is done in
+ * the service itself. Programs run in a process of their own (alert_body.h), and are tried in one (alert_template_try()). */
 #ifndef REDOUBT_ALERT_TEMPLATE_H
 #define REDOUBT_ALERT_TEMPLATE_H
 
@@ -12,6 +12,19 @@
 #include <stddef.h>
 
 #define ALERT_TEMPLATE_OUT_MAX (64 * 1024)
+
+#define ALERT_TEMPLATE_CPU_S      2   /* of CPU time for one run or compilation, */
+#define ALERT_TEMPLATE_MEMORY_MIB 256 /* and memory in all */
+
+/* Can it be compiled? 0, or -1 with the reason in e. Compiles in a process of its own, and waits for it. */
+int alert_template_try(const char *program, struct err *e);
+
+/* ---- in such a process ---- */
+
+/* Gives up everything that a program has no business with: environment, files, more memory than its share; for good. */
+void alert_template_confine(void);
+/* From now on the process has that much CPU time, then it is ended; 0 = no end. */
+void alert_template_time(int seconds);
 
 struct alert_template;
 /* Compiles it; NULL with the reason in e. Modules are refused. */

@@ -42,10 +42,11 @@ static void on_done(void *ctx, const struct http_result *r)
     free(c);
 }
 
-void alert_web_start(struct alert_job *j, const struct alert_web *w, int64_t timeout_ms, http_done done, void *ctx)
+void alert_web_start(struct alert_channel *c, const struct alert_web *w, int64_t timeout_ms, http_done done,
+                     void *ctx)
 {
     static const char *const json[] = {"Content-Type: application/json", NULL};
-    const struct set_channel *s = &j->channel->set;
+    const struct set_channel *s = &c->set;
     struct http_tls tls = {.ca_file = s->ca_file, .cert_file = s->cert_file, .key_file = s->key_file};
     bool own_tls = *s->ca_file || *s->cert_file;
     struct http_request r = {.method = "POST",
@@ -59,7 +60,7 @@ void alert_web_start(struct alert_job *j, const struct alert_web *w, int64_t tim
                              .timeout_ms = timeout_ms,
                              .max_response = RESPONSE_MAX,
                              .tls = own_tls ? &tls : NULL};
-    (void)http_start(j->channel->room->service->http, &r, NULL, done, ctx);
+    (void)http_start(c->room->service->http, &r, NULL, done, ctx);
 }
 
 void alert_web_post(struct alert_job *j, const struct alert_web *w)
@@ -70,7 +71,7 @@ void alert_web_post(struct alert_job *j, const struct alert_web *w)
         return;
     }
     *c = (struct call){j, w->judge};
-    alert_web_start(j, w, j->timeout_ms, on_done, c);
+    alert_web_start(j->channel, w, j->timeout_ms, on_done, c);
 }
 
 void alert_web_post_json(struct alert_job *j, const char *url, char *json, alert_web_judge judge)

@@ -19,8 +19,9 @@ struct alert_web {
 };
 /* Everything is copied. Ends the job when the call ends. */
 void alert_web_post(struct alert_job *j, const struct alert_web *w);
-/* The call alone, with the channel's TLS: `done` ends the job. */
-void alert_web_start(struct alert_job *j, const struct alert_web *w, int64_t timeout_ms, http_done done, void *ctx);
+/* The call alone, with the channel's TLS. */
+void alert_web_start(struct alert_channel *c, const struct alert_web *w, int64_t timeout_ms, http_done done,
+                     void *ctx);
 /* alert_web_post() with JSON, which is taken; NULL = memory is out. */
 void alert_web_post_json(struct alert_job *j, const char *url, char *json, alert_web_judge judge);
 /* The outcome of a call, also of one without an answer. */

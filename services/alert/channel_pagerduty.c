@@ -7,6 +7,7 @@
 #include "alert/alert_text.h"
 #include "alert/alert_web.h"
 #include "common/clock.h"
+#include "common/log.h"
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -201,7 +202,7 @@ static void post_next(struct events *e)
     }
     const char *body = e->list[e->at];
     struct alert_web w = {.url = *s->url ? s->url : URL, .body = body, .len = strlen(body)};
-    alert_web_start(e->job, &w, left, on_done, e);
+    alert_web_start(e->job->channel, &w, left, on_done, e);
 }
 
 static void send_events(struct alert_channel *c, struct alert_job *j)
@@ -227,5 +228,36 @@ static void send_events(struct alert_channel *c, struct alert_job *j)
         alert_job_end(j, &out, "out of memory");
 }
 
+/* ---- acknowledgements ---- */
+
+static void on_acked(void *ctx, const struct http_result *r)
+{
+    struct alert_channel *c = ctx;
+    char detail[256];
+    struct alert_outcome o = alert_web_outcome(r, judge, detail, sizeof detail);
+    if (alert_classify(ALERT_PROTO_HTTP, &o) != ALERT_CLASS_ACCEPTED)
+        log_warn("an acknowledgement was not passed on", F_STR("channel", c->set.name), F_STR("why", detail));
+    alert_channel_unref(c);
+}
+
+/* For an incident that is not there PagerDuty takes it, and does nothing. */
+static void pass_on(struct alert_channel *c, const PB(Alert) * a, const char *by)
+{
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s}", "routing_key", c->set.token, "event_action", "acknowledge",
+                          "dedup_key", a->dedup_key, "client", "redoubt");
+    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    json_decref(o);
+    if (!text || c->room->closing) {
+        log_warn("an acknowledgement was not passed on", F_STR("channel", c->set.name), F_STR("by", by));
+    } else {
+        struct alert_web w = {.url = *c->set.url ? c->set.url : URL, .body = text, .len = strlen(text)};
+        alert_channel_ref(c);
+        alert_web_start(c, &w, c->set.attempt_ms, on_acked, c);
+    }
+    if (text)
+        sodium_memzero(text, strlen(text));
+    free(text);
+}
+
 const struct alert_kind alert_kind_pagerduty = {
-    .name = "pagerduty", .proto = ALERT_PROTO_HTTP, .at_once = 4, .send = send_events};
+    .name = "pagerduty", .proto = ALERT_PROTO_HTTP, .at_once = 4, .send = send_events, .acked = pass_on};

@@ -1,5 +1,6 @@
 /* main.c - redoubt-alert: tells people, one channel after another, until one has accepted. */
 #include "alert/alert_body.h"
+#include "alert/alert_order.h"
 #include "alert/alert_room.h"
 #include "alert/alert_template.h"
 #include <string.h>
@@ -7,6 +8,13 @@
 static const struct service_cmd commands[] = {
     {"test", PB_DESC(alert_command), alert_on_test},
     {"show", NULL, alert_on_show},
+    {"list", PB_DESC(alert_command), alert_on_list},
+    {"problem", PB_DESC(alert_command), alert_on_problem},
+    {"ack", PB_DESC(alert_command), alert_on_ack},
+    {"unack", PB_DESC(alert_command), alert_on_unack},
+    {"silence", PB_DESC(alert_command), alert_on_silence},
+    {"unsilence", PB_DESC(alert_command), alert_on_unsilence},
+    {"silences", PB_DESC(alert_command), alert_on_silences},
 };
 
 static const struct service_desc alert = {
@@ -17,7 +25,9 @@ static const struct service_desc alert = {
     .n_cmds = sizeof commands / sizeof *commands,
     .check = alert_template_check,
     .start = alert_start,
+    .on_bus_up = alert_on_bus_up,
     .on_store_up = alert_on_store_up,
+    .on_store_down = alert_on_store_down,
     .on_reload = alert_on_reload,
     .drain = alert_drain,
     .stop = alert_stop,

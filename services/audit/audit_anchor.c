@@ -55,7 +55,8 @@ enum audit_anchor_verdict audit_anchor_judge(const struct audit_anchors *a, cons
     /* A key that came after this copy was made: an old copy cannot know it. */
     bool later_key = c->rotations > t->rotations;
     if (!later_key && !is_signed(t, a->own_note)) {
-        err_set(why, "the checkpoint of %" PRIu64 " records that the bus keeps of this trail is signed by no key of it",
+        err_set(why,
+                "the checkpoint of %" PRIu64 " records that the bus keeps of this trail is signed by no key of it",
                 c->size);
         return AUDIT_ANCHOR_UNSIGNED;
     }

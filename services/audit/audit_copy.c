@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-
 static int disk_error(struct audit_copy *c, struct err *e, const char *what, const char *name)
 {
     c->fork = false;

@@ -12,9 +12,9 @@ struct audit_copy {
     uint64_t first; /* the segment that grows, by its first record; 0 = none yet */
     uint64_t bytes; /* of it that are checked and written */
     uint64_t next_seq;
-    bool chained;                         /* `chain` and `hash` are known: what comes must continue them */
-    bool dirty;                           /* written and not yet synced */
-    bool fork;                            /* the last error was of what came, not of the disk */
+    bool chained; /* `chain` and `hash` are known: what comes must continue them */
+    bool dirty;   /* written and not yet synced */
+    bool fork;    /* the last error was of what came, not of the disk */
     unsigned char chain[AUDIT_CHAIN_BYTES];
     unsigned char hash[AUDIT_HASH_BYTES]; /* of the last record */
     unsigned char link[AUDIT_HASH_BYTES]; /* what the next record is chained to: that, or the header's hash */

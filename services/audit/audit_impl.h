@@ -38,20 +38,20 @@ struct audit {
     struct service *s;
     struct audit_tie *tie;
     enum audit_phase phase;
-    bool trusted; /* the trail is the one that the bus remembers, or its successor */
+    bool trusted;           /* the trail is the one that the bus remembers, or its successor */
     struct loop_timer sign; /* the checkpoints' */
-    struct audit_log *log; /* NULL while it is opened again */
-    char second_dir[512];  /* of this replica; "" = none */
-    bool told_aside;       /* at the start, that a trail was set aside */
+    struct audit_log *log;  /* NULL while it is opened again */
+    char second_dir[512];   /* of this replica; "" = none */
+    bool told_aside;        /* at the start, that a trail was set aside */
 
     /* intake */
     struct audit_entry *flying; /* by id: on their way to the disk */
     struct bus_consumer *consumer;
     struct audit_seen seen;
-    bool failing;          /* alerted, not yet resolved */
-    uint64_t lost;         /* segments that were deleted, and told */
-    uint64_t top_seq;      /* of the stream, that was given to us */
-    uint64_t put_off;      /* messages given back since only strict ones are taken */
+    bool failing;     /* alerted, not yet resolved */
+    uint64_t lost;    /* segments that were deleted, and told */
+    uint64_t top_seq; /* of the stream, that was given to us */
+    uint64_t put_off; /* messages given back since only strict ones are taken */
     struct audit_past *past;
     bool past_failed; /* one that was read where it stands could not be written: they are read again */
 
@@ -67,6 +67,8 @@ struct audit {
     struct audit_room room;
     double free_percent[AUDIT_VOLUMES]; /* -1 = not known */
     bool looking, keeping, rotating, asking_lag;
+    uint64_t kept_segment; /* retention was looked after when this one was begun */
+    int64_t kept_ms;
     struct audit_alarm lag, mirror_lag;
     int64_t behind_ms; /* the oldest record that waits on the stream; 0 = none does */
     uint64_t behind;   /* messages that wait */
@@ -94,7 +96,7 @@ struct audit *audit_tie_give(struct audit_tie *t); /* NULL = the state is gone *
 
 /* audit_intake.c */
 int audit_intake_open(struct audit *a, struct err *e);
-void audit_intake_old(void *ctx, const void *stored, size_t len); /* ids that the trail holds already */
+void audit_intake_remember(struct audit *a); /* the ids that the trail holds already */
 /* A strict record that was read where it stands; its message comes again later, and is known by its id then. */
 void audit_intake_strict(struct audit *a, const PB(AuditRecord) * r, const void *data, size_t len);
 bool audit_intake_waits(const PB(AuditRecord) * r); /* not a strict one: may be put off */
@@ -104,10 +106,11 @@ void audit_past_go(struct audit *a);
 void audit_past_end(struct audit *a);
 
 /* audit_say.c */
-void audit_tell(struct audit *a, const char *key, bool critical, bool resolved, const char *summary, const char *detail);
+void audit_tell(struct audit *a, const char *key, bool critical, bool resolved, const char *summary,
+                const char *detail);
 void audit_announce(struct audit *a); /* the newest checkpoint, on STATE */
-void audit_told_alarm(struct audit *a, struct audit_alarm *alarm, int64_t value_ms, const char *key, const char *summary,
-                      const char *over);
+void audit_told_alarm(struct audit *a, struct audit_alarm *alarm, int64_t value_ms, const char *key,
+                      const char *summary, const char *over);
 
 /* audit_trust.c: the trail against what the bus remembers. */
 int audit_trust_open(struct audit *a, struct err *e);

@@ -1,5 +1,6 @@
 /* audit_intake.c - takes records off the AUDIT stream and acknowledges them when they are durable in the trail. */
 #include "audit/audit_impl.h"
+#include "audit/audit_segments.h"
 #include "common/log.h"
 #include "common/metric.h"
 #include "common/subjects.h"
@@ -32,8 +33,9 @@ struct pending {
     struct audit *a;
     struct bus_hold *hold; /* NULL: read where it stands */
     size_t left;           /* of its records that are not durable yet */
-    bool failed; /* one of them could not be made durable: the message comes again, and those that were are known by their ids */
-    bool dead;   /* goes to the dead letters, with its trace in the trail */
+    bool
+        failed; /* one of them could not be made durable: the message comes again, and those that were are known by their ids */
+    bool dead; /* goes to the dead letters, with its trace in the trail */
     char why[ERR_TEXT_MAX];
 };
 struct audit_entry {
@@ -51,8 +53,8 @@ static void tell_failing(struct audit *a, const char *why)
     a->failing = why != NULL;
     char detail[ERR_TEXT_MAX + 64];
     snprintf(detail, sizeof detail, "%s: %s", a->s->replica.dir, why ? why : "records are durable again");
-    audit_tell(a, "audit/trail", true, !why, why ? "The audit trail cannot be written" : "The audit trail is written again",
-               detail);
+    audit_tell(a, "audit/trail", true, !why,
+               why ? "The audit trail cannot be written" : "The audit trail is written again", detail);
 }
 
 static void look_for_lost(struct audit *a)
@@ -286,13 +288,27 @@ void audit_intake_strict(struct audit *a, const PB(AuditRecord) * r, const void 
         let_go(p);
 }
 
-void audit_intake_old(void *ctx, const void *stored, size_t len)
+static bool remember(void *ctx, const struct audit_record *rec)
 {
     struct audit *a = ctx;
-    PB(AuditRecord) *r = wire_unpack(PB_DESC(audit_record), stored, len, NULL);
+    PB(AuditRecord) *r = wire_unpack(PB_DESC(audit_record), rec->stored, rec->len, NULL);
     if (r)
         audit_seen_add(&a->seen, r->id);
     wire_free(r);
+    return false;
+}
+
+/* Segments may be small: as many as the memory holds are read, oldest first. */
+void audit_intake_remember(struct audit *a)
+{
+    struct audit_log_status st;
+    struct err e = {""};
+    const char *dirs[] = {a->s->replica.dir, a->second_dir};
+    audit_seen_init(&a->seen);
+    audit_log_status(a->log, &st);
+    uint64_t from = st.size > AUDIT_SEEN_MIN ? st.size - AUDIT_SEEN_MIN + 1 : 1;
+    if (audit_segments_visit(dirs, 2, from, remember, a, &e))
+        log_warn("not all ids of the trail's last records are known: some may be in it twice", F_STR("why", e.text));
 }
 
 int audit_intake_open(struct audit *a, struct err *e)

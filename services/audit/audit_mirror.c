@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETRY_MS     1000
-#define RETRY_TIMES  30
+#define RETRY_MS      1000
+#define RETRY_TIMES   30
 #define CLOSE_LOOK_MS 10
-#define CLOSE_MS     2000
+#define CLOSE_MS      2000
 
 struct audit_mirror {
     struct loop *loop;

@@ -10,8 +10,8 @@ struct audit_mirror;
 struct audit_mirror_opts {
     const char *sources[2]; /* the trail's directories; the second may be NULL or "" */
     const char *root;       /* must be there (a disk that is not mounted is not filled by mistake) */
-    const char *instance;   /* the copy is <root>/<instance>/<chain>, and <chain>.2 and so on beside one that differs */
-    int64_t retry_ms;       /* after an error; 0 = 1,000, and ever longer up to 30 times that */
+    const char *instance; /* the copy is <root>/<instance>/<chain>, and <chain>.2 and so on beside one that differs */
+    int64_t retry_ms;     /* after an error; 0 = 1,000, and ever longer up to 30 times that */
     void (*on_change)(void *ctx); /* the status is another. May be NULL */
     void *ctx;
 };
@@ -27,11 +27,11 @@ enum audit_mirror_state {
 };
 struct audit_mirror_status {
     enum audit_mirror_state state;
-    uint64_t size;      /* records that are durable there; 0 = not known yet */
-    uint64_t signed_to; /* of these a checkpoint there covers so many */
-    int64_t behind_ms;  /* how long the oldest record that is not there has waited, at least half of it */
-    uint64_t differing; /* copies that were found to differ, left as they are */
-    char dir[512];      /* of the copy; "" = none yet */
+    uint64_t size;              /* records that are durable there; 0 = not known yet */
+    uint64_t signed_to;         /* of these a checkpoint there covers so many */
+    int64_t behind_ms;          /* how long the oldest record that is not there has waited, at least half of it */
+    uint64_t differing;         /* copies that were found to differ, left as they are */
+    char dir[512];              /* of the copy; "" = none yet */
     char differs[ERR_TEXT_MAX]; /* the last that did: where and how */
     char why[ERR_TEXT_MAX];
 };

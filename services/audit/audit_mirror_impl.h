@@ -18,12 +18,12 @@ struct mirror_work {
     char root[512];
     bool ready; /* `copy` is open and agrees with the trail up to where it is */
     struct audit_copy copy;
-    uint64_t oldest;         /* the copy's first segment */
-    uint64_t synced;         /* records */
+    uint64_t oldest; /* the copy's first segment */
+    uint64_t synced; /* records */
     uint64_t signed_to;
-    size_t note_len;         /* of the checkpoint that is there */
+    size_t note_len; /* of the checkpoint that is there */
     char note[AUDIT_NOTE_MAX];
-    bool source_fault;       /* the last error was the trail's, not the copy's */
+    bool source_fault;                      /* the last error was the trail's, not the copy's */
     unsigned char chain[AUDIT_CHAIN_BYTES]; /* whose copies were looked at last */
     int looked_past;                        /* so many of them differ, and were told */
     uint64_t differing;

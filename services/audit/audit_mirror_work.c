@@ -88,7 +88,8 @@ static enum verdict compare_closed(int ours, off_t size, int theirs, off_t their
     for (int end = 0; end < 2; end++) {
         off_t at = end ? size - AUDIT_HASH_BYTES : 0;
         size_t n = end ? AUDIT_HASH_BYTES : sizeof a;
-        if (size < (off_t)sizeof a || read_at(ours, a, n, at) != (ssize_t)n || read_at(theirs, b, n, at) != (ssize_t)n) {
+        if (size < (off_t)sizeof a || read_at(ours, a, n, at) != (ssize_t)n ||
+            read_at(theirs, b, n, at) != (ssize_t)n) {
             err_set(e, "it cannot be read: %s", strerror(errno));
             return FAILED;
         }
@@ -290,7 +291,8 @@ static int find_copy(struct mirror_work *w, const struct mirror_goal *g, struct 
             return err_set(e, "%s", why.text);
         }
     }
-    return err_set(e, "%d copies in %s differ from the trail: look into it, and move them away", COPIES_MAX, w->parent);
+    return err_set(e, "%d copies in %s differ from the trail: look into it, and move them away", COPIES_MAX,
+                   w->parent);
 }
 
 /* ---- copying ---- */
@@ -322,7 +324,8 @@ static int copy_segment(struct mirror_work *w, struct audit_copy *c, const struc
         close(fd);
     if (!rc && c->rest_len > 0) {
         w->source_fault = true;
-        rc = err_set(e, "the trail's segment of record %" PRIu64 " ends within record %" PRIu64, s->first, c->next_seq);
+        rc = err_set(e, "the trail's segment of record %" PRIu64 " ends within record %" PRIu64, s->first,
+                     c->next_seq);
     }
     if (!rc && memcmp(c->chain, g->chain, sizeof c->chain) != 0) {
         w->source_fault = true;
@@ -402,7 +405,8 @@ static int copy_notes(struct mirror_work *w, const struct mirror_goal *g, struct
         (g->note_len == w->note_len && memcmp(g->note, w->note, g->note_len) == 0))
         return 0;
     snprintf(path, sizeof path, "%.540s/" AUDIT_PRUNED_FILE, w->copy.dir);
-    if (copy_file(w, AUDIT_KEYS_FILE, AUDIT_KEYS_MAX * AUDIT_NOTE_MAX, e) || copy_file(w, AUDIT_PUBLIC_FILE, 256, e) ||
+    if (copy_file(w, AUDIT_KEYS_FILE, AUDIT_KEYS_MAX * AUDIT_NOTE_MAX, e) ||
+        copy_file(w, AUDIT_PUBLIC_FILE, 256, e) ||
         /* Where the copy begins later than the chain, and only then: the trail's own beginning may move on. */
         (w->oldest > 1 && access(path, F_OK) != 0 && copy_file(w, AUDIT_PRUNED_FILE, AUDIT_NOTE_MAX, e)) ||
         audit_copy_note(&w->copy, AUDIT_CHECKPOINT_FILE, g->note, g->note_len, e))

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_MS 3000
-#define WAIT_MS 1000 /* at the stream's end, and after an error */
+#define READ_MS       3000
+#define WAIT_MS       1000 /* at the stream's end, and after an error */
 /* So many are put off before it begins: with fewer the consumer brings everything by itself. */
 #define PUT_OFF_LEAST (AUDIT_IN_HAND_MAX / 2)
 

@@ -119,8 +119,8 @@ bool audit_room_sane(const struct audit_room *r, const struct audit_room_rule *r
     if (r->step != AUDIT_ROOM_FULL && second_step != (r->volume == AUDIT_SECOND))
         return false;
     /* Full is said exactly when nothing takes anything. */
-    bool all_full = r->level[AUDIT_FIRST] == AUDIT_LEVEL_FULL &&
-                    (!rule->second || r->level[AUDIT_SECOND] == AUDIT_LEVEL_FULL);
+    bool all_full =
+        r->level[AUDIT_FIRST] == AUDIT_LEVEL_FULL && (!rule->second || r->level[AUDIT_SECOND] == AUDIT_LEVEL_FULL);
     if ((r->step == AUDIT_ROOM_FULL) != all_full)
         return false;
     return all_full || audit_room_rows[r->step].strict_only == (r->level[r->volume] == AUDIT_LEVEL_LOW);

@@ -43,7 +43,7 @@ struct audit_room {
 /* Room comes back only with so much more than the limit, and after a failed write not at once: nothing flaps. */
 #define AUDIT_ROOM_MARGIN_PERCENT 2
 #define AUDIT_ROOM_FLOOR_BYTES    (4 * INT64_C(1048576)) /* less than this free is full: a batch must fit */
-#define AUDIT_ROOM_HOLD_MS        10000   /* twice as long each time that it fails again soon */
+#define AUDIT_ROOM_HOLD_MS        10000                  /* twice as long each time that it fails again soon */
 #define AUDIT_ROOM_HOLD_MAX_MS    1800000
 
 struct audit_room_event {

@@ -17,10 +17,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define ASK_MS 3000
+#define ASK_MS        3000
+#define KEEP_EVERY_MS 60000
 
 METRIC_DEFINE(free_first, METRIC_GAUGE, "redoubt_audit_free_percent", "Free share of the trail's disk.");
-METRIC_DEFINE(free_second, METRIC_GAUGE, "redoubt_audit_second_free_percent", "Free share of the second directory's disk.");
+METRIC_DEFINE(free_second, METRIC_GAUGE, "redoubt_audit_second_free_percent",
+              "Free share of the second directory's disk.");
 METRIC_DEFINE(room_step, METRIC_GAUGE, "redoubt_audit_room_step",
               "0 room enough, 1 warned, 2 strict records only, 3 second directory, 4 that and strict only, 5 full.");
 METRIC_DEFINE(lag_ms, METRIC_GAUGE, "redoubt_audit_lag_ms", "Age of the oldest record that waits on the stream.");
@@ -75,7 +77,8 @@ static void on_look(uv_work_t *w)
         l->seen[i] = (struct audit_room_event){.kind = AUDIT_ROOM_LOOKED, .volume = i};
         if (!l->dirs[i][0] || statvfs(l->dirs[i], &v) || v.f_blocks == 0)
             continue;
-        l->seen[i].total_bytes = (int64_t)v.f_blocks * (int64_t)v.f_frsize;
+        /* Of what people without privileges can fill: as df counts. */
+        l->seen[i].total_bytes = (int64_t)(v.f_blocks - v.f_bfree + v.f_bavail) * (int64_t)v.f_frsize;
         l->seen[i].free_bytes = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
     }
 }
@@ -198,8 +201,8 @@ void audit_on_mirror(void *ctx)
     bool source = m.state == AUDIT_MIRROR_SOURCE;
     if (source && !a->mirror_source_told) {
         log_error("the audit trail cannot be copied: what is on its disk does not verify", F_STR("why", m.why));
-        audit_tell(a, "audit/tampered", true, false, "The audit trail was damaged or tampered with while it is written",
-                   m.why);
+        audit_tell(a, "audit/tampered", true, false,
+                   "The audit trail was damaged or tampered with while it is written", m.why);
     }
     a->mirror_source_told = source || (a->mirror_source_told && m.state != AUDIT_MIRROR_FOLLOWS);
     audit_told_alarm(a, &a->mirror_lag, m.behind_ms, "audit/mirror-lag", "The mirror of the audit trail is behind",
@@ -336,11 +339,15 @@ void audit_on_keep(struct service *s)
         return;
     struct audit_log_status st;
     struct audit_mirror_status m;
-    struct keep *k = calloc(1, sizeof *k);
-    if (!k)
-        return;
     audit_log_status(a->log, &st);
     audit_mirror_status(a->mirror, &m);
+    /* Something may be due when a segment was closed, when the mirror has it and signs for it, and as time goes by. */
+    bool same = a->kept_segment == st.segment_first && clock_mono_ms() - a->kept_ms < KEEP_EVERY_MS;
+    struct keep *k = same || m.signed_to + 1 < st.segment_first ? NULL : calloc(1, sizeof *k);
+    if (!k)
+        return;
+    a->kept_segment = st.segment_first;
+    a->kept_ms = clock_mono_ms();
     *k = (struct keep){.work.data = k,
                        .a = a,
                        .rule = {.keep_ms = c->keep_ms, .keep_bytes = c->keep_bytes},

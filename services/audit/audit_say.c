@@ -19,7 +19,8 @@ static const char *const phases[] = {
 static const char *const mirror_states[] = {
     [AUDIT_MIRROR_FOLLOWS] = "follows", [AUDIT_MIRROR_AWAY] = "away", [AUDIT_MIRROR_SOURCE] = "stopped"};
 
-void audit_tell(struct audit *a, const char *key, bool critical, bool resolved, const char *summary, const char *detail)
+void audit_tell(struct audit *a, const char *key, bool critical, bool resolved, const char *summary,
+                const char *detail)
 {
     PB(Alert) alert = REDOUBT__V1__ALERT__INIT;
     alert.dedup_key = (char *)key;
@@ -40,8 +41,9 @@ void audit_told_alarm(struct audit *a, struct audit_alarm *alarm, int64_t value_
     if (alarm->on ? value_ms > raise_ms / 2 : value_ms < raise_ms)
         return;
     alarm->on = !alarm->on;
-    snprintf(detail, sizeof detail, "%s: %" PRId64 " s behind; the limit is %" PRId64 " s, and at most 300 s may be lost",
-             a->s->instance, value_ms / 1000, raise_ms / 1000);
+    snprintf(detail, sizeof detail,
+             "%s: %" PRId64 " s behind; the limit is %" PRId64 " s, and at most 300 s may be lost", a->s->instance,
+             value_ms / 1000, raise_ms / 1000);
     audit_tell(a, key, false, !alarm->on, alarm->on ? summary : over, detail);
 }
 
@@ -72,11 +74,10 @@ void audit_announce(struct audit *a)
         return;
     }
     audit_log_status(a->log, &st);
-    char chain[2 * AUDIT_CHAIN_BYTES + 1], note[AUDIT_NOTE_MAX + 1], subject[SUBJECT_MAX_LEN], id[128];
+    char chain[2 * AUDIT_CHAIN_BYTES + 1], note[AUDIT_NOTE_MAX + 1], subject[SUBJECT_MAX_LEN];
     sodium_bin2hex(chain, sizeof chain, st.chain, sizeof st.chain);
     snprintf(note, sizeof note, "%.*s", (int)st.note_len, st.note);
     snprintf(subject, sizeof subject, SUBJECT_CHECKPOINT "%s", chain);
-    snprintf(id, sizeof id, "%.16s-%" PRIu64 "-%" PRId64, chain, st.checkpoint_size, st.checkpoint_unix_ms);
     PB(AuditCheckpoint) c = REDOUBT__V1__AUDIT_CHECKPOINT__INIT;
     c.chain = chain;
     c.instance = (char *)a->s->instance;
@@ -91,7 +92,7 @@ void audit_announce(struct audit *a)
     }
     a->announcing = true;
     a->announce_again = false;
-    service_announce(a->s, subject, id, &c, on_announced, audit_tie_take(a));
+    service_announce(a->s, subject, NULL, &c, on_announced, audit_tie_take(a));
 }
 
 /* ---- status ---- */
@@ -103,10 +104,10 @@ static void add_mirror(struct audit *a, json_t *j)
     struct audit_mirror_status m;
     audit_mirror_status(a->mirror, &m);
     json_object_set_new(j, "mirror",
-                        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "state", mirror_states[m.state], "dir", m.dir,
-                                  "size", (json_int_t)m.size, "signed_to", (json_int_t)m.signed_to, "lag_ms",
-                                  (json_int_t)m.behind_ms, "differing", (json_int_t)m.differing, "differs", m.differs, "why",
-                                  m.why));
+                        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "state", mirror_states[m.state], "dir",
+                                  m.dir, "size", (json_int_t)m.size, "signed_to", (json_int_t)m.signed_to, "lag_ms",
+                                  (json_int_t)m.behind_ms, "differing", (json_int_t)m.differing, "differs", m.differs,
+                                  "why", m.why));
 }
 
 /* How much could be lost with this host, now: what waits on the stream is kept there, what is in the trail alone is not. */
@@ -133,13 +134,13 @@ void audit_on_status(struct service *s, const void *message, const struct bus_ms
     sodium_bin2hex(hash, sizeof hash, st.hash, sizeof st.hash);
     sodium_bin2hex(root, sizeof root, st.root, sizeof st.root);
     sodium_bin2hex(key, sizeof key, st.public_key, sizeof st.public_key);
-    json_t *j = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:s, s:I, s:I, s:I}", "instance", s->instance,
-        "phase", phases[a->phase], "dir", s->replica.dir, "chain", chain, "size", (json_int_t)st.size, "hash", hash, "root",
-        root, "checkpoint_size", (json_int_t)st.checkpoint_size, "checkpoint_unix_ms", (json_int_t)st.checkpoint_unix_ms,
-        "key", key, "rotations", (json_int_t)st.rotations, "pruned", (json_int_t)st.pruned, "waiting",
-        (json_int_t)st.waiting, "room", audit_room_rows[a->room.step].name, "behind", (json_int_t)a->behind, "lag_ms",
-        (json_int_t)a->behind_ms, "rpo_ms", (json_int_t)rpo_ms(a));
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:s, s:I, s:I, s:I}",
+                          "instance", s->instance, "phase", phases[a->phase], "dir", s->replica.dir, "chain", chain,
+                          "size", (json_int_t)st.size, "hash", hash, "root", root, "checkpoint_size",
+                          (json_int_t)st.checkpoint_size, "checkpoint_unix_ms", (json_int_t)st.checkpoint_unix_ms,
+                          "key", key, "rotations", (json_int_t)st.rotations, "pruned", (json_int_t)st.pruned,
+                          "waiting", (json_int_t)st.waiting, "room", audit_room_rows[a->room.step].name, "behind",
+                          (json_int_t)a->behind, "lag_ms", (json_int_t)a->behind_ms, "rpo_ms", (json_int_t)rpo_ms(a));
     if (j)
         add_mirror(a, j);
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;

@@ -78,65 +78,97 @@ int audit_segments_dir(const char *const *dirs, int n_dirs, uint64_t first)
     return 0;
 }
 
-static int hash_in_file(int fd, uint64_t first, uint64_t seq, unsigned char *hash, struct err *e)
+/* Sees the records of one file in order, until see() says that it is enough. 1 = enough, 0 = the end, -1 = does not verify. */
+static int walk_file(int fd, uint64_t first, bool (*see)(void *ctx, const struct audit_record *r), void *ctx,
+                     struct err *e)
 {
-    unsigned char *in = malloc(CHUNK_BYTES);
+    unsigned char *in = malloc(CHUNK_BYTES), hash[AUDIT_HASH_BYTES];
     uint64_t next = first;
     struct audit_header h;
     struct audit_record r;
-    int rc = in ? 1 : err_set(e, "out of memory");
-    for (off_t at = 0; rc > 0;) {
+    bool more = in != NULL;
+    int rc = in ? 0 : err_set(e, "out of memory");
+    for (off_t at = 0; more;) {
         ssize_t n = pread(fd, in, CHUNK_BYTES, at);
         size_t used = 0;
-        if (n <= 0) {
-            rc = err_set(e, "the segment ends before record %" PRIu64, seq);
+        if (n < 0)
+            rc = err_set(e, "cannot read: %s", strerror(errno));
+        if (n <= 0)
             break;
-        }
         if (at == 0) {
-            if (audit_header_parse(in, (size_t)n, &h, e))
+            if (audit_header_parse(in, (size_t)n, &h, e)) {
                 rc = -1;
+                break;
+            }
             audit_header_hash(in, hash);
             used = AUDIT_HEADER_BYTES;
         }
-        enum audit_found found = AUDIT_RECORD;
-        while (rc > 0 && (found = audit_record_parse(in + used, (size_t)n - used, hash, next, &r, e)) == AUDIT_RECORD) {
+        enum audit_found found;
+        while ((found = audit_record_parse(in + used, (size_t)n - used, hash, next, &r, e)) == AUDIT_RECORD) {
             memcpy(hash, r.hash, AUDIT_HASH_BYTES);
             used += r.size;
-            rc = next++ == seq ? 0 : 1;
+            next++;
+            if (see(ctx, &r)) {
+                rc = 1;
+                break;
+            }
         }
-        if (rc > 0 && (found == AUDIT_BROKEN || used == 0))
-            rc = found == AUDIT_BROKEN ? -1 : err_set(e, "the segment ends before record %" PRIu64, seq);
+        if (found == AUDIT_BROKEN)
+            rc = -1;
+        more = rc == 0 && used > 0;
         at += (off_t)used;
     }
     free(in);
     return rc;
 }
 
-int audit_segments_hash(const char *const *dirs, int n_dirs, uint64_t seq, unsigned char ret[static AUDIT_HASH_BYTES],
-                        struct err *e)
+int audit_segments_visit(const char *const *dirs, int n_dirs, uint64_t from_seq,
+                         bool (*see)(void *ctx, const struct audit_record *r), void *ctx, struct err *e)
 {
     struct audit_segments have;
     char path[4096], name[AUDIT_NAME_MAX];
     if (audit_segments_list(dirs, n_dirs, &have, e))
         return -1;
     size_t i = have.n;
-    while (i > 0 && have.list[i - 1].first > seq)
+    while (i > 0 && have.list[i - 1].first > from_seq)
         i--;
-    int rc = -1, fd = -1;
-    if (i == 0) {
-        err_set(e, "no segment holds record %" PRIu64, seq);
-    } else {
-        audit_segment_name(have.list[i - 1].first, name);
-        snprintf(path, sizeof path, "%s/%s", dirs[have.list[i - 1].dir], name);
-        if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-            err_set(e, "cannot read %s: %s", path, strerror(errno));
-        else
-            rc = hash_in_file(fd, have.list[i - 1].first, seq, ret, e);
+    int rc = 0;
+    for (i = i > 0 ? i - 1 : 0; i < have.n && rc == 0; i++) {
+        audit_segment_name(have.list[i].first, name);
+        snprintf(path, sizeof path, "%s/%s", dirs[have.list[i].dir], name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        rc = fd < 0 ? err_set(e, "cannot read %s: %s", path, strerror(errno))
+                    : walk_file(fd, have.list[i].first, see, ctx, e);
+        if (fd >= 0)
+            close(fd);
     }
-    if (fd >= 0)
-        close(fd);
     audit_segments_free(&have);
-    return rc;
+    return rc < 0 ? -1 : 0;
+}
+
+struct sought {
+    uint64_t seq;
+    bool found;
+    unsigned char *hash;
+};
+
+static bool is_sought(void *ctx, const struct audit_record *r)
+{
+    struct sought *s = ctx;
+    if (r->seq < s->seq)
+        return false;
+    s->found = r->seq == s->seq;
+    memcpy(s->hash, r->hash, AUDIT_HASH_BYTES);
+    return true;
+}
+
+int audit_segments_hash(const char *const *dirs, int n_dirs, uint64_t seq, unsigned char ret[static AUDIT_HASH_BYTES],
+                        struct err *e)
+{
+    struct sought s = {.seq = seq, .hash = ret};
+    if (audit_segments_visit(dirs, n_dirs, seq, is_sought, &s, e))
+        return -1;
+    return s.found ? 0 : err_set(e, "record %" PRIu64 " is not here", seq);
 }
 
 void audit_segments_free(struct audit_segments *s)

@@ -17,6 +17,9 @@ int audit_segments_list(const char *const *dirs, int n_dirs, struct audit_segmen
 const struct audit_segment_at *audit_segments_find(const struct audit_segments *s, uint64_t first); /* NULL if none */
 /* Which directory holds that segment; 0 if none does. */
 int audit_segments_dir(const char *const *dirs, int n_dirs, uint64_t first);
+/* The records from the head of the segment that holds `from_seq` on, each checked against the one before it, until see() is true. */
+int audit_segments_visit(const char *const *dirs, int n_dirs, uint64_t from_seq,
+                         bool (*see)(void *ctx, const struct audit_record *r), void *ctx, struct err *e);
 /* The chain's hash at record `seq`, read from the head of its segment on. -1: it is not here, or does not verify up to there. */
 int audit_segments_hash(const char *const *dirs, int n_dirs, uint64_t seq, unsigned char ret[static AUDIT_HASH_BYTES],
                         struct err *e);

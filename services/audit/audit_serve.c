@@ -49,7 +49,7 @@ static int read_segment(struct reading *r, const struct audit_segment_at *s)
     if (!rc) {
         r->segment_bytes = s->first == r->open_first ? r->open_bytes : (uint64_t)st.st_size;
         uint64_t left = r->offset < r->segment_bytes ? r->segment_bytes - r->offset : 0;
-        ssize_t n = pread(fd, r->data, left < r->max ? (size_t)left : r->max, (off_t)r->offset);
+        ssize_t n = left > 0 ? pread(fd, r->data, left < r->max ? (size_t)left : r->max, (off_t)r->offset) : 0;
         rc = n < 0 ? -1 : 0;
         r->len = n < 0 ? 0 : (size_t)n;
     }
@@ -76,7 +76,8 @@ static void read_notes(struct reading *r)
     struct audit_keys *k = file && n ? malloc(sizeof *k) : NULL;
     if (k && audit_keys_parse((const char *)file, n, NULL, k, NULL) == 0) {
         for (size_t i = 0; i < k->n && r->n_keys < AUDIT_KEYS_MAX; i++)
-            if (k->list[i].len > 0 && (r->keys[r->n_keys] = strndup((char *)file + k->list[i].offset, k->list[i].len)))
+            if (k->list[i].len > 0 &&
+                (r->keys[r->n_keys] = strndup((char *)file + k->list[i].offset, k->list[i].len)))
                 r->n_keys++;
     }
     free(k);

@@ -53,14 +53,12 @@ int audit_open_log(struct audit *a, const char *distrust, struct audit_log_found
                                .key_file = c->key_file,
                                .segment_bytes = c->segment_bytes,
                                .distrust = distrust,
-                               .on_old = audit_intake_old,
                                .on_durable = on_durable,
                                .on_checkpoint = on_checkpoint,
                                .ctx = a};
     a->log = audit_log_open(&a->s->loop, &o, found, e);
-    /* What was set aside is not in this trail: it may come again. */
-    if (a->log && found->set_aside[0])
-        audit_seen_init(&a->seen);
+    if (a->log)
+        audit_intake_remember(a);
     if (a->log && a->room.volume == AUDIT_SECOND)
         audit_log_place(a->log, true);
     return a->log ? 0 : -1;
@@ -117,7 +115,6 @@ int audit_start(struct service *s, struct err *e)
     *a->tie = (struct audit_tie){.a = a, .refs = 1};
     a->s = s;
     s->state = a;
-    audit_seen_init(&a->seen);
     if (find_second(a, e) || audit_open_log(a, NULL, &found, e))
         return -1;
     say_found(a, &found);
@@ -215,7 +212,7 @@ static void say_rotated(struct rotating *r, int class, int outcome, const char *
     record.action = (char *)"audit.rotate";
     record.actor = r->by;
     record.subject = chain;
-    record.audit_class = (Redoubt__V1__AuditClass)class;
+    record.audit_class = (Redoubt__V1__AuditClass) class;
     record.outcome = (Redoubt__V1__AuditOutcome)outcome;
     record.detail = (char *)detail;
     service_audit(r->a->s, &record, done, r);
@@ -241,7 +238,8 @@ static void on_rotated(void *ctx, const char *error)
     sodium_bin2hex(key, sizeof key, st.public_key, sizeof st.public_key);
     if (failed) {
         log_error("the trail's key was not changed", F_STR("why", error));
-        service_reply(s, r->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, 0, "not changed: %s", error);
+        service_reply(s, r->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, 0, "not changed: %s",
+                      error);
     } else {
         log_info("the trail's key was changed", F_STR("by", r->by), F_STR("key", key));
         service_reply(s, r->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK, st.rotations,
@@ -282,7 +280,8 @@ void audit_on_rotate(struct service *s, const void *message, const struct bus_ms
         return;
     }
     if (!*q->reason) {
-        service_reply(s, m->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID, 0, "say why: reason is empty");
+        service_reply(s, m->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID, 0,
+                      "say why: reason is empty");
         return;
     }
     struct rotating *r = calloc(1, sizeof *r);

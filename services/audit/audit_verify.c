@@ -18,7 +18,6 @@
 
 #define THREADS_MAX 8
 #define WAVE        32 /* segments looked at together: what is kept of each is bounded */
-#define MARKS_MAX   (AUDIT_KEYS_MAX + AUDIT_DIRS_MAX + AUDIT_ANCHORS_MAX)
 #define KEYS_FILE   (AUDIT_KEYS_MAX * 1024)
 
 struct segment {
@@ -36,6 +35,7 @@ struct walk {
     struct audit_checkpoint pruned;
     struct audit_mark *marks; /* by size */
     size_t n_marks;
+    bool no_memory;
     uint64_t covered; /* the largest of them */
     uint64_t next_seq;
     unsigned char hash[AUDIT_HASH_BYTES]; /* of the last record so far */
@@ -138,10 +138,14 @@ static int list_segments(struct walk *w, struct err *e)
 
 static void add_mark(struct walk *w, const struct audit_checkpoint *c, const char *file, size_t offset)
 {
-    if (w->n_marks == MARKS_MAX)
+    struct audit_mark *more = realloc(w->marks, (w->n_marks + 1) * sizeof *more);
+    if (!more) {
+        w->no_memory = true;
         return;
+    }
+    w->marks = more;
     struct audit_mark *m = &w->marks[w->n_marks++];
-    m->c = *c;
+    *m = (struct audit_mark){.c = *c};
     snprintf(m->file, sizeof m->file, "%s", file);
     m->offset = offset;
     if (c->size > w->covered)
@@ -158,8 +162,10 @@ static void read_keys(struct walk *w)
     size_t n = 0, bytes = 0;
     if (!newest) {
         unsigned char *hex = audit_read_file(dir, AUDIT_PUBLIC_FILE, 256, &n, &e);
-        if (hex && sodium_hex2bin(own, sizeof own, (const char *)hex, n, "\r\n ", &bytes, NULL) == 0 &&
-            bytes == sizeof own)
+        char again[2 * AUDIT_PUBLIC_BYTES + 1];
+        if (hex && sodium_hex2bin(own, sizeof own, (const char *)hex, n, "\r\n", &bytes, NULL) == 0 &&
+            bytes == sizeof own &&
+            memcmp(sodium_bin2hex(again, sizeof again, own, sizeof own), hex, sizeof again - 1) == 0)
             newest = own;
         else if (hex || !w->o->public_key)
             problem(w, AUDIT_PUBLIC_FILE, 0, 0, "the public key is missing or unreadable; give one with --key");
@@ -177,8 +183,10 @@ static void read_keys(struct walk *w)
         newest = w->o->public_key;
     if (!newest && n == 0)
         return; /* said */
-    if (audit_keys_parse((const char *)file, n, newest, &r->keys, &e)) {
+    if (audit_keys_parse((const char *)file, n, n ? NULL : newest, &r->keys, &e)) {
         problem(w, AUDIT_KEYS_FILE, 0, 0, "%s", e.text);
+    } else if (newest && audit_keys_find(&r->keys, newest) < 0) {
+        problem(w, AUDIT_PUBLIC_FILE, 0, 0, "the key is none of those that " AUDIT_KEYS_FILE " leads to");
     } else {
         w->have_keys = true;
         for (size_t i = 1; i < r->keys.n; i++) {
@@ -296,10 +304,10 @@ static int by_size(const void *a, const void *b)
 /* ---- segments ---- */
 
 struct wave {
-    struct audit_scan scans[WAVE];
     void *maps[WAVE];
     size_t n;
     atomic_size_t next;
+    struct audit_scan scans[]; /* as many as there are, at most WAVE */
 };
 
 static void *work(void *ctx)
@@ -360,7 +368,7 @@ static void open_segment(struct walk *w, struct wave *v, size_t i)
     size_t m = 0;
     while (m < w->n_marks && w->marks[m].c.size < seg->first)
         m++;
-    s->marks = &w->marks[m];
+    s->marks = w->marks ? w->marks + m : NULL;
     while (m < w->n_marks && w->marks[m].c.size < end) {
         s->n_marks++;
         m++;
@@ -457,17 +465,13 @@ static int walk_segments(struct walk *w, size_t from, struct err *e)
         threads = THREADS_MAX;
     if (w->o->visit)
         threads = 1;
-    struct wave *v = calloc(1, sizeof *v);
+    size_t most = w->o->visit ? 1 : w->n - from < WAVE ? w->n - from : WAVE;
+    struct wave *v = malloc(sizeof *v + most * sizeof *v->scans);
     if (!v)
         return err_set(e, "out of memory");
     for (size_t i = from; i < w->n;) {
-        for (v->n = 0; v->n < WAVE && i < w->n; i++) {
+        for (v->n = 0; v->n < most && i < w->n; i++) /* for a visitor each is joined before the next is looked at */
             open_segment(w, v, i);
-            if (w->o->visit) { /* in order, each joined before the next is looked at */
-                i++;
-                break;
-            }
-        }
         run_wave(v, threads);
         for (size_t k = 0; k < v->n; k++) {
             join(w, &v->scans[k]);
@@ -487,7 +491,7 @@ static void judge_mark(struct walk *w, const struct audit_mark *m)
     const struct audit_checkpoint *c = &m->c;
     bool is_checkpoint = strcmp(m->file, AUDIT_CHECKPOINT_FILE) == 0;
     size_t before = r->n_problems;
-    if (memcmp(c->chain, r->chain, AUDIT_CHAIN_BYTES) != 0)
+    if (w->begun && memcmp(c->chain, r->chain, AUDIT_CHAIN_BYTES) != 0)
         problem(w, m->file, m->offset, 0, "it is of another chain");
     else if (c->size > r->last_seq)
         problem(w, m->file, m->offset, c->size,
@@ -559,7 +563,8 @@ static int walk(struct walk *w, struct err *e)
         read_checkpoints(w, &t);
         read_anchors(w);
         read_pruned(w);
-        qsort(w->marks, w->n_marks, sizeof *w->marks, by_size);
+        if (w->n_marks)
+            qsort(w->marks, w->n_marks, sizeof *w->marks, by_size);
         if (w->n == 0) {
             judge_nothing(w);
         } else {
@@ -601,8 +606,9 @@ int audit_verify_trail(const struct audit_verify_opts *o, struct audit_report *r
     for (int tries = 3;;) {
         struct walk w = {.o = o, .r = report};
         *report = (struct audit_report){0};
-        w.marks = calloc(MARKS_MAX, sizeof *w.marks);
-        int rc = w.marks ? walk(&w, e) : err_set(e, "out of memory");
+        int rc = walk(&w, e);
+        if (rc == 0 && w.no_memory)
+            rc = err_set(e, "out of memory");
         free(w.list);
         free(w.marks);
         if (rc)

@@ -10,8 +10,8 @@ static const struct service_sub subs[] = {
 static const struct service_cmd commands[] = {{"status", NULL, audit_on_status}};
 static const struct service_timer timers[] = {
     {1000, audit_on_room},
-    {5000, audit_on_lag},
-    {10000, audit_on_keep},
+    {2000, audit_on_lag},
+    {1000, audit_on_keep},
 };
 
 static const struct service_desc audit = {

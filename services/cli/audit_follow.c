@@ -35,8 +35,8 @@ static int resume(struct follow *f, const struct audit_report *r, struct err *e)
     if (!r->rooted)
         return err_set(e, "%s: its tree is not known from the beginning", f->dir);
     f->tree = r->tree;
-    return audit_copy_resume(&f->copy, r->last_first_seq, (uint64_t)st.st_size - r->torn_bytes, r->last_seq + 1, r->chain,
-                             r->last_hash, r->link, e);
+    return audit_copy_resume(&f->copy, r->last_first_seq, (uint64_t)st.st_size - r->torn_bytes, r->last_seq + 1,
+                             r->chain, r->last_hash, r->link, e);
 }
 
 static bool holds_segments(const char *dir, struct err *e)
@@ -158,10 +158,10 @@ static PB(AuditBytes) * ask(struct follow *f, uint64_t first, uint64_t offset, s
     PB(AuditBytes) *b = NULL;
     for (int i = 0; data && !b && i < BUSY_TRIES && !f->link->interrupted; i++) {
         struct asked a = {0};
-        struct bus_out o = {
-            .subject = SUBJECT_CMD "audit.read", .type = wire_type(&q), .data = data, .len = len};
+        struct bus_out o = {.subject = SUBJECT_CMD "audit.read", .type = wire_type(&q), .data = data, .len = len};
         bus_request(f->link->bus, &o, f->link->c->answer_ms, on_reply, &a);
-        if (!loop_run_until(&f->link->loop, &a.done, f->link->c->answer_ms + 1000) || a.status != BUS_OK || !a.reply) {
+        if (!loop_run_until(&f->link->loop, &a.done, f->link->c->answer_ms + 1000) || a.status != BUS_OK ||
+            !a.reply) {
             err_set(e, "the replica that writes trail %s does not answer (%s)", f->chain,
                     a.status == BUS_OK ? a.e.text : bus_status_text(a.status));
             break;
@@ -247,8 +247,8 @@ static int take_back(struct follow *f, const struct place *p, struct err *e)
 /* ---- one pull ---- */
 
 /* The trail's keys as it tells them, of which one must be known here; the file `audit.keys` of them in *file. */
-static int read_keys(struct follow *f, const PB(AuditBytes) * b, struct audit_keys *ret, char **file, size_t *file_len,
-                     struct err *e)
+static int read_keys(struct follow *f, const PB(AuditBytes) * b, struct audit_keys *ret, char **file,
+                     size_t *file_len, struct err *e)
 {
     unsigned char newest[AUDIT_PUBLIC_BYTES];
     size_t n = 0, len = 0;
@@ -284,7 +284,8 @@ static int begin_pruned(struct follow *f, const PB(AuditBytes) * b, const struct
         rc = err_set(e, "it begins with record %" PRIu64 ", and no note stands for those before", b->next_sequence);
     rc = rc ? rc : audit_keys_check(keys, b->pruned, strlen(b->pruned), AUDIT_NOTE_TREE, c, e);
     if (!rc && c->size + 1 != b->next_sequence)
-        rc = err_set(e, "it begins with record %" PRIu64 ", and its note stands for %" PRIu64, b->next_sequence, c->size);
+        rc = err_set(e, "it begins with record %" PRIu64 ", and its note stands for %" PRIu64, b->next_sequence,
+                     c->size);
     rc = rc ? rc : audit_copy_note(&f->copy, AUDIT_PRUNED_FILE, b->pruned, strlen(b->pruned), e);
     if (!rc) {
         audit_merkle_restore(&f->tree, c->size, c->pieces);
@@ -341,8 +342,8 @@ static int keep_note(struct follow *f, const PB(AuditBytes) * b, const char *key
     char note[AUDIT_NOTE_MAX];
     size_t len = strlen(b->note);
     memcpy(note, b->note, len);
-    f->cosigned = *f->witness->name && audit_note_cosign(note, &len, sizeof note, f->witness->name, f->witness->secret,
-                                                         clock_wall_ms() / 1000) == 0;
+    f->cosigned = *f->witness->name && audit_note_cosign(note, &len, sizeof note, f->witness->name,
+                                                         f->witness->secret, clock_wall_ms() / 1000) == 0;
     if ((keys_len > 0 && audit_copy_note(&f->copy, AUDIT_KEYS_FILE, keys, keys_len, e)) ||
         audit_copy_note(&f->copy, AUDIT_PUBLIC_FILE, b->public_key, strlen(b->public_key), e) ||
         audit_copy_note(&f->copy, AUDIT_CHECKPOINT_FILE, note, len, e))

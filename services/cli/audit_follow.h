@@ -18,7 +18,7 @@ struct follow {
     const unsigned char *trusted; /* a key of the trail, for the first time; NULL = the one that is met first */
     struct audit_copy copy;
     bool open, refused, cosigned;
-    bool broken; /* the disk here failed: to be opened again */
+    bool broken;     /* the disk here failed: to be opened again */
     uint64_t size;   /* records that are kept, checked and signed for */
     uint64_t wanted; /* records that STATE knows a checkpoint of */
     int64_t next_try_ms;

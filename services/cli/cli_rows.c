@@ -96,6 +96,8 @@ static const struct cli_opt verify_opts[] = {
      "a checkpoint kept elsewhere: the trail must hold at least that"},
     {"witness", 'w', CLI_TEXT, "VKEY", offsetof(struct opts_verify, witness), 0, 0,
      "NAME+ID+KEY of a witness, who must have signed the newest checkpoint"},
+    {"bus", 'b', CLI_FLAG, NULL, offsetof(struct opts_verify, bus), 0, 0,
+     "hold it against the checkpoint that the bus keeps of this trail"},
 };
 #define QUERY_TEXT(name, letter, arg, field, help)                                                                   \
     {                                                                                                                \
@@ -163,6 +165,30 @@ static const struct cli_opt rotate_opts[] = {
 };
 static const struct cli_opt alert_opts[] = {
     {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_alert, by), 0, 0, "who tests (default: $USER)"},
+};
+static const struct opts_alert_list alert_list_defaults = {.count = 1000};
+static const struct cli_opt alert_list_opts[] = {
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_alert_list, json), 0, 0, "JSON instead of a table"},
+    {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_alert_list, all), 0, 0,
+     "those of the last day that are over, too"},
+    {"count", 'n', CLI_INT, "N", offsetof(struct opts_alert_list, count), 1, 10000000,
+     "at most so many (default: 1000)"},
+};
+static const struct cli_opt ack_opts[] = {
+    BY_AND_REASON,
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_order, for_ms), 1000, 30 * DAY_MS,
+     "how long it holds, as 2h (default: alert.ack of the settings)"},
+};
+static const struct cli_opt silence_opts[] = {
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_silence, by), 0, 0, "who orders it; required"},
+    {"reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_silence, reason), 0, 0, "why; required"},
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_silence, for_ms), 1000, 30 * DAY_MS,
+     "how long, as 2h; required: a silence always has an end"},
+    {"from", 0, CLI_TEXT, "TIME", offsetof(struct opts_silence, from), 0, 0,
+     "when it begins, as 2026-01-31T09:05, UTC (default: now)"},
+    {"dry-run", 0, CLI_FLAG, NULL, offsetof(struct opts_silence, dry_run), 0, 0,
+     "show which of the present problems it would mute, and do nothing"},
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_silence, json), 0, 0, "JSON instead of text"},
 };
 
 static const struct opts_sim_agent sim_agent_defaults = {
@@ -303,7 +329,8 @@ const struct cli_row cli_rows[] = {
      .text = "SUBJECT is one of the suite's (redoubt.v1.breaker.llm.openai.gpt-4o), the same without its head\n"
              "(breaker.llm.openai.gpt-4o), one word for all of a kind (breaker, health, directive, ack, alert, "
              "delivery,\n"
-             "audit, report, heartbeat, observation, traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
+             "problem, silence, pulse, checkpoint, audit, report, heartbeat, observation, traffic, advice, decision, "
+             "cmd, dead), or a pattern of NATS\n"
              "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic and "
              "decisions.",
      .connects = true,
@@ -524,7 +551,9 @@ const struct cli_row cli_rows[] = {
      .summary = "check a trail from the first byte to the last: flips, gaps, reordering, truncation",
      .text =
          "DIR is a replica's directory, <data_dir>/audit/0; DIR2 where it went on (audit.second_dir), if it did.\n"
-         "Reads files only: neither bus nor service is needed.",
+         "Reads files only: neither bus nor service is needed, but for --bus. With -c, says which of audit.witnesses "
+         "have seen it.",
+     .connects = true,
      .run = cmd_audit_verify,
      OPTS(verify_opts, opts_verify)},
     {.path = "audit tail",
@@ -576,7 +605,6 @@ const struct cli_row cli_rows[] = {
              "back, was rewritten, or is another's in its name is refused: that ends with 1, and both checkpoints "
              "are kept as evidence.",
      .connects = true,
-     .answer_ms = 5000,
      .run = cmd_audit_follow,
      .defaults = &follow_defaults,
      OPTS(follow_opts, opts_follow)},
@@ -586,11 +614,80 @@ const struct cli_row cli_rows[] = {
              "put the next key into\n"
              "<key_file>.new first.",
      .connects = true,
-     .answer_ms = 10000,
      .run = cmd_audit_rotate,
      OPTS(rotate_opts, opts_rotate)},
 
-    {.path = "alert", .summary = "test an alert channel"},
+    {.path = "alert", .summary = "what is wrong, who was told, who has taken it on; silences; channels"},
+    {.path = "alert list",
+     .summary = "the problems that are there: alerts with one dedup_key are one problem",
+     .text = "TOLD is when people last heard of it; BY is who has acknowledged it, or what mutes it.",
+     .connects = true,
+     .answer_ms = 20000,
+     .run = cmd_alert_list,
+     .defaults = &alert_list_defaults,
+     OPTS(alert_list_opts, opts_alert_list)},
+    {.path = "alert show",
+     .args = "PROBLEM",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "one problem in full, and who was told of it, when and by what",
+     .text = "PROBLEM is its dedup_key, as `redoubt alert list` shows it, or its id.",
+     .connects = true,
+     .answer_ms = 20000,
+     .run = cmd_alert_show,
+     OPTS(show_opts, opts_show)},
+    {.path = "alert ack",
+     .args = "PROBLEM",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "take a problem on: others are not told of it again for a time, unless it becomes worse",
+     .text = "If it is still there at the end, people are told again, and its escalation begins anew.",
+     .connects = true,
+     .answer_ms = 10000,
+     .run = cmd_alert_order,
+     OPTS(ack_opts, opts_order)},
+    {.path = "alert unack",
+     .args = "PROBLEM",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "give a problem back: people are told again",
+     .connects = true,
+     .answer_ms = 10000,
+     .run = cmd_alert_order,
+     OPTS(order_opts, opts_order)},
+    {.path = "alert silence",
+     .args = "MATCHER...",
+     .min_args = 1,
+     .max_args = 16,
+     .summary = "nobody is told, for a time, of alerts that fit all MATCHERs",
+     .text =
+         "MATCHER: FIELD=VALUE, FIELD!=VALUE, FIELD=~PATTERN, FIELD!~PATTERN, and severity>=VALUE, severity<=VALUE.\n"
+         "FIELD: severity, source, agent, target, failure_kind, dedup_key or label.KEY. What is still there at the "
+         "end\n"
+         "is told then. Alerts are recorded all the same.",
+     .connects = true,
+     .answer_ms = 20000,
+     .run = cmd_alert_silence,
+     OPTS(silence_opts, opts_silence)},
+    {.path = "alert unsilence",
+     .args = "ID",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "end a silence before its time; what is still there is told",
+     .connects = true,
+     .answer_ms = 10000,
+     .run = cmd_alert_unsilence,
+     OPTS(order_opts, opts_order)},
+    {.path = "alert silences",
+     .summary = "the silences that are in force or will be",
+     .connects = true,
+     .run = cmd_alert_silences,
+     OPTS(show_opts, opts_show)},
+    {.path = "alert channels",
+     .summary = "how each channel is doing, and how much waits",
+     .connects = true,
+     .run = cmd_alert_channels,
+     OPTS(show_opts, opts_show)},
     {.path = "alert test",
      .args = "CHANNEL",
      .min_args = 1,

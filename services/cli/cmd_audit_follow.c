@@ -83,7 +83,8 @@ static int open_witness(struct town *t)
     if (!t->o->witness)
         return CLI_OK;
     if (!name_ok(name))
-        return cli_fail(t->c, CLI_USAGE, "--name: found `%s`; allowed: up to 63 letters without blanks and `+`", name);
+        return cli_fail(t->c, CLI_USAGE, "--name: found `%s`; allowed: up to 63 letters without blanks and `+`",
+                        name);
     if (read_key(t->o->witness, t->witness.secret, &e))
         return cli_fail(t->c, CLI_USAGE, "--witness: %s", e.text);
     snprintf(t->witness.name, sizeof t->witness.name, "%s", name);
@@ -297,8 +298,8 @@ int cmd_audit_rotate(struct cli *c, const void *opts, int argc, char **argv)
     if (code == CLI_OK) {
         cli_gather_of(&link, SUBJECT_CMD "audit.rotate", wire_type(&q), data, len, 1000, c->answer_ms, on_answer, &a);
         if (a.ok + a.refused == 0)
-            code = cli_fail(c, CLI_UNREACHABLE, "no replica of redoubt-audit%s%s answers", o->chain ? " with trail " : "",
-                            o->chain ? o->chain : "");
+            code = cli_fail(c, CLI_UNREACHABLE, "no replica of redoubt-audit%s%s answers",
+                            o->chain ? " with trail " : "", o->chain ? o->chain : "");
         else if (a.refused)
             code = CLI_REFUSED;
     }

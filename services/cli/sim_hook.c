@@ -120,6 +120,8 @@ static enum MHD_Result webhook(struct sim_request *r)
 {
     struct hook *h = hook_of(r->sim);
     const char *wrong = NULL, *id = sim_header(r, "webhook-id");
+    if (strcmp(r->method, "GET") == 0 && strcmp(r->path, "/ping") == 0) /* whoever misses pings */
+        return say(r, 200, "text/plain", "ok\n");
     if (strcmp(r->method, "POST") != 0)
         return say(r, 405, "text/plain", "POST is expected\n");
     if (!authorized(r))
@@ -413,9 +415,9 @@ static void close_hook(struct sim *s)
 
 static const struct sim_kind kind = {
     .name = "hook",
-    .about =
-        "the web APIs that alerts go to, by path: /hook (a webhook), /v2/enqueue (PagerDuty), /workflows/... and "
-        "/webhookb2/... (Teams), /api/webhooks/... (Discord), / (ntfy)",
+    .about = "the web APIs that alerts go to, by path: /hook (a webhook), /ping (GET), /v2/enqueue (PagerDuty), "
+             "/workflows/... and "
+             "/webhookb2/... (Teams), /api/webhooks/... (Discord), / (ntfy)",
     .modes = modes,
     .options = {[OPT_SECRET] = {"secret", "whsec_...", "webhooks: refuse what is not signed with it"},
                 [OPT_TOKEN] = {"token", "TOKEN", "webhooks, ntfy: refuse what does not bring it"}},

@@ -369,6 +369,12 @@ void http_common_options(CURL *easy, const struct http_request *r, const char *p
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* a hanging resolver thread is left behind, not waited for */
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    /* The system's authorities are read once an hour, not for each handshake, which takes longer than the handshake: libcurl keeps those of a
+     * bundle, but not if there is a directory beside it. */
+    char *bundle = NULL;
+    if (curl_easy_getinfo(easy, CURLINFO_CAINFO, &bundle) == CURLE_OK && bundle && *bundle)
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 3600L);
     if (r->user)
         curl_easy_setopt(easy, CURLOPT_USERNAME, r->user);
     if (r->password)

@@ -25,8 +25,9 @@ METRIC_DEFINE(not_durable, METRIC_COUNTER, "redoubt_alerts_not_durable_total",
 
 /* One alert. */
 struct way {
-    struct notify_alerts *all;
-    struct way *prev, *next; /* while it is watched, oldest first */
+    struct service *s;
+    struct notify_alerts *all; /* NULL: a service without a last way */
+    struct way *prev, *next;   /* while it is watched, oldest first */
     bool watched;
     int64_t since_ms;
     outbox_cb done;
@@ -69,9 +70,9 @@ static void unwatch(struct way *w)
 static void go_last(struct way *w, const char *why)
 {
     struct notify_alerts *x = w->all;
-    const struct set_last_resort *set = &x->s->settings->alert.last_resort;
+    const struct set_last_resort *set = x ? &x->s->settings->alert.last_resort : NULL;
     unwatch(w);
-    if (w->json)
+    if (w->json && x)
         last_resort_tell(x->last, &(struct last_resort_alert){.id = w->id,
                                                               .alert = w->json,
                                                               .service = x->s->desc->name,
@@ -128,7 +129,7 @@ static void on_direct(void *ctx, const struct bus_stored *r)
 static void on_durable(void *ctx, int status, const char *error)
 {
     struct way *w = ctx;
-    struct service *s = w->all->s;
+    struct service *s = w->s;
     outbox_cb done = w->done;
     void *done_ctx = w->ctx;
     if (status != 0) {
@@ -182,7 +183,7 @@ static bool given(const char *text)
 
 static void raise_alert(struct service *s, PB(Alert) * a, const char *last_why, outbox_cb done, void *ctx)
 {
-    assert(s->alerts && "a service that raises alerts asks for SERVICE_OUTBOX");
+    assert(s->outbox && "a service that raises alerts asks for SERVICE_OUTBOX");
     char id[48];
     size_t len;
     if (!given(a->id))
@@ -205,14 +206,14 @@ static void raise_alert(struct service *s, PB(Alert) * a, const char *last_why, 
         refuse(s, done, ctx);
         return;
     }
-    *w = (struct way){.all = s->alerts, .done = done, .ctx = ctx, .type = wire_type(a), .len = len};
+    *w = (struct way){.s = s, .all = s->alerts, .done = done, .ctx = ctx, .type = wire_type(a), .len = len};
     snprintf(w->id, sizeof w->id, "%s", a->id);
     memcpy(w->data, data, len);
     free(data);
     /* A test that does not come through is said by whoever waits for it. */
-    w->json = a->self_test ? NULL : wire_json(a);
+    w->json = a->self_test || !w->all ? NULL : wire_json(a);
     if (w->json)
-        watch(s->alerts, w);
+        watch(w->all, w);
     if (last_why)
         go_last(w, last_why);
     struct outbox_item i = {.subject = SUBJECT_ALERT, .id = w->id, .type = w->type, .data = w->data, .len = len};

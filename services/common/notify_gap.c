@@ -31,7 +31,8 @@ void notify_gap_record(const struct notify_gap *g, const char *service, struct n
     snprintf(t->from, sizeof t->from, "%" PRId64, g->first_unix_ms);
     snprintf(t->to, sizeof t->to, "%" PRId64, g->last_unix_ms);
     snprintf(t->detail, sizeof t->detail, "%s audit record%s of %s from %s to %s could be put nowhere: %s", t->lost,
-             g->lost == 1 ? "" : "s", service, clock_text(g->first_unix_ms, from), clock_text(g->last_unix_ms, to), g->why);
+             g->lost == 1 ? "" : "s", service, clock_text(g->first_unix_ms, from), clock_text(g->last_unix_ms, to),
+             g->why);
     for (int i = 0; i < 3; i++) {
         t->labels[i] = (PB(Label))PB_INIT(LABEL);
         t->labels[i].key = (char *)keys[i];

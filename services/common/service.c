@@ -636,8 +636,8 @@ static int run(struct service *s)
     loop_done(&s->loop);
     replica_release(&s->replica);
     if (s->gap.lost)
-        log_error("audit records are missing, and nothing got through that could say so", F_INT("records", s->gap.lost),
-                  F_STR("why", s->gap.why));
+        log_error("audit records are missing, and nothing got through that could say so",
+                  F_INT("records", s->gap.lost), F_STR("why", s->gap.why));
     log_info("ended");
     return EXIT_OK;
 }
@@ -665,6 +665,7 @@ int service_main(int argc, char **argv, const struct service_desc *d)
         return code;
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is a write that fails, not the end */
     unsigned char raw[8];
     randombytes_buf(raw, sizeof raw);
     sodium_bin2hex(s.boot_id, sizeof s.boot_id, raw, sizeof raw);

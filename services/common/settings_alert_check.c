@@ -1,12 +1,16 @@
 /* settings_alert_check.c - what one row of `alert` cannot say: what a channel's type needs, names that must exist, groups that must end. */
+#include "common/matcher.h"
 #include "common/settings_impl.h"
+#include "common/subjects.h"
 #include "common/webhook_sign.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP_DEPTH_MAX 8
+#define GROUP_DEPTH_MAX  8
+#define GROUP_LEAVES_MAX 64
+#define ROUTE_NODE       "route-" /* a route's own channels are called so, with its name */
 
 /* ---- channels ---- */
 
@@ -174,6 +178,34 @@ void settings_check_quiet(void *object, struct conf_ctx *ctx)
     }
 }
 
+/* ---- matchers ---- */
+
+static void check_matchers(struct conf_ctx *ctx, const char *key, const struct conf_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        const char *text = *CONF_AT(*list, char *, i);
+        char at[80];
+        struct err why;
+        struct matchers *m = matchers_new(&text, 1, &why);
+        matchers_free(m);
+        snprintf(at, sizeof at, "%s[%zu]", key, i);
+        if (!m)
+            conf_problem(ctx, at, "%s", why.text);
+    }
+}
+
+static void check_fields(struct conf_ctx *ctx, const char *key, const struct conf_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        char at[80];
+        snprintf(at, sizeof at, "%s[%zu]", key, i);
+        if (!matcher_field_ok(*CONF_AT(*list, char *, i)))
+            conf_problem(ctx, at,
+                         "found `%s`; allowed: severity, source, agent, target, failure_kind, dedup_key, label.KEY",
+                         *CONF_AT(*list, char *, i));
+    }
+}
+
 /* ---- routes ---- */
 
 void settings_check_route(void *object, struct conf_ctx *ctx)
@@ -183,6 +215,8 @@ void settings_check_route(void *object, struct conf_ctx *ctx)
         conf_problem(ctx, "channels", "required, or `to`: somebody must be told");
     if (r->channels.n > 0 && *r->to)
         conf_problem(ctx, "to", "given together with channels; allowed: one of both");
+    check_matchers(ctx, "match", &r->match);
+    check_fields(ctx, "group_by", &r->group_by);
 }
 
 /* Left out, the routes are one for all: the source's own rule, channels in order until the first that accepts. */
@@ -262,6 +296,17 @@ static bool ends(const struct set_alert *a, const struct set_channel_group *g, i
     return true;
 }
 
+/* Channels below a group, each as often as it is there; only of groups that end. */
+static size_t leaves(const struct set_alert *a, const struct set_channel_group *g)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < g->members.n && n <= GROUP_LEAVES_MAX; i++) {
+        const struct set_channel_group *below = group_of(a, *CONF_AT(g->members, char *, i));
+        n += below ? leaves(a, below) : 1;
+    }
+    return n;
+}
+
 static void check_groups(const struct set_alert *a, struct conf_ctx *ctx)
 {
     char key[64];
@@ -279,6 +324,9 @@ static void check_groups(const struct set_alert *a, struct conf_ctx *ctx)
         if (!ends(a, g, 1)) {
             snprintf(key, sizeof key, "groups[%zu].members", i);
             conf_problem(ctx, key, "a group holds itself, or groups are more than %d deep", GROUP_DEPTH_MAX);
+        } else if (leaves(a, g) > GROUP_LEAVES_MAX) {
+            snprintf(key, sizeof key, "groups[%zu].members", i);
+            conf_problem(ctx, key, "holds, with the groups in it, more than %d channels", GROUP_LEAVES_MAX);
         }
     }
 }
@@ -312,6 +360,36 @@ static void check_routes(const struct set_alert *a, struct conf_ctx *ctx)
         snprintf(key, sizeof key, "routes[%zu].quiet", i);
         if (*r->quiet && !named(&a->quiet, sizeof(struct set_quiet), r->quiet))
             conf_problem(ctx, key, "found `%s`; allowed: the name of quiet hours of this file", r->quiet);
+    }
+}
+
+/* The node of a route's own channels must be no other's name. */
+static void check_route_nodes(const struct set_alert *a, struct conf_ctx *ctx)
+{
+    char key[64];
+    for (size_t i = 0; i < a->routes.n; i++) {
+        const struct set_route *r = CONF_AT(a->routes, struct set_route, i);
+        char node[sizeof ROUTE_NODE + NAME_MAX_LEN];
+        snprintf(node, sizeof node, "%s%s", ROUTE_NODE, r->name);
+        if (r->channels.n > 0 && (has_channel(a, node) || group_of(a, node))) {
+            snprintf(key, sizeof key, "routes[%zu].name", i);
+            conf_problem(ctx, key, "found `%s`; allowed: another one, as `%s` is the name of a channel or group",
+                         r->name, node);
+        }
+    }
+}
+
+static void check_inhibit(const struct set_alert *a, struct conf_ctx *ctx)
+{
+    for (size_t i = 0; i < a->inhibit.n; i++) {
+        const struct set_inhibit *x = CONF_AT(a->inhibit, struct set_inhibit, i);
+        char key[64];
+        snprintf(key, sizeof key, "inhibit[%zu].source", i);
+        check_matchers(ctx, key, &x->source);
+        snprintf(key, sizeof key, "inhibit[%zu].target", i);
+        check_matchers(ctx, key, &x->target);
+        snprintf(key, sizeof key, "inhibit[%zu].equal", i);
+        check_fields(ctx, key, &x->equal);
     }
 }
 
@@ -372,6 +450,7 @@ void settings_check_alert(void *object, struct conf_ctx *ctx)
     check_once(&a->routes, sizeof(struct set_route), "routes", ctx);
     check_groups(a, ctx);
     check_routes(a, ctx);
+    check_inhibit(a, ctx);
     check_escalations(a, ctx);
     check_programs(a, ctx);
     check_secret(ctx, "last_resort.secret", a->last_resort.secret);
@@ -381,4 +460,5 @@ void settings_check_alert(void *object, struct conf_ctx *ctx)
         conf_problem(ctx, "deadman.to", "required with deadman.url: a ping without a test says nothing");
     if (a->routes.n == 0 && a->channels.n > 0)
         default_route(a, ctx);
+    check_route_nodes(a, ctx);
 }

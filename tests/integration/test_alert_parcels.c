@@ -54,6 +54,8 @@ struct world {
     int puts, puts_ok, puts_failed;
     uint64_t counted;
     bool count_done;
+    size_t receipts, receipts_of; /* and how many alerts their digest stands for */
+    char receipt_parcel[65];
 };
 
 #define TURN(w)                                                                                                      \
@@ -357,6 +359,20 @@ static void put_many(struct world *w, enum alert_parcel_reason reason, const cha
     assert_int_equal(w->puts_failed, 0);
 }
 
+static void on_receipt(void *ctx, const struct bus_msg *m)
+{
+    struct world *w = ctx;
+    struct err e;
+    PB(DeliveryReceipt) *r = wire_unpack(PB_DESC(delivery_receipt), m->data, m->len, &e);
+    if (!r)
+        fail_msg("a receipt is not valid: %s", e.text);
+    assert_int_equal(r->status, REDOUBT__V1__DELIVERY_STATUS__DELIVERY_STATUS_ACCEPTED);
+    w->receipts++;
+    w->receipts_of = r->alerts;
+    snprintf(w->receipt_parcel, sizeof w->receipt_parcel, "%s", r->parcel);
+    wire_free(r);
+}
+
 static void on_count(void *ctx, const char *subject, uint64_t n)
 {
     (void)subject;
@@ -444,6 +460,7 @@ static void a_few_go_by_themselves_in_order(void **state)
 static void many_go_out_as_one(void **state)
 {
     struct world *w = *state;
+    bus_subscribe(w->r[0].service.bus, SUBJECT_DELIVERY ">", NULL, on_receipt, w);
     put_many(w, ALERT_PARCEL_OWED, "team", "all", "m", 250, 2);
     put(w, 0, ALERT_PARCEL_OWED, "team", "all", "over", "m7", 2, true);
     put(w, 0, ALERT_PARCEL_OWED, "team", "all", "high", "high", 3, false);
@@ -457,6 +474,10 @@ static void many_go_out_as_one(void **state)
     assert_int_equal(t->severity, 3);
     assert_false(t->resolved);
     assert_non_null(strstr(t->note, "1 high, 250 warning; 1 problem is over; not shown: 151 problems"));
+    /* Those that it only counts have receipts, too; of those that it holds the run says them. */
+    assert_int_equal(w->receipts, 252 - ALERT_SHOWN_MAX);
+    assert_int_equal(w->receipts_of, 252);
+    assert_string_equal(w->receipt_parcel, t->id);
 }
 
 static void critical_ones_first_and_by_themselves(void **state)
@@ -580,6 +601,29 @@ static void groups_wait_and_keep_their_distance(void **state)
     assert_true(clock_mono_ms() - first >=
                 1000); /* 1.5 s from the first, less what passed until it was off the stream */
     assert_int_equal(w->told[2].total, 3);
+}
+
+/* Groups do not wait for each other one by one; nor do they all come at once. */
+static void many_groups_go_side_by_side(void **state)
+{
+    struct world *w = *state;
+    char bucket[32], id[32];
+    w->nodes[0].node = "team";
+    w->nodes[0].way = HANG;
+    for (int i = 0; i < 20; i++) {
+        snprintf(bucket, sizeof bucket, "ops-%04d", i);
+        snprintf(id, sizeof id, "g%d", i);
+        put(w, 0, ALERT_PARCEL_GROUP, "team", bucket, id, id, 3, false);
+    }
+    WAIT(w, w->n_told == PARCEL_GROUPS_MAX);
+    for (int turn = 0; turn < 100; turn++)
+        TURN(w);
+    assert_int_equal(w->n_told, PARCEL_GROUPS_MAX);
+    w->nodes[0].way = ACCEPT;
+    unhang(&w->r[0], ACCEPT);
+    WAIT(w, accepted(w, "team") + PARCEL_GROUPS_MAX == 20 &&
+                stands(w, ALL) == 0); /* those that hung are noted as that */
+    assert_int_equal(w->most_at_once, PARCEL_GROUPS_MAX);
 }
 
 static void quiet_hours_by_the_settings_of_now(void **state)
@@ -784,6 +828,7 @@ int main(void)
         TEST(a_digest_keeps_what_it_holds),
         TEST(a_fan_out_is_completed_and_not_repeated),
         TEST(groups_wait_and_keep_their_distance),
+        TEST(many_groups_go_side_by_side),
         TEST(quiet_hours_by_the_settings_of_now),
         TEST(overflow_comes_as_a_digest_now_and_then),
         TEST(a_node_that_is_gone_goes_by_the_default_route),

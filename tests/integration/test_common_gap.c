@@ -2,7 +2,6 @@
 #include "bus_kit.h"
 #include "common/service.h"
 
-
 #include <sys/stat.h>
 #include <unistd.h>
 

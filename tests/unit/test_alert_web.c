@@ -123,6 +123,7 @@ static void json_of_one(void **state)
     assert_string_equal(text_at(o, "severity"), "HIGH");
     assert_true(json_is_false(json_object_get(o, "resolved")));
     assert_int_equal(json_integer_value(json_object_get(o, "total")), 1);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(o, "times"), 0)), 1);
     assert_string_equal(text_at(o, "note"), "a note");
     assert_string_equal(text_at(o, "from"), "2023-11-14T22:13:20.042Z");
     assert_string_equal(text_at(o, "to"), "2023-11-14T22:13:20.042Z");
@@ -156,10 +157,14 @@ static void json_of_many(void **state)
 {
     (void)state;
     struct many *x = messages(ALERT_MESSAGE_DIGEST, MANY);
+    const uint32_t times[MANY] = {1, 7};
+    x->m.times = times;
     json_t *o = parsed(alert_json(&x->m, NULL));
     assert_string_equal(text_at(o, "kind"), "digest");
     assert_int_equal(json_integer_value(json_object_get(o, "total")), 5000);
     assert_int_equal(json_array_size(json_object_get(o, "alerts")), MANY);
+    assert_int_equal(json_array_size(json_object_get(o, "times")), MANY);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(o, "times"), 1)), 7);
     json_decref(o);
 
     /* Large ones: it has a bound, and the first are in it. */
@@ -174,6 +179,7 @@ static void json_of_many(void **state)
     o = parsed(text);
     const json_t *list = json_object_get(o, "alerts");
     assert_true(json_array_size(list) >= 1 && json_array_size(list) < MANY);
+    assert_int_equal(json_array_size(json_object_get(o, "times")), json_array_size(list));
     assert_string_equal(text_at(json_array_get(list, 0), "id"), "id-0");
     json_decref(o);
     free(large);

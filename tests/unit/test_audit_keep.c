@@ -105,7 +105,8 @@ static void story(uint64_t seed)
         at += below(2 * DAY);
         all += s[i].bytes;
     }
-    struct audit_keep_rule rule = {.keep_ms = below(3) ? below(20 * DAY) : 0, .keep_bytes = below(3) ? below(20000) : 0};
+    struct audit_keep_rule rule = {.keep_ms = below(3) ? below(20 * DAY) : 0,
+                                   .keep_bytes = below(3) ? below(20000) : 0};
     struct audit_keep_facts f = {.now_unix_ms = NOW + 10 * DAY,
                                  .mirrored = (uint64_t)below((int64_t)seq + 100),
                                  .checkpoint = (uint64_t)below((int64_t)seq + 100),
@@ -147,9 +148,12 @@ static void test_stories(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_age),           cmocka_unit_test(test_size),
-        cmocka_unit_test(test_only_what_is_safe), cmocka_unit_test(test_a_wrong_clock),
-        cmocka_unit_test(test_what_does_not_fit), cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_age),
+        cmocka_unit_test(test_size),
+        cmocka_unit_test(test_only_what_is_safe),
+        cmocka_unit_test(test_a_wrong_clock),
+        cmocka_unit_test(test_what_does_not_fit),
+        cmocka_unit_test(test_stories),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,10 +19,8 @@ static const struct audit_room_rule two = {.warn_free = 20, .stop_free = 10, .se
 /* Looks at a disk of 100 GiB with so many per mille free. */
 static bool look(struct audit_room *r, const struct audit_room_rule *rule, int volume, int per_mille, int64_t now_ms)
 {
-    struct audit_room_event ev = {.kind = AUDIT_ROOM_LOOKED,
-                                  .volume = volume,
-                                  .total_bytes = 100 * GIB,
-                                  .free_bytes = GIB * per_mille / 10};
+    struct audit_room_event ev = {
+        .kind = AUDIT_ROOM_LOOKED, .volume = volume, .total_bytes = 100 * GIB, .free_bytes = GIB * per_mille / 10};
     bool moved = audit_room_decide(r, rule, &ev, now_ms);
     assert_true(audit_room_sane(r, rule));
     return moved;
@@ -43,10 +41,10 @@ static void test_down_and_up_again(void **unused)
         int per_mille;
         enum audit_room_step step;
     } way[] = {
-        {500, AUDIT_ROOM_OK},     {200, AUDIT_ROOM_OK},     {199, AUDIT_ROOM_WARN},   {219, AUDIT_ROOM_WARN},
-        {220, AUDIT_ROOM_OK},     {150, AUDIT_ROOM_WARN},   {100, AUDIT_ROOM_WARN},   {99, AUDIT_ROOM_STRICT},
-        {119, AUDIT_ROOM_STRICT}, {120, AUDIT_ROOM_WARN},   {99, AUDIT_ROOM_STRICT},  {0, AUDIT_ROOM_FULL},
-        {1, AUDIT_ROOM_STRICT},   {210, AUDIT_ROOM_WARN},   {50, AUDIT_ROOM_STRICT},  {220, AUDIT_ROOM_OK},
+        {500, AUDIT_ROOM_OK},     {200, AUDIT_ROOM_OK},   {199, AUDIT_ROOM_WARN},  {219, AUDIT_ROOM_WARN},
+        {220, AUDIT_ROOM_OK},     {150, AUDIT_ROOM_WARN}, {100, AUDIT_ROOM_WARN},  {99, AUDIT_ROOM_STRICT},
+        {119, AUDIT_ROOM_STRICT}, {120, AUDIT_ROOM_WARN}, {99, AUDIT_ROOM_STRICT}, {0, AUDIT_ROOM_FULL},
+        {1, AUDIT_ROOM_STRICT},   {210, AUDIT_ROOM_WARN}, {50, AUDIT_ROOM_STRICT}, {220, AUDIT_ROOM_OK},
     };
     struct audit_room r = {0};
     int64_t now = T0;
@@ -54,8 +52,8 @@ static void test_down_and_up_again(void **unused)
         enum audit_room_step was = r.step;
         bool moved = look(&r, &one, AUDIT_FIRST, way[i].per_mille, now += 1000);
         if (r.step != way[i].step)
-            fail_msg("%d per mille free, row %zu: %s instead of %s", way[i].per_mille, i, audit_room_rows[r.step].name,
-                     audit_room_rows[way[i].step].name);
+            fail_msg("%d per mille free, row %zu: %s instead of %s", way[i].per_mille, i,
+                     audit_room_rows[r.step].name, audit_room_rows[way[i].step].name);
         assert_int_equal(moved, r.step != was);
     }
 }
@@ -242,10 +240,14 @@ static void test_stories(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_down_and_up_again), cmocka_unit_test(test_nothing_left),
-        cmocka_unit_test(test_no_answer),         cmocka_unit_test(test_second),
-        cmocka_unit_test(test_broken_disk),       cmocka_unit_test(test_full_and_tried),
-        cmocka_unit_test(test_limits_of_the_settings), cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_down_and_up_again),
+        cmocka_unit_test(test_nothing_left),
+        cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_second),
+        cmocka_unit_test(test_broken_disk),
+        cmocka_unit_test(test_full_and_tried),
+        cmocka_unit_test(test_limits_of_the_settings),
+        cmocka_unit_test(test_stories),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
