@@ -193,18 +193,36 @@ function splitNotes(bytes) {
 const segmentName = /^audit-([0-9]{20})\.seg$/;
 
 function parseHeader(b) {
-  if (b.length < HEADER) return { torn: true };
+  if (b.length < HEADER || b.subarray(0, HEADER).every((x) => x === 0)) return { torn: true };
   if (b.toString('latin1', 0, 8) !== 'RDBTAUD1') return { bad: 'no segment: its first bytes are others', at: 0 };
   if (!H(b.subarray(0, 80)).equals(b.subarray(80, HEADER))) return { bad: 'the header does not fit its hash', at: 80 };
   if (b.readUInt32LE(8) !== 1 || b.readUInt32LE(12) !== HEADER) return { bad: 'another version', at: 8 };
   return { chain: b.toString('hex', 16, 32), first: b.readBigUInt64LE(32), prev: b.subarray(48, 80), link: b.subarray(80, HEADER) };
 }
 
-// What a write that a crash cut short leaves: whole sectors of zeros, and no more than one write.
-function neverWritten(b, at) {
-  if (b.length - at > WRITE_MAX) return false;
-  for (let s = Math.ceil(at / SECTOR) * SECTOR; s + SECTOR <= b.length; s += SECTOR)
-    if (b.subarray(s, s + SECTOR).every((x) => x === 0)) return true;
+// What a write that a crash cut short leaves: all that the record has of some sector is zeros, and no more than one write and a record is left.
+function neverWritten(b, at, length) {
+  if (b.length - at > WRITE_MAX + STORED_MAX + 44) return false;
+  const end = length > STORED_MAX ? b.length : Math.min(at + length + 44, b.length);
+  for (let s = at; s < end; s = (Math.floor(s / SECTOR) + 1) * SECTOR)
+    if (b.subarray(s, Math.min((Math.floor(s / SECTOR) + 1) * SECTOR, end)).every((x) => x === 0)) return true;
+  return false;
+}
+
+const recordHash = (link, b, at, length) => {
+  const n = Buffer.alloc(4);
+  n.writeUInt32LE(length);
+  return H(link, b.subarray(at + 4, at + 12), n, b.subarray(at + 12, at + 12 + length));
+};
+const fits = (link, b, at, length) => recordHash(link, b, at, length).equals(b.subarray(at + 12 + length, at + 44 + length));
+
+// Does a record begin here that is whole, but for its length? The one that ends with the file is tried first; all, if there are not too many.
+const TRIES = 8192;
+function wholeButForItsLength(link, b, at, sequence) {
+  const most = Math.min(b.length - at - 44, STORED_MAX);
+  if (most < 0 || b.readBigUInt64LE(at + 4) !== sequence) return false;
+  if (fits(link, b, at, most)) return true;
+  for (let n = Math.min(most, TRIES); n-- > 0;) if (fits(link, b, at, n)) return true;
   return false;
 }
 
@@ -314,11 +332,10 @@ export function verifyTrail(dirs, { key = null, anchors = [], witnesses = [] } =
       else if (whole > STORED_MAX) bad = 'a record is too long';
       else if (b.readBigUInt64LE(at + 4) !== next) bad = `record ${b.readBigUInt64LE(at + 4)} where ${next} should come`;
       else if (at + size > b.length) bad = 'it ends within a record';
-      else if (!H(link, b.subarray(at + 4, at + 12), b.subarray(at, at + 4), b.subarray(at + 12, at + 12 + whole)).equals(b.subarray(at + 12 + whole, at + size)))
-        bad = 'the record does not fit its hash';
+      else if (!fits(link, b, at, whole)) bad = 'the record does not fit its hash';
       if (bad) {
-        const unfinished = bad === 'it ends within a record' && b.length - at <= WRITE_MAX;
-        if (beyond && (unfinished || neverWritten(b, at))) r.torn = b.length - at;
+        const unfinished = bad === 'it ends within a record' && !wholeButForItsLength(link, b, at, next);
+        if (beyond && (unfinished || neverWritten(b, at, whole ?? 0))) r.torn = b.length - at;
         else {
           problem(name, at, next, bad);
           lost = true;
