@@ -17,6 +17,7 @@ struct story {
     size_t n_seen;
     int escalated, acknowledged, silenced, unsilenced; /* audit records that something is done */
     int intended;
+    bool heard; /* of a request */
 };
 
 static inline void settings(const struct town *t, const char *more)
@@ -135,6 +136,17 @@ static inline PB(AlertCommand) about(const char *key)
     return c;
 }
 
+static inline void on_order_reply(void *ctx, enum bus_status st, const struct bus_msg *m)
+{
+    struct story *s = ctx;
+    if (st == BUS_OK)
+        on_reply(s->t, st, m);
+    else if (st != BUS_NO_RESPONDERS)
+        fail_msg("no answer: %s", bus_status_text(st));
+    s->heard = true;
+}
+
+/* Asked again until the service is there. */
 static inline const PB(CommandReply) * order(struct story *s, const char *verb, const PB(AlertCommand) * c)
 {
     struct town *t = s->t;
@@ -146,10 +158,14 @@ static inline const PB(CommandReply) * order(struct story *s, const char *verb, 
         fail_msg("%s", e.text);
     snprintf(subject, sizeof subject, "%salert.%s", SUBJECT_CMD, verb);
     t->answered = false;
-    bus_request(t->kb.b, &(struct bus_out){.subject = subject, .type = wire_type(c), .data = data, .len = len}, 5000,
-                on_reply, t);
+    for (int64_t end = clock_mono_ms() + HARNESS_WAIT_MS; !t->answered && clock_mono_ms() < end;) {
+        s->heard = false;
+        bus_request(t->kb.b, &(struct bus_out){.subject = subject, .type = wire_type(c), .data = data, .len = len},
+                    5000, on_order_reply, s);
+        KIT_WAIT(t->k, s->heard);
+    }
     free(data);
-    KIT_WAIT(t->k, t->answered);
+    assert_true(t->answered);
     return t->reply;
 }
 
