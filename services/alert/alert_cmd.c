@@ -1,8 +1,7 @@
-/* alert_cmd.c - what operators ask: does a channel work, and how are all of them doing? */
+/* alert_cmd.c - what operators ask: does a channel work? */
 #include "alert/alert_room.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,68 +104,4 @@ void alert_on_test(struct service *s, const void *message, const struct bus_msg 
         service_reply(s, m->reply, UNAVAILABLE, 0, "out of memory");
         test_free(t);
     }
-}
-
-void alert_on_show(struct service *s, const void *message, const struct bus_msg *m)
-{
-    (void)message;
-    struct alert_room *r = s->state;
-    PB(ChannelReport) *reports = calloc(r->n_channels + 1, sizeof *reports);
-    PB(ChannelReport) **list = calloc(r->n_channels + 1, sizeof *list);
-    void *data = NULL;
-    if (!reports || !list) {
-        service_reply(s, m->reply, UNAVAILABLE, 0, "out of memory");
-        goto out;
-    }
-    PB(AlertReport) report = REDOUBT__V1__ALERT_REPORT__INIT;
-    for (size_t k = 0; k < r->n_channels; k++) {
-        const struct alert_channel *c = r->channels[k];
-        PB(ChannelReport) *one = list[k] = &reports[k];
-        *one = (PB(ChannelReport))REDOUBT__V1__CHANNEL_REPORT__INIT;
-        one->name = c->set.name;
-        one->kind = (char *)c->kind->name;
-        one->circuit = (char *)sm_name(&alert_circuit_table, c->circuit.state);
-        one->waiting = (uint32_t)c->n_waiting;
-        one->running = (uint32_t)c->n_running;
-        one->accepted = c->accepted;
-        one->failed = c->failed;
-        one->last_accepted_unix_ms = c->last_accepted_unix_ms;
-        one->last_error = (char *)c->last_error;
-    }
-    report.channels = list;
-    report.n_channels = r->n_channels;
-    report.in_hand = (uint32_t)alert_items_in_hand(r);
-    report.paused = (uint32_t)alert_parcels_waiting(r->parcels, ALERT_PARCEL_OWED);
-    PB(Label) parcels[ALERT_PARCEL_REASONS], *parcel_list[ALERT_PARCEL_REASONS];
-    char counts[ALERT_PARCEL_REASONS][24];
-    report.parcels = parcel_list;
-    report.n_parcels = ALERT_PARCEL_REASONS;
-    for (int k = 0; k < ALERT_PARCEL_REASONS; k++) {
-        enum alert_parcel_reason why = (enum alert_parcel_reason)k;
-        snprintf(counts[k], sizeof counts[k], "%" PRIu64, alert_parcels_waiting(r->parcels, why));
-        parcels[k] = (PB(Label))REDOUBT__V1__LABEL__INIT;
-        parcels[k].key = (char *)alert_parcel_reason_name(why);
-        parcels[k].value = counts[k];
-        parcel_list[k] = &parcels[k];
-    }
-    size_t len = 0;
-    struct err e;
-    data = wire_pack(&report, &len, &e);
-    if (!data) {
-        log_error("own report is not valid", F_STR("why", e.text));
-        service_reply(s, m->reply, UNAVAILABLE, 0, "own report is not valid: %s", e.text);
-        goto out;
-    }
-    char text[160];
-    snprintf(text, sizeof text, "%u alerts in hand, %u more that no channel has accepted; %zu channels",
-             report.in_hand, report.paused, r->n_channels);
-    PB(CommandReply) reply = REDOUBT__V1__COMMAND_REPLY__INIT;
-    reply.status = OK_;
-    reply.message = text;
-    reply.payload = (ProtobufCBinaryData){len, data};
-    service_reply_message(s, m->reply, &reply);
-out:
-    free(data);
-    free(list);
-    free(reports);
 }

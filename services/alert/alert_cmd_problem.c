@@ -68,6 +68,8 @@ static void on_done(void *ctx, const struct alert_changed *r)
     char until[CLOCK_TEXT_MAX];
     if (r->status == ALERT_CHANGE_DONE && !o->room->closing)
         alert_due_tell(m->due, r);
+    if (r->status == ALERT_CHANGE_DONE && ack && !o->room->closing)
+        alert_channels_acked(o->room, r->problem->alert, o->by);
     switch (r->status) {
     case ALERT_CHANGE_DONE:
         if (ack)

@@ -158,6 +158,19 @@ static struct parcel_bucket *bucket_of(struct alert_parcels *p, const char *subj
     return b;
 }
 
+static void bucket_free(struct parcel_bucket *b);
+
+/* One that is only remembered goes: Redis remembers it, too. */
+static bool make_room(struct alert_parcels *p)
+{
+    struct parcel_bucket *b = p->buckets;
+    while (b && (b->count > 0 || b->tell || b->loading))
+        b = b->hh.next;
+    if (b)
+        bucket_free(b);
+    return b != NULL;
+}
+
 static struct parcel_bucket *bucket_new(struct alert_parcels *p, const char *subject)
 {
     struct alert_parcel_name name;
@@ -167,7 +180,7 @@ static struct parcel_bucket *bucket_new(struct alert_parcels *p, const char *sub
             log_warn("somebody has put a message among the parcels; it is left alone", F_STR("subject", subject));
         return NULL;
     }
-    if (HASH_COUNT(p->buckets) >= PARCEL_BUCKETS_MAX) {
+    if (HASH_COUNT(p->buckets) >= PARCEL_BUCKETS_MAX && !make_room(p)) {
         p->more = true;
         return NULL;
     }
@@ -319,16 +332,16 @@ const char *alert_parcels_default_node(const struct set_alert *set, char buf[sta
     return buf;
 }
 
-/* One bucket of a node at a time: they go through the same channels. */
-static bool node_busy(const struct alert_parcels *p, const char *node)
+/* One bucket of a node at a time: they go through the same channels. Groups have nothing to do with each other, and may be many. */
+static bool node_busy(const struct parcel_bucket *of)
 {
-    size_t seen = 0;
+    const struct alert_parcels *p = of->p;
+    size_t seen = 0, busy = 0;
     for (const struct parcel_bucket *b = p->buckets; b && seen < p->n_busy; b = b->hh.next) {
         seen += b->tell != NULL;
-        if (b->tell && strcmp(b->name.node, node) == 0)
-            return true;
+        busy += b->tell && strcmp(b->name.node, of->name.node) == 0;
     }
-    return false;
+    return busy >= (of->name.reason == ALERT_PARCEL_GROUP && of->clock.fails == 0 ? PARCEL_GROUPS_MAX : 1);
 }
 
 void parcel_told(struct parcel_bucket *b, enum parcel_told what, uint64_t alerts)
@@ -380,7 +393,7 @@ static int64_t consider(struct parcel_bucket *b, int64_t now)
         if (!b->loaded)
             return now + LOOK_MAX_MS;
     }
-    if (p->n_busy >= PARCEL_BUSY_MAX || node_busy(p, b->name.node))
+    if (p->n_busy >= PARCEL_BUSY_MAX || node_busy(b))
         return now + LOOK_MAX_MS; /* or when one of those is through */
     p->n_busy++;
     alert_parcel_begun(&b->clock);

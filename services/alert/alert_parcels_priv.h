@@ -8,6 +8,7 @@
 
 #define PARCEL_BUCKETS_MAX 10000 /* known at a time; what is beyond is found when others are through */
 #define PARCEL_BUSY_MAX    16    /* buckets that are being told at a time: what they hold in memory is bounded */
+#define PARCEL_GROUPS_MAX  4     /* groups of one node among them */
 #define PARCEL_KEPT_MAX    16 /* digests in memory that nobody has accepted yet; others are read anew at each attempt */
 #define PARCEL_ANSWER_MS   5000
 #define PARCEL_AGAIN_MS    2000 /* after an answer that did not come */

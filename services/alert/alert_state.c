@@ -22,6 +22,7 @@
 #define ALERT_TTL     "86400000"
 #define ASK_TIMES_MAX 8
 #define STATE_MS      1000
+#define SAY_MS        4000
 #define KEY_MAX       192
 
 METRIC_DEFINE(damaged_docs, METRIC_COUNTER, "redoubt_alert_problems_damaged_total",
@@ -161,7 +162,8 @@ static void say(struct alert_ask *a, const PB(ProblemChanged) * d, bool wait)
     a->saying = wait;
     if (wait)
         a->memory->asks++;
-    bus_store(a->memory->room->service->bus, &o, 0, wait ? on_said : on_said_alone, a);
+    /* Who asked is told in time; what goes out later all the same is the truth, too. */
+    bus_store(a->memory->room->service->bus, &o, wait ? SAY_MS : 0, wait ? on_said : on_said_alone, a);
 }
 
 /* The decision holds: Redis has it (or is away). */
@@ -177,7 +179,9 @@ static void keep(struct alert_ask *a, bool in_store)
     }
     PB(ProblemChanged) *d = wire_unpack(PB_DESC(problem_changed), a->data, a->len, NULL);
     assert(d && "what was packed a moment ago");
-    if (in_store)
+    bool indexed = a->base && !a->redis_behind && alert_problem_open(&a->was) == alert_problem_open(&a->now) &&
+                   a->was.due_ms == a->now.due_ms && (a->alert || a->change.kind != ALERT_CHANGE_LOOK);
+    if (in_store && !indexed)
         alert_index_set(m->store, d->id, alert_problem_open(&a->now), d->due_unix_ms);
     bool person = !a->alert && (a->change.kind == ALERT_CHANGE_ACK || a->change.kind == ALERT_CHANGE_UNACK);
     bool wait = person && !in_store && !m->closed;

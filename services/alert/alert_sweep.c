@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define ROUND_MS 60000 /* between two rounds */
+#define FIRST_MS 1000  /* after the start */
 #define RETRY_MS 5000  /* after a restore that failed */
 #define ASK_MS   2000
 
@@ -241,7 +242,7 @@ struct alert_sweep *alert_sweep_open(struct alert_memory *m)
     struct alert_sweep *x = calloc(1, sizeof *x);
     if (x) {
         x->memory = m;
-        x->round_ms = clock_mono_ms() + ROUND_MS;
+        x->round_ms = clock_mono_ms() + FIRST_MS;
     }
     return x;
 }

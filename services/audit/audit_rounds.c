@@ -77,7 +77,8 @@ static void on_look(uv_work_t *w)
         l->seen[i] = (struct audit_room_event){.kind = AUDIT_ROOM_LOOKED, .volume = i};
         if (!l->dirs[i][0] || statvfs(l->dirs[i], &v) || v.f_blocks == 0)
             continue;
-        l->seen[i].total_bytes = (int64_t)v.f_blocks * (int64_t)v.f_frsize;
+        /* Of what people without privileges can fill: as df counts. */
+        l->seen[i].total_bytes = (int64_t)(v.f_blocks - v.f_bfree + v.f_bavail) * (int64_t)v.f_frsize;
         l->seen[i].free_bytes = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
     }
 }

@@ -18,7 +18,6 @@
 
 #define THREADS_MAX 8
 #define WAVE        32 /* segments looked at together: what is kept of each is bounded */
-#define MARKS_MAX   (AUDIT_KEYS_MAX + AUDIT_DIRS_MAX + AUDIT_ANCHORS_MAX)
 #define KEYS_FILE   (AUDIT_KEYS_MAX * 1024)
 
 struct segment {
@@ -36,6 +35,7 @@ struct walk {
     struct audit_checkpoint pruned;
     struct audit_mark *marks; /* by size */
     size_t n_marks;
+    bool no_memory;
     uint64_t covered; /* the largest of them */
     uint64_t next_seq;
     unsigned char hash[AUDIT_HASH_BYTES]; /* of the last record so far */
@@ -138,10 +138,14 @@ static int list_segments(struct walk *w, struct err *e)
 
 static void add_mark(struct walk *w, const struct audit_checkpoint *c, const char *file, size_t offset)
 {
-    if (w->n_marks == MARKS_MAX)
+    struct audit_mark *more = realloc(w->marks, (w->n_marks + 1) * sizeof *more);
+    if (!more) {
+        w->no_memory = true;
         return;
+    }
+    w->marks = more;
     struct audit_mark *m = &w->marks[w->n_marks++];
-    m->c = *c;
+    *m = (struct audit_mark){.c = *c};
     snprintf(m->file, sizeof m->file, "%s", file);
     m->offset = offset;
     if (c->size > w->covered)
@@ -300,10 +304,10 @@ static int by_size(const void *a, const void *b)
 /* ---- segments ---- */
 
 struct wave {
-    struct audit_scan scans[WAVE];
     void *maps[WAVE];
     size_t n;
     atomic_size_t next;
+    struct audit_scan scans[]; /* as many as there are, at most WAVE */
 };
 
 static void *work(void *ctx)
@@ -364,7 +368,7 @@ static void open_segment(struct walk *w, struct wave *v, size_t i)
     size_t m = 0;
     while (m < w->n_marks && w->marks[m].c.size < seg->first)
         m++;
-    s->marks = &w->marks[m];
+    s->marks = w->marks ? w->marks + m : NULL;
     while (m < w->n_marks && w->marks[m].c.size < end) {
         s->n_marks++;
         m++;
@@ -461,17 +465,13 @@ static int walk_segments(struct walk *w, size_t from, struct err *e)
         threads = THREADS_MAX;
     if (w->o->visit)
         threads = 1;
-    struct wave *v = calloc(1, sizeof *v);
+    size_t most = w->o->visit ? 1 : w->n - from < WAVE ? w->n - from : WAVE;
+    struct wave *v = malloc(sizeof *v + most * sizeof *v->scans);
     if (!v)
         return err_set(e, "out of memory");
     for (size_t i = from; i < w->n;) {
-        for (v->n = 0; v->n < WAVE && i < w->n; i++) {
+        for (v->n = 0; v->n < most && i < w->n; i++) /* for a visitor each is joined before the next is looked at */
             open_segment(w, v, i);
-            if (w->o->visit) { /* in order, each joined before the next is looked at */
-                i++;
-                break;
-            }
-        }
         run_wave(v, threads);
         for (size_t k = 0; k < v->n; k++) {
             join(w, &v->scans[k]);
@@ -563,7 +563,8 @@ static int walk(struct walk *w, struct err *e)
         read_checkpoints(w, &t);
         read_anchors(w);
         read_pruned(w);
-        qsort(w->marks, w->n_marks, sizeof *w->marks, by_size);
+        if (w->n_marks)
+            qsort(w->marks, w->n_marks, sizeof *w->marks, by_size);
         if (w->n == 0) {
             judge_nothing(w);
         } else {
@@ -605,8 +606,9 @@ int audit_verify_trail(const struct audit_verify_opts *o, struct audit_report *r
     for (int tries = 3;;) {
         struct walk w = {.o = o, .r = report};
         *report = (struct audit_report){0};
-        w.marks = calloc(MARKS_MAX, sizeof *w.marks);
-        int rc = w.marks ? walk(&w, e) : err_set(e, "out of memory");
+        int rc = walk(&w, e);
+        if (rc == 0 && w.no_memory)
+            rc = err_set(e, "out of memory");
         free(w.list);
         free(w.marks);
         if (rc)

@@ -503,7 +503,8 @@ const struct cli_row cli_rows[] = {
      .summary = "check a trail from the first byte to the last: flips, gaps, reordering, truncation",
      .text =
          "DIR is a replica's directory, <data_dir>/audit/0; DIR2 where it went on (audit.second_dir), if it did.\n"
-         "Reads files only: neither bus nor service is needed, but for --bus. With -c, says which of audit.witnesses have seen it.",
+         "Reads files only: neither bus nor service is needed, but for --bus. With -c, says which of audit.witnesses "
+         "have seen it.",
      .connects = true,
      .run = cmd_audit_verify,
      OPTS(verify_opts, opts_verify)},

@@ -230,7 +230,8 @@ static void silence(const void *message, struct event_line *l)
             event_time(m->ends_unix_ms, m->starts_unix_ms, until), m->by, m->reason);
     for (size_t i = 0; i < m->n_matchers; i++)
         add(l, "%s%s", i ? " " : " [", m->matchers[i]);
-    add(l, "]");
+    if (m->n_matchers)
+        add(l, "]");
 }
 
 static void pulse(const void *message, struct event_line *l)

@@ -50,7 +50,7 @@ struct town {
     size_t reply_len;
     /* of the last look: */
     struct audit_report report;
-    size_t classes[4], ids;
+    size_t classes[4], ids, late; /* late: numbers of 100 and more */
 };
 
 static void town_up(void *ctx)
@@ -124,7 +124,8 @@ static inline void town_configure(struct town *t, const char *audit)
 {
     FILE *f = fopen(t->conf, "w");
     assert_non_null(f);
-    fprintf(f, "nats: { url: \"%s\" }\ndata_dir: \"%s/data\"\naudit: { checkpoint: 200ms, %s }\n", t->nats->url, t->base, audit);
+    fprintf(f, "nats: { url: \"%s\" }\ndata_dir: \"%s/data\"\naudit: { checkpoint: 200ms, %s }\n", t->nats->url,
+            t->base, audit);
     fclose(f);
 }
 
@@ -254,7 +255,8 @@ static void town_on_reply(void *ctx, enum bus_status st, const struct bus_msg *m
     if (r) {
         t->reply_len = r->payload.len;
         assert_true(t->reply_len < sizeof t->reply);
-        memcpy(t->reply, r->payload.data, r->payload.len);
+        if (t->reply_len > 0)
+            memcpy(t->reply, r->payload.data, t->reply_len);
         t->reply[t->reply_len] = 0;
         wire_free(r);
     }
@@ -284,7 +286,9 @@ static void town_visit(void *ctx, const struct audit_record *rec, const char *fi
     PB(AuditRecord) *r = wire_unpack(PB_DESC(audit_record), rec->stored, rec->len, NULL);
     assert_non_null(r);
     t->classes[r->audit_class & 3]++;
-    t->ids += strncmp(r->id, "record-", 7) == 0;
+    bool own = strncmp(r->id, "record-", 7) == 0;
+    t->ids += own;
+    t->late += own && atoi(r->id + 7) >= 100;
     wire_free(r);
 }
 
@@ -294,13 +298,27 @@ static inline int town_look2(struct town *t, const char *dir, const char *second
     struct audit_verify_opts v = {.dirs = {dir, second}, .n_dirs = second ? 2 : 1, .visit = town_visit, .ctx = t};
     struct err e = {""};
     memset(t->classes, 0, sizeof t->classes);
-    t->ids = 0;
+    t->ids = t->late = 0;
     return audit_verify_trail(&v, &t->report, &e) == 0 ? (int)t->ids : -1;
 }
 static inline int town_look(struct town *t, const char *dir)
 {
     return access(dir, R_OK) ? -1 : town_look2(t, dir, NULL);
 }
+/* Waits until so many are there, and says what is there if they do not come. */
+static inline void town_wait_ids_at(struct town *t, const char *dir, int ids, int line)
+{
+    int64_t end_ms = clock_mono_ms() + 3 * HARNESS_WAIT_MS;
+    int found;
+    while ((found = town_look(t, dir)) != ids) {
+        if (clock_mono_ms() > end_ms) {
+            const char *what = t->report.n_problems ? t->report.problems[0].what : "no problem";
+            fail_msg("line %d: %d records instead of %d: %s; %s", line, found, ids, what, town_status(t));
+        }
+        town_turn(t);
+    }
+}
+#define TOWN_IDS(t, dir, ids) town_wait_ids_at(t, dir, ids, __LINE__)
 static inline void town_whole(struct town *t, const char *dir, int ids)
 {
     int found = town_look(t, dir);
@@ -315,7 +333,7 @@ static inline void town_say_in_steps(struct town *t, int first, int n, size_t by
 {
     for (int i = 0; i < n; i += 50) {
         town_say_many(t, first + i, 50, bytes);
-        TOWN_UNTIL(t, town_look(t, t->dir) == first + i + 50);
+        TOWN_IDS(t, t->dir, first + i + 50);
     }
 }
 
@@ -372,8 +390,8 @@ static inline void town_only(const char *dir, char *to, size_t size)
 
 static inline int town_follow(struct town *t, const char *more)
 {
-    int code = town_shell("%s/redoubt audit follow --nats %s --to %s/to --once %s >%s/said 2>&1", t->bin, t->nats->url, t->base,
-                          more, t->base);
+    int code = town_shell("%s/redoubt audit follow --nats %s --to %s/to --once %s >%s/said 2>&1", t->bin,
+                          t->nats->url, t->base, more, t->base);
     return code;
 }
 
@@ -383,7 +401,7 @@ static inline bool town_said(const struct town *t, const char *text)
 }
 
 /* Until the copy has so many: what the bus knew of the trail may have been less. */
-#define TOWN_FOLLOW_UNTIL(t, more, copy, n)                                                                               \
+#define TOWN_FOLLOW_UNTIL(t, more, copy, n)                                                                          \
     TOWN_UNTIL(t, town_follow(t, more) == 0 && town_look(t, copy) == (n) && (t)->report.checkpoint.size == (n))
 
 #endif

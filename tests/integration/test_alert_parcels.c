@@ -603,6 +603,29 @@ static void groups_wait_and_keep_their_distance(void **state)
     assert_int_equal(w->told[2].total, 3);
 }
 
+/* Groups do not wait for each other one by one; nor do they all come at once. */
+static void many_groups_go_side_by_side(void **state)
+{
+    struct world *w = *state;
+    char bucket[32], id[32];
+    w->nodes[0].node = "team";
+    w->nodes[0].way = HANG;
+    for (int i = 0; i < 20; i++) {
+        snprintf(bucket, sizeof bucket, "ops-%04d", i);
+        snprintf(id, sizeof id, "g%d", i);
+        put(w, 0, ALERT_PARCEL_GROUP, "team", bucket, id, id, 3, false);
+    }
+    WAIT(w, w->n_told == PARCEL_GROUPS_MAX);
+    for (int turn = 0; turn < 100; turn++)
+        TURN(w);
+    assert_int_equal(w->n_told, PARCEL_GROUPS_MAX);
+    w->nodes[0].way = ACCEPT;
+    unhang(&w->r[0], ACCEPT);
+    WAIT(w, accepted(w, "team") + PARCEL_GROUPS_MAX == 20 &&
+                stands(w, ALL) == 0); /* those that hung are noted as that */
+    assert_int_equal(w->most_at_once, PARCEL_GROUPS_MAX);
+}
+
 static void quiet_hours_by_the_settings_of_now(void **state)
 {
     struct world *w = *state;
@@ -805,6 +828,7 @@ int main(void)
         TEST(a_digest_keeps_what_it_holds),
         TEST(a_fan_out_is_completed_and_not_repeated),
         TEST(groups_wait_and_keep_their_distance),
+        TEST(many_groups_go_side_by_side),
         TEST(quiet_hours_by_the_settings_of_now),
         TEST(overflow_comes_as_a_digest_now_and_then),
         TEST(a_node_that_is_gone_goes_by_the_default_route),

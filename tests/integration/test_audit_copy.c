@@ -38,7 +38,8 @@ static void mirror_of(const struct town *t, char *to, size_t size)
 /* Byte for byte: every segment and the checkpoint. */
 static void same_files(const char *a, const char *b)
 {
-    if (town_shell("cd %s && for f in audit-*.seg checkpoint audit.pub; do cmp -s $f %s/$f || exit 1; done", a, b) != 0)
+    if (town_shell("cd %s && for f in audit-*.seg checkpoint audit.pub; do cmp -s $f %s/$f || exit 1; done", a, b) !=
+        0)
         fail_msg("%s and %s differ", a, b);
 }
 
@@ -117,9 +118,10 @@ static void test_mirror_away(void **state)
     town_say_many(t, 0, 50, 300);
     TOWN_UNTIL(t, mirrored(t, 50));
     /* Its disk is taken away. Nothing waits for it. */
-    assert_int_equal(town_shell("mv %s/mirror %s/elsewhere && rm -rf %s/elsewhere/*/*", t->base, t->base, t->base), 0);
+    assert_int_equal(town_shell("mv %s/mirror %s/elsewhere && rm -rf %s/elsewhere/*/*", t->base, t->base, t->base),
+                     0);
     town_say_many(t, 50, 50, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 100);
+    TOWN_IDS(t, t->dir, 100);
     TOWN_UNTIL(t, town_raised(t, "audit/mirror-lag"));
     assert_int_equal(town_alerted(t, "audit/mirror-lag")->severity, REDOUBT__V1__SEVERITY__SEVERITY_HIGH);
     assert_true(town_status_has(t, "\"state\":\"away\""));
@@ -162,6 +164,34 @@ static void test_mirror_differs(void **state)
     same_files(t->dir, second);
 }
 
+/* What was changed on the trail's own disk before it was copied: the copy does not take it, and people are told. */
+static void test_mirror_takes_no_broken_record(void **state)
+{
+    struct town *t = *state;
+    char mirror[900], path[1000], name[AUDIT_NAME_MAX];
+    configure(t, "");
+    town_start(t);
+    town_say_many(t, 0, 20, 300);
+    TOWN_UNTIL(t, mirrored(t, 20));
+    mirror_of(t, mirror, sizeof mirror);
+    assert_int_equal(town_shell("mv %s/mirror %s/elsewhere && rm -rf %s/elsewhere/*/*", t->base, t->base, t->base),
+                     0);
+    town_say_many(t, 20, 20, 300);
+    TOWN_IDS(t, t->dir, 40);
+    audit_segment_name(1, name);
+    snprintf(path, sizeof path, "%s/%s", t->dir, name);
+    town_flip(path, AUDIT_HEADER_BYTES + 3 * 350);
+    assert_int_equal(town_shell("mv %s/elsewhere %s/mirror", t->base, t->base), 0);
+    TOWN_UNTIL(t, town_raised(t, "audit/tampered"));
+    assert_non_null(strstr(town_alerted(t, "audit/tampered")->detail, "record "));
+    assert_true(town_status_has(t, "\"state\":\"stopped\""));
+    /* The trail itself goes on: what comes is not lost because of that. */
+    town_say_many(t, 40, 1, 300);
+    TOWN_UNTIL(t, town_status_has(t, "\"size\":41,"));
+    assert_int_equal(town_look(t, mirror), -1); /* nothing that could be taken for whole */
+    town_stop(t);
+}
+
 /* ---- what the bus remembers ---- */
 
 static void test_old_copy(void **state)
@@ -171,39 +201,41 @@ static void test_old_copy(void **state)
     town_configure(t, "segment: 16KiB");
     town_start(t);
     town_say_many(t, 0, 60, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 60);
+    TOWN_IDS(t, t->dir, 60);
     town_stop(t);
     town_chain(t, was);
     assert_int_equal(town_shell("cp -a %s %s/old", t->dir, t->base), 0);
     /* Whole in itself, and what was acknowledged beyond it is gone: nobody but the bus knows. */
     town_start(t);
     town_say_many(t, 60, 40, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 100);
+    TOWN_IDS(t, t->dir, 100);
     town_stop(t);
     assert_int_equal(town_shell("rm -rf %s && cp -a %s/old %s", t->dir, t->base, t->dir), 0);
     town_whole(t, t->dir, 60);
     assert_null(town_alerted(t, "audit/tampered"));
     assert_int_equal(town_shell("%s/redoubt audit verify %s >/dev/null", t->bin, t->dir), 0);
-    assert_int_equal(town_shell("%s/redoubt audit verify --bus --nats %s %s >%s/said", t->bin, t->nats->url, t->dir, t->base),
-                     1);
+    assert_int_equal(
+        town_shell("%s/redoubt audit verify --bus --nats %s %s >%s/said", t->bin, t->nats->url, t->dir, t->base), 1);
     assert_true(town_said(t, "100"));
     town_start(t);
     TOWN_UNTIL(t, town_raised(t, "audit/tampered"));
     assert_int_equal(town_alerted(t, "audit/tampered")->severity, REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL);
     assert_non_null(strstr(town_alerted(t, "audit/tampered")->detail, "100 records"));
     town_say_many(t, 100, 10, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 10);
+    /* Others may come again: that they were acknowledged was perhaps still on its way when it ended. */
+    TOWN_UNTIL(t, town_look(t, t->dir) >= 10 && t->late == 10);
     town_stop(t);
     assert_string_not_equal(town_chain(t, is), was);
     /* The old copy is there as evidence, with the checkpoint that it does not reach. */
-    assert_int_equal(town_shell("test -s %s/set-aside-*/anchor && test -s %s/set-aside-*/checkpoint", t->dir, t->dir), 0);
+    assert_int_equal(town_shell("test -s %s/set-aside-*/anchor && test -s %s/set-aside-*/checkpoint", t->dir, t->dir),
+                     0);
     TOWN_UNTIL(t, town_shell("%s/redoubt audit verify --bus --nats %s %s >%s/said 2>&1", t->bin, t->nats->url, t->dir,
                              t->base) == 0);
     /* A whole start again: nothing more to be said. */
     t->n_alerts = 0;
     town_start(t);
     town_say_many(t, 110, 10, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 20);
+    TOWN_UNTIL(t, town_look(t, t->dir) >= 20 && t->late == 20);
     town_stop(t);
     assert_null(town_alerted(t, "audit/tampered"));
 }
@@ -215,14 +247,14 @@ static void test_gone(void **state)
     town_configure(t, "segment: 16KiB");
     town_start(t);
     town_say_many(t, 0, 20, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 20);
+    TOWN_IDS(t, t->dir, 20);
     town_stop(t);
     assert_int_equal(town_shell("rm -f %s/audit* %s/checkpoint %s/tree", t->dir, t->dir, t->dir), 0);
     town_start(t);
     TOWN_UNTIL(t, town_raised(t, "audit/tampered"));
     assert_non_null(strstr(town_alerted(t, "audit/tampered")->detail, "20 records"));
-    town_say_many(t, 20, 5, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 5);
+    town_say_many(t, 100, 5, 300);
+    TOWN_UNTIL(t, town_look(t, t->dir) >= 5 && t->late == 5);
     town_stop(t);
 }
 
@@ -235,7 +267,7 @@ static void test_forged_anchor(void **state)
     town_configure(t, "segment: 16KiB");
     town_start(t);
     town_say_many(t, 0, 20, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 20);
+    TOWN_IDS(t, t->dir, 20);
     town_stop(t);
     crypto_sign_keypair(public_key, secret);
     town_look(t, t->dir);
@@ -262,7 +294,7 @@ static void test_forged_anchor(void **state)
     town_start(t);
     TOWN_UNTIL(t, town_raised(t, "audit/tampered"));
     town_say_many(t, 20, 5, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 25);
+    TOWN_IDS(t, t->dir, 25);
     town_stop(t);
     char now[2 * AUDIT_CHAIN_BYTES + 1];
     assert_string_equal(town_chain(t, now), chain);
@@ -313,6 +345,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_mirror, setup, teardown),
         cmocka_unit_test_setup_teardown(test_mirror_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_mirror_differs, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_mirror_takes_no_broken_record, setup, teardown),
         cmocka_unit_test_setup_teardown(test_old_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forged_anchor, setup, teardown),

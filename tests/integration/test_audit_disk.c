@@ -92,14 +92,14 @@ static void test_strict_first(void **state)
     struct town *t = *state;
     town_start(t);
     town_say_many(t, 0, 20, 100);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 20);
+    TOWN_IDS(t, t->dir, 20);
     assert_true(room(t, "ok"));
     leave_free(disks.first, PERCENT(15));
     TOWN_UNTIL(t, room(t, "warn"));
     TOWN_UNTIL(t, town_raised(t, "audit/disk"));
     assert_int_equal(town_alerted(t, "audit/disk")->severity, REDOUBT__V1__SEVERITY__SEVERITY_HIGH);
     town_say_many(t, 20, 20, 100);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 40);
+    TOWN_IDS(t, t->dir, 40);
     leave_free(disks.first, PERCENT(9));
     TOWN_UNTIL(t, room(t, "strict"));
     /* More than the stream hands out before something is acknowledged. */
@@ -113,7 +113,7 @@ static void test_strict_first(void **state)
     leave_free(disks.first, PERCENT(40));
     TOWN_UNTIL(t, room(t, "ok"));
     TOWN_UNTIL(t, town_resolved(t, "audit/disk"));
-    TOWN_UNTIL(t, town_look(t, t->dir) == 1260);
+    TOWN_IDS(t, t->dir, 1260);
     TOWN_UNTIL(t, town_status_has(t, "\"behind\":0"));
     town_stop(t);
     town_whole(t, t->dir, 1260);
@@ -127,7 +127,7 @@ static void test_second_directory(void **state)
     char second[200];
     town_start(t);
     town_say_many(t, 0, 50, 300);
-    TOWN_UNTIL(t, town_look(t, t->dir) == 50);
+    TOWN_IDS(t, t->dir, 50);
     town_only(disks.second, second, sizeof second);
     leave_free(disks.first, 0);
     TOWN_UNTIL(t, room(t, "second"));

@@ -22,6 +22,12 @@ static const char text[] = "If you think cryptography is the answer to your prob
     "\xe2\x80\x94 EnochRoot "                                                                                        \
     "rwz+eBzmZa0SO3NbfRGzPCpDckykFXSdeX+MNtCOXm2/5n2tiOHp+vAF1aGrQ5ovTG01oOTGwnWLox33WWd1RvMc+QQ=\n"
 
+/* Every bit, or under valgrind one in so many: there a signature takes its time. */
+static size_t step(void)
+{
+    return getenv("VALGRIND") ? 29 : 1;
+}
+
 static enum audit_signed signed_by(const char *note, size_t len, const char *vkey)
 {
     struct audit_vkey k;
@@ -167,7 +173,7 @@ static void test_cosignature(void **state)
     size_t m = (size_t)snprintf(message, sizeof message, "cosignature/v1\ntime 1764000123\n%.*s", (int)body, note);
     assert_true(crypto_sign_verify_detached(raw + 12, (unsigned char *)message, m, witness.key) == 0);
     /* Any bit of it. */
-    for (size_t bit = before * 8; bit < len * 8; bit++) {
+    for (size_t bit = before * 8; bit < len * 8; bit += step()) {
         note[bit / 8] ^= (char)(1u << (bit % 8));
         assert_int_not_equal(audit_note_verify(note, len, &k, &at, &e), AUDIT_SIGNED);
         note[bit / 8] ^= (char)(1u << (bit % 8));
@@ -188,13 +194,13 @@ static void flip_all(const char *note, size_t len, const struct audit_keys *k, e
     char copy[AUDIT_NOTE_MAX];
     memcpy(copy, note, len);
     assert_int_equal(audit_keys_check(k, copy, len, kind, &c, &e), 0);
-    for (size_t bit = 0; bit < len * 8; bit++) {
+    for (size_t bit = 0; bit < len * 8; bit += step()) {
         copy[bit / 8] ^= (char)(1u << (bit % 8));
         if (audit_keys_check(k, copy, len, kind, &c, &e) == 0)
             fail_msg("bit %zu of the note flipped, and it is taken", bit);
         copy[bit / 8] ^= (char)(1u << (bit % 8));
     }
-    for (size_t n = 0; n < len; n++)
+    for (size_t n = 0; n < len; n += step())
         assert_int_equal(audit_keys_check(k, copy, n, kind, &c, &e), -1);
     for (int other = 0; other < 3; other++)
         if (other != (int)kind)
@@ -338,15 +344,15 @@ static void test_keys(void **state)
         assert_int_equal(audit_keys_check(k, note, n, AUDIT_NOTE_CHECKPOINT, &back, &e), -1);
     }
     /* Every bit, every cut; a note left out, doubled, moved; a key that the one before did not vouch for. */
-    for (size_t bit = 0; bit < two * 8; bit++) {
+    for (size_t bit = 0; bit < two * 8; bit += step()) {
         memcpy(copy, file, two);
         copy[bit / 8] ^= (char)(1u << (bit % 8));
         if (audit_keys_parse(copy, two, p[2].key, k, &e) == 0)
             fail_msg("bit %zu of the keys flipped, and nothing was found", bit);
     }
-    for (size_t n = 0; n < two; n++)
-        if (n != 0 || p[2].key[0] != p[0].key[0])
-            assert_true(audit_keys_parse(file, n, p[2].key, k, &e) == -1 || n == 0);
+    for (size_t n = 0; n < two; n += step())
+        assert_true(audit_keys_parse(file, n, p[2].key, k, &e) == -1 ||
+                    n == 0); /* no change at all is a trail of one key */
     assert_int_equal(audit_keys_parse(file + one, two - one, p[2].key, k, &e), -1);
     memcpy(copy, file, one);
     memcpy(copy + one, file, one);

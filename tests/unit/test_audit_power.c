@@ -368,7 +368,8 @@ static void replay(struct disk *d, size_t crash)
         case WRITE:
             if (o->at + o->len > f->now.n)
                 set_size(&f->now, o->at + o->len);
-            memcpy(f->now.p + o->at, o->data, o->len);
+            if (o->len)
+                memcpy(f->now.p + o->at, o->data, o->len);
             break;
         case TRUNCATE:
             set_size(&f->now, o->len);

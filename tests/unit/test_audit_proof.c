@@ -219,8 +219,8 @@ static void test_every_bit(void **state)
     char *json = make(f, 5, &e), was[100];
     assert_non_null(json);
     int n = record(was, sizeof was, 5);
-    size_t len = strlen(json), taken = 0;
-    for (size_t bit = 0; bit < len * 8; bit++) {
+    size_t len = strlen(json), taken = 0, step = getenv("VALGRIND") ? 31 : 1;
+    for (size_t bit = 0; bit < len * 8; bit += step) {
         struct audit_proof p;
         json[bit / 8] ^= (char)(1u << (bit % 8));
         if (audit_proof_check(json, len, key, &p, &e) == 0) {
@@ -234,7 +234,7 @@ static void test_every_bit(void **state)
         json[bit / 8] ^= (char)(1u << (bit % 8));
     }
     assert_true(taken < len / 8); /* blanks between, and the case of a hexadecimal digit */
-    for (size_t cut = 0; cut < len; cut++)
+    for (size_t cut = 0; cut < len; cut += step)
         bad(json, cut, key, "proof");
     free(json);
 }
