@@ -4,7 +4,8 @@
 
 #include "alert_town.h"
 
-#define FAILOVER_ATTEMPT_MS  500
+#define FAILOVER_SILENCE_MS  500  /* an attempt, where nothing answers; */
+#define FAILOVER_ATTEMPT_MS  2000 /* else it is not what ends it, on however busy a machine */
 #define FAILOVER_TRIES       3
 #define FAILOVER_DEADLINE_MS 3000
 
@@ -73,6 +74,13 @@ static inline void failover_start(struct failover_town *f, struct town *t)
 {
     f->t = t;
     start_sim(t, &f->good, "hook");
+    char command[1024];
+    snprintf(
+        command, sizeof command,
+        "cd '%s' && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test "
+        "-keyout ca.key -out ca.pem 2>/dev/null",
+        harness_dir(t->k->h));
+    assert_int_equal(system(command), 0);
     FILE *c = fopen(t->config, "we");
     assert_non_null(c);
     fprintf(c,
@@ -80,6 +88,7 @@ static inline void failover_start(struct failover_town *f, struct town *t)
             t->k->nats->url, t->redis->port, harness_dir(t->k->h));
     for (size_t i = 0; i < FAILOVER_CASES; i++) {
         const struct failover_case *k = &failover_cases[i];
+        bool silent = k->mode && (strcmp(k->mode, "hang") == 0 || strcmp(k->mode, "slow") == 0);
         char host[64] = "nobody.invalid";
         if (k->mode) {
             char body[128];
@@ -89,10 +98,15 @@ static inline void failover_start(struct failover_town *f, struct town *t)
             ask(t, &f->bad[i], "/sim/mode", body);
             snprintf(host, sizeof host, "127.0.0.1:%d", f->bad[i].port);
         }
+        /* An authority of one's own, as the system's would be read first, by each new process. */
+        char ca[700] = "";
+        if (strcmp(k->scheme, "https") == 0)
+            snprintf(ca, sizeof ca, ", ca_file: %s/ca.pem", harness_dir(t->k->h));
         fprintf(c,
                 "    - { name: bad-%s, type: webhook, url: \"%s://%s/hook\", attempt: %dms, tries: %d, deadline: "
-                "%dms }\n",
-                k->name, k->scheme, host, FAILOVER_ATTEMPT_MS, FAILOVER_TRIES, FAILOVER_DEADLINE_MS);
+                "%dms%s }\n",
+                k->name, k->scheme, host, silent ? FAILOVER_SILENCE_MS : FAILOVER_ATTEMPT_MS, FAILOVER_TRIES,
+                FAILOVER_DEADLINE_MS, ca);
     }
     fprintf(c, "    - { name: good, type: webhook, url: \"http://127.0.0.1:%d/hook\" }\n  routes:\n", f->good.port);
     for (size_t i = 0; i < FAILOVER_CASES; i++)

@@ -364,11 +364,11 @@ static void programs_that_are_not_run(void **state)
     }
     assert_int_equal(chmod(good, 0700), 0);
     /* Or a directory above it. */
-    snprintf(dir, sizeof dir, "%s/shared", t->dir);
+    snprintf(dir, sizeof dir, "%s/open", t->dir);
     assert_int_equal(mkdir(dir, 0700), 0);
     assert_int_equal(chmod(dir, 0777), 0);
-    town_script(t, "shared/inside", "touch \"$1\"\n");
-    snprintf(path, sizeof path, "%s/shared/inside", t->dir);
+    town_script(t, "open/inside", "touch \"$1\"\n");
+    snprintf(path, sizeof path, "%s/open/inside", t->dir);
     exec_channel(t, path, ran, "5s");
     assert_non_null(strstr(town_tell(t, "n2").detail, "may write it"));
     /* Also by a link that is safe itself. */
