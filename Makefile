@@ -32,7 +32,7 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 CPPFLAGS += -D_GNU_SOURCE -DREDOUBT_VERSION='"$(VERSION)"' -Iservices -I$(OUT)/proto $(PKG_CFLAGS)
 CFLAGS   += -std=c17 $(OPT) $(WARN) $(HARDEN)
 LDFLAGS  += -pie -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed $(if $(SAN),-fsanitize=$(SAN))
-LIBS     := -lnats -lhiredis -lprotobuf-c -lcurl -luv -ljansson -lmicrohttpd -lsodium -lyaml -lpcre2-8 -lcares -lcrypto -lpthread -lm
+LIBS     := -lnats -lhiredis -lprotobuf-c -lcurl -luv -ljansson -lmicrohttpd -lsodium -lyaml -lpcre2-8 -lcares -lcrypto -ljq -lpthread -lm
 
 PROTOS   := $(sort $(wildcard proto/redoubt/v1/*.proto))
 PROTO_C  := $(patsubst proto/%.proto,$(OUT)/proto/%.pb-c.c,$(PROTOS))

@@ -1,41 +1,49 @@
-/* alert.c - the way of one alert through its channels. */
+/* alert.c - the way of one message through its channels. */
 #include "alert/alert.h"
 #include <assert.h>
 
-/* No state lasts without a way out: RECORDING and SENDING end by a result (attempts are bounded), HELD by GO or CANCEL (those before it
- * end, or are cancelled), BACKOFF and PAUSED by their time. */
+/* No state lasts without a way out: attempts are bounded and end by a result, BACKOFF by its time; when no try is open the whole ends. */
 static const char *const names[] = {
-    [ALERT_NEW] = "NEW",         [ALERT_RECORDING] = "RECORDING", [ALERT_HELD] = "HELD", [ALERT_SENDING] = "SENDING",
-    [ALERT_BACKOFF] = "BACKOFF", [ALERT_PAUSED] = "PAUSED",       [ALERT_DONE] = "DONE",
-};
+    [ALERT_NEW] = "NEW", [ALERT_RECORDING] = "RECORDING", [ALERT_TELLING] = "TELLING", [ALERT_DONE] = "DONE"};
 #define B(s) SM_BIT(ALERT_##s)
 static const uint32_t allowed[] = {
-    [ALERT_NEW] = B(RECORDING) | B(HELD) | B(SENDING) | B(DONE),
-    [ALERT_RECORDING] = B(RECORDING) | B(HELD) | B(SENDING) | B(PAUSED) | B(DONE),
-    [ALERT_HELD] = B(SENDING) | B(DONE),
-    [ALERT_SENDING] = B(SENDING) | B(BACKOFF) | B(PAUSED) | B(DONE),
-    [ALERT_BACKOFF] = B(SENDING) | B(PAUSED) | B(DONE),
-    [ALERT_PAUSED] = B(RECORDING) | B(SENDING) | B(DONE),
+    [ALERT_NEW] = B(RECORDING) | B(TELLING) | B(DONE),
+    [ALERT_RECORDING] = B(TELLING) | B(DONE),
+    [ALERT_TELLING] = B(DONE),
     [ALERT_DONE] = 0,
 };
 static bool invariant(const void *object)
 {
     const struct alert_delivery *d = object;
-    switch (d->state) {
-    case ALERT_SENDING:
-        return d->notify && !d->hold && d->attempt >= 1;
-    case ALERT_BACKOFF:
-        return d->notify && !d->cancelled && d->attempt >= 1;
-    case ALERT_PAUSED:
-        return d->notify && !d->cancelled && d->cycles >= 1;
-    case ALERT_HELD:
-        return d->notify && d->hold;
-    default:
-        return true;
-    }
+    const struct alert_marks *m = &d->marks;
+    bool apart = !(m->told & m->failed) && !(m->told & m->put_by) && !(m->put_by & m->failed) &&
+                 !(m->busy & (m->told | m->failed | m->put_by));
+    return apart && (d->state == ALERT_RECORDING || d->state == ALERT_TELLING || !m->busy) &&
+           (d->state != ALERT_TELLING || !d->silent) && (d->state != ALERT_RECORDING || m->busy);
 }
 const struct sm_table alert_table = {
     .name = "alert", .n = ALERT_DONE + 1, .state_names = names, .allowed = allowed, .invariant = invariant};
+
+static const char *const try_names[] = {[ALERT_TRY_IDLE] = "IDLE",
+                                        [ALERT_TRY_SENDING] = "SENDING",
+                                        [ALERT_TRY_BACKOFF] = "BACKOFF",
+                                        [ALERT_TRY_OVER] = "OVER"};
+static const uint32_t try_allowed[] = {
+    [ALERT_TRY_IDLE] = B(TRY_SENDING),
+    [ALERT_TRY_SENDING] = B(TRY_BACKOFF) | B(TRY_OVER),
+    [ALERT_TRY_BACKOFF] = B(TRY_SENDING) | B(TRY_OVER),
+    [ALERT_TRY_OVER] = 0,
+};
+static bool try_invariant(const void *object)
+{
+    const struct alert_try *t = object;
+    return (t->state == ALERT_TRY_IDLE) == (t->attempt == 0);
+}
+const struct sm_table alert_try_table = {.name = "attempts",
+                                         .n = ALERT_TRY_OVER + 1,
+                                         .state_names = try_names,
+                                         .allowed = try_allowed,
+                                         .invariant = try_invariant};
 
 struct step {
     struct alert_delivery *d;
@@ -45,29 +53,27 @@ struct step {
     size_t n;
 };
 
-static struct alert_effect *emit(struct step *s, enum alert_effect_kind kind)
+static uint64_t bit(size_t way)
+{
+    return UINT64_C(1) << way;
+}
+
+static struct alert_effect *emit(struct step *s, enum alert_effect_kind kind, size_t way)
 {
     assert(s->n < ALERT_EFFECTS_MAX);
     struct alert_effect *e = &s->out[s->n++];
-    *e = (struct alert_effect){.kind = kind, .way = s->d->way, .attempt = s->d->attempt};
+    *e = (struct alert_effect){.kind = kind, .way = way, .attempt = way < s->p->n ? s->d->tries[way].attempt : 0};
     return e;
 }
 
 static void move(struct step *s, enum alert_state to)
 {
     sm_move(&alert_table, &s->d->state, (int)to);
-    sm_check(&alert_table, s->d->state, s->d);
 }
 
-static void receipt(struct step *s, enum alert_status status)
+static void receipt(struct step *s, size_t way, enum alert_status status)
 {
-    emit(s, ALERT_RECEIPT)->status = status;
-}
-
-static void end(struct step *s)
-{
-    move(s, ALERT_DONE);
-    emit(s, ALERT_END);
+    emit(s, ALERT_RECEIPT, way)->status = status;
 }
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -82,46 +88,71 @@ static int64_t doubled(int64_t first, int times, int64_t max)
     return smaller(first, max);
 }
 
-static int64_t deadline(const struct step *s)
+static int64_t deadline(const struct step *s, size_t way)
 {
-    const struct alert_way *w = &s->p->ways[s->d->way];
-    return s->d->entered_ms + (s->d->critical ? w->deadline_critical_ms : w->deadline_ms);
+    const struct alert_way *w = &s->p->ways[way];
+    return s->d->tries[way].entered_ms + (s->d->critical ? w->deadline_critical_ms : w->deadline_ms);
 }
 
-static void send(struct step *s)
+/* ---- one channel ---- */
+
+static void send(struct step *s, size_t way)
 {
-    const struct alert_way *w = &s->p->ways[s->d->way];
-    struct alert_effect *e = emit(s, ALERT_SEND);
-    e->start_by_ms = deadline(s);
-    e->timeout_ms = smaller(w->attempt_ms, e->start_by_ms - s->now_ms);
+    struct alert_try *t = &s->d->tries[way];
+    t->attempt++;
+    sm_move(&alert_try_table, &t->state, ALERT_TRY_SENDING);
+    sm_check(&alert_try_table, t->state, t);
+    struct alert_effect *e = emit(s, ALERT_SEND, way);
+    e->start_by_ms = deadline(s, way);
+    e->timeout_ms = smaller(s->p->ways[way].attempt_ms, e->start_by_ms - s->now_ms);
 }
 
-/* Begins at the first way from `from` on that is (not) a record and still to be used; false if there is none. */
-static bool enter(struct step *s, size_t from, bool record)
+static void enter(struct step *s, size_t way)
 {
-    for (size_t i = from; i < s->p->n; i++) {
-        const struct alert_way *w = &s->p->ways[i];
-        if (w->record != record || w->left_out || (record && (s->d->recorded & (1u << i))))
-            continue;
-        s->d->way = i;
-        s->d->attempt = 1;
-        s->d->entered_ms = s->now_ms;
-        move(s, record ? ALERT_RECORDING : ALERT_SENDING);
-        send(s);
-        return true;
-    }
-    return false;
+    s->d->tries[way].entered_ms = s->now_ms;
+    s->d->marks.busy |= bit(way);
+    send(s, way);
 }
 
-static bool may_notify(const struct alert_plan *p)
+/* It is over there; `into` gets its mark. */
+static void leave(struct step *s, size_t way, uint64_t *into)
 {
-    for (size_t i = 0; i < p->n; i++)
-        if (!p->ways[i].record && !p->ways[i].left_out)
-            return true;
-    return false;
+    sm_move(&alert_try_table, &s->d->tries[way].state, ALERT_TRY_OVER);
+    s->d->marks.busy &= ~bit(way);
+    *into |= bit(way);
 }
 
-/* A route of files alone asks for nothing but the record. */
+static void give_up(struct step *s, size_t way, enum alert_class class)
+{
+    receipt(s, way, ALERT_STATUS_FAILED);
+    emit(s, ALERT_TOLD, way)->class = class;
+    leave(s, way, &s->d->marks.failed);
+}
+
+/* How long to wait before the next attempt; -1 = no further attempt on this channel. */
+static int64_t pause_ms(const struct step *s, size_t way, enum alert_class class, const struct alert_outcome *o)
+{
+    const struct alert_try *t = &s->d->tries[way];
+    int max = s->p->ways[way].tries;
+    int tries = class == ALERT_CLASS_QUICK && max > 2 ? 2 : max;
+    if ((class != ALERT_CLASS_AGAIN && class != ALERT_CLASS_QUICK) || t->attempt >= tries || s->d->cancelled)
+        return -1;
+    int64_t wait =
+        class == ALERT_CLASS_QUICK ? ALERT_QUICK_MS : doubled(ALERT_BACKOFF_MS, t->attempt - 1, ALERT_BACKOFF_MAX);
+    if (o->retry_after_ms > wait)
+        wait = o->retry_after_ms;
+    return wait < deadline(s, way) - s->now_ms ? wait : -1;
+}
+
+/* ---- the whole ---- */
+
+static void end(struct step *s, enum alert_standing standing)
+{
+    move(s, ALERT_DONE);
+    emit(s, ALERT_END, SIZE_MAX)->standing = standing;
+}
+
+/* A plan of files alone asks for nothing but the record. */
 static bool record_is_all(const struct alert_plan *p)
 {
     for (size_t i = 0; i < p->n; i++)
@@ -130,130 +161,138 @@ static bool record_is_all(const struct alert_plan *p)
     return p->n > 0;
 }
 
-static void exhausted(struct step *s)
+/* Begins what the tree asks for now; ends when it asks for nothing. */
+static void go_on(struct step *s)
 {
-    s->d->attempt = 0;
-    receipt(s, ALERT_STATUS_EXHAUSTED);
-    s->d->cycles++;
-    s->d->wake_ms = s->now_ms + doubled(ALERT_PAUSE_MS, s->d->cycles - 1, ALERT_PAUSE_MAX_MS);
-    move(s, ALERT_PAUSED);
-    emit(s, ALERT_WAKE_AT)->at_ms = s->d->wake_ms;
-}
-
-static void tell(struct step *s)
-{
-    if (!may_notify(s->p)) {
-        s->d->attempt = 0;
-        if (!record_is_all(s->p)) /* nobody to tell: no channel at all, or only the one that the alert is about */
-            receipt(s, ALERT_STATUS_EXHAUSTED);
-        end(s);
+    struct alert_delivery *d = s->d;
+    for (;;) {
+        uint64_t begin;
+        enum alert_standing standing = alert_tree_look(&s->p->tree, &d->marks, &begin);
+        if (d->cancelled && begin) { /* as if those had failed */
+            d->marks.failed |= begin;
+            continue;
+        }
+        for (size_t way = 0; begin; way++)
+            if (begin & bit(way)) {
+                begin &= ~bit(way);
+                enter(s, way);
+            }
+        if (standing == ALERT_STANDING_OPEN || d->marks.busy)
+            return;
+        bool nobody = standing == ALERT_STANDING_ABSENT && !record_is_all(s->p);
+        if ((standing == ALERT_STANDING_FAILED || nobody) && !d->cancelled)
+            receipt(s, SIZE_MAX, ALERT_STATUS_EXHAUSTED);
+        end(s, standing);
         return;
     }
-    bool entered = enter(s, 0, false);
-    assert(entered);
 }
 
 static void recorded(struct step *s)
 {
-    if (!s->d->notify)
-        end(s);
-    else if (s->d->hold)
-        move(s, ALERT_HELD);
-    else
-        tell(s);
+    if (s->d->silent) {
+        end(s, ALERT_STANDING_ABSENT);
+        return;
+    }
+    move(s, ALERT_TELLING);
+    go_on(s);
 }
 
-static void begin(struct step *s)
+static void on_start(struct step *s, const struct alert_event *ev)
 {
-    if (!enter(s, 0, true))
+    struct alert_delivery *d = s->d;
+    assert(d->state == ALERT_NEW);
+    d->critical = ev->critical;
+    d->silent = ev->silent;
+    d->put_by = ev->put_by;
+    d->marks.absent = ev->left_out;
+    for (size_t i = 0; i < s->p->n; i++)
+        if (s->p->ways[i].record)
+            d->marks.absent |= bit(i);
+    for (size_t i = 0; i < s->p->n; i++)
+        if (ev->put_by && !ev->critical && (ev->put_by_now & ~d->marks.absent & bit(i))) {
+            d->marks.put_by |= bit(i);
+            receipt(s, i, ALERT_STATUS_WAITING);
+        }
+    for (size_t i = 0; ev->record && i < s->p->n; i++)
+        if (s->p->ways[i].record)
+            enter(s, i);
+    if (d->marks.busy)
+        move(s, ALERT_RECORDING);
+    else
         recorded(s);
 }
 
-static void give_up(struct step *s, enum alert_class class)
-{
-    receipt(s, ALERT_STATUS_FAILED);
-    emit(s, ALERT_TOLD)->class = class;
-    if (s->d->cancelled)
-        end(s);
-    else if (!enter(s, s->d->way + 1, false))
-        exhausted(s);
-}
-
-/* How long to wait before the next attempt; -1 = no further attempt on this channel. */
-static int64_t pause_ms(const struct step *s, enum alert_class class, const struct alert_outcome *o)
-{
-    const struct alert_way *w = &s->p->ways[s->d->way];
-    int tries = class == ALERT_CLASS_QUICK && w->tries > 2 ? 2 : w->tries;
-    if ((class != ALERT_CLASS_AGAIN && class != ALERT_CLASS_QUICK) || s->d->attempt >= tries || s->d->cancelled)
-        return -1;
-    int64_t wait =
-        class == ALERT_CLASS_QUICK ? ALERT_QUICK_MS : doubled(ALERT_BACKOFF_MS, s->d->attempt - 1, ALERT_BACKOFF_MAX);
-    if (o->retry_after_ms > wait)
-        wait = o->retry_after_ms;
-    return wait < deadline(s) - s->now_ms ? wait : -1;
-}
-
-static void on_result(struct step *s, const struct alert_outcome *o)
+static void on_record(struct step *s, size_t way, enum alert_class class)
 {
     struct alert_delivery *d = s->d;
-    if (d->state != ALERT_RECORDING && d->state != ALERT_SENDING)
+    bool good = class == ALERT_CLASS_ACCEPTED;
+    receipt(s, way, good ? ALERT_STATUS_RECORDED : ALERT_STATUS_FAILED);
+    emit(s, ALERT_TOLD, way)->class = class;
+    leave(s, way, good ? &d->recorded : &d->marks.failed);
+    if (!d->marks.busy)
+        recorded(s);
+}
+
+static void on_result(struct step *s, size_t way, const struct alert_outcome *o)
+{
+    struct alert_delivery *d = s->d;
+    if (way >= s->p->n || d->tries[way].state != ALERT_TRY_SENDING)
         return;
-    enum alert_class class = alert_classify(s->p->ways[d->way].proto, o);
-    bool accepted = class == ALERT_CLASS_ACCEPTED;
-    if (d->state == ALERT_RECORDING) {
-        /* Without a record people are told all the same: the receipt and the channel's own alert say so. */
-        receipt(s, accepted ? ALERT_STATUS_RECORDED : ALERT_STATUS_FAILED);
-        emit(s, ALERT_TOLD)->class = class;
-        if (accepted)
-            d->recorded |= 1u << d->way;
-        if (!enter(s, d->way + 1, true))
-            recorded(s);
-        return;
-    }
-    if (accepted) {
-        receipt(s, ALERT_STATUS_ACCEPTED);
-        emit(s, ALERT_TOLD)->class = class;
-        end(s);
+    enum alert_class class = alert_classify(s->p->ways[way].proto, o);
+    if (s->p->ways[way].record) {
+        on_record(s, way, class);
         return;
     }
-    int64_t wait = pause_ms(s, class, o);
-    if (wait < 0) {
-        give_up(s, class);
-        return;
+    int64_t wait;
+    if (class == ALERT_CLASS_ACCEPTED) {
+        receipt(s, way, ALERT_STATUS_ACCEPTED);
+        emit(s, ALERT_TOLD, way)->class = class;
+        leave(s, way, &d->marks.told);
+    } else if (class == ALERT_CLASS_OVERFLOW && d->put_by && !d->critical && !d->cancelled) {
+        receipt(s, way, ALERT_STATUS_WAITING);
+        leave(s, way, &d->marks.put_by);
+    } else if ((wait = pause_ms(s, way, class, o)) >= 0) {
+        receipt(s, way, ALERT_STATUS_RETRYING);
+        d->tries[way].wake_ms = s->now_ms + wait;
+        sm_move(&alert_try_table, &d->tries[way].state, ALERT_TRY_BACKOFF);
+    } else {
+        give_up(s, way, class);
     }
-    receipt(s, ALERT_STATUS_RETRYING);
-    d->wake_ms = s->now_ms + wait;
-    move(s, ALERT_BACKOFF);
-    emit(s, ALERT_WAKE_AT)->at_ms = d->wake_ms;
+    go_on(s);
 }
 
 static void on_wake(struct step *s)
 {
     struct alert_delivery *d = s->d;
-    if ((d->state != ALERT_BACKOFF && d->state != ALERT_PAUSED) || s->now_ms < d->wake_ms)
-        return;
-    if (d->state == ALERT_PAUSED) {
-        begin(s);
-    } else if (s->now_ms >= deadline(s)) { /* the loop was late */
-        give_up(s, ALERT_CLASS_AGAIN);
-    } else {
-        d->attempt++;
-        move(s, ALERT_SENDING);
-        send(s);
+    bool any = false;
+    for (size_t i = 0; i < s->p->n; i++) {
+        struct alert_try *t = &d->tries[i];
+        if (t->state != ALERT_TRY_BACKOFF || s->now_ms < t->wake_ms)
+            continue;
+        any = true;
+        if (s->now_ms >= deadline(s, i)) /* the loop was late */
+            give_up(s, i, ALERT_CLASS_AGAIN);
+        else
+            send(s, i);
     }
+    if (any)
+        go_on(s);
 }
 
 static void on_cancel(struct step *s)
 {
     struct alert_delivery *d = s->d;
+    if (d->state == ALERT_NEW || d->state == ALERT_DONE || d->cancelled)
+        return;
+    d->cancelled = true;
     if (d->state == ALERT_RECORDING) {
-        d->notify = false;
-    } else if (d->state == ALERT_SENDING) {
-        d->cancelled = true;
-    } else if (d->state != ALERT_DONE && d->state != ALERT_NEW) {
-        d->cancelled = true;
-        end(s);
+        d->silent = true;
+        return;
     }
+    for (size_t i = 0; i < s->p->n; i++)
+        if (d->tries[i].state == ALERT_TRY_BACKOFF)
+            leave(s, i, &d->marks.failed);
+    go_on(s);
 }
 
 size_t alert_decide(struct alert_delivery *d, const struct alert_plan *p, const struct alert_event *ev,
@@ -263,30 +302,34 @@ size_t alert_decide(struct alert_delivery *d, const struct alert_plan *p, const 
     struct step s = {.d = d, .p = p, .now_ms = now_ms, .out = out};
     switch (ev->kind) {
     case ALERT_START:
-        assert(d->state == ALERT_NEW);
-        d->notify = ev->notify;
-        d->hold = ev->notify && ev->hold;
-        d->critical = ev->critical;
-        begin(&s);
+        on_start(&s, ev);
         break;
     case ALERT_RESULT:
-        on_result(&s, &ev->outcome);
+        on_result(&s, ev->way, &ev->outcome);
         break;
     case ALERT_WAKE:
         on_wake(&s);
-        break;
-    case ALERT_GO:
-        d->hold = false;
-        if (d->state == ALERT_HELD)
-            tell(&s);
-        break;
-    case ALERT_BACK:
-        if (d->state == ALERT_PAUSED)
-            begin(&s);
         break;
     case ALERT_CANCEL:
         on_cancel(&s);
         break;
     }
+    sm_check(&alert_table, d->state, d);
+    int64_t wake_ms = INT64_MAX;
+    for (size_t i = 0; i < p->n && s.n > 0; i++)
+        if (d->tries[i].state == ALERT_TRY_BACKOFF)
+            wake_ms = smaller(wake_ms, d->tries[i].wake_ms);
+    if (wake_ms != INT64_MAX)
+        emit(&s, ALERT_WAKE_AT, SIZE_MAX)->at_ms = wake_ms;
     return s.n;
+}
+
+bool alert_overtakes(bool earlier_resolved, bool later_resolved)
+{
+    return earlier_resolved == later_resolved;
+}
+
+bool alert_outdates(bool earlier_resolved, bool later_resolved)
+{
+    return earlier_resolved && !later_resolved;
 }

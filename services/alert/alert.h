@@ -1,29 +1,26 @@
-/* alert.h - the way of one alert through its channels, pure: (delivery, event, now) -> (delivery', effects). No I/O, no clock.
+/* alert.h - the way of one message through its channels, pure: (delivery, event, now) -> (delivery', effects). No I/O, no clock.
  *
- * Record first: every file of the route is written before anybody is told, and never counts as telling. Then the channels in order:
- * each gets `tries` attempts within its deadline; the first that accepts ends it. When none did, all is done again after a pause
- * that grows: an alert is only ever given up by being delivered. */
+ * Record first: files are written before anybody is told, and never count as telling. Then the tree of channels (alert_tree.h): each
+ * channel gets `tries` attempts within its deadline; an attempt that fails in one channel changes nothing in another. It ends when it is told or
+ * nobody is left to try: what is owed then is put by, not kept here. */
 #ifndef REDOUBT_ALERT_H
 #define REDOUBT_ALERT_H
 
 #include "alert/alert_outcome.h"
+#include "alert/alert_tree.h"
 #include "common/sm.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define ALERT_WAYS_MAX     32  /* channels of one route */
-#define ALERT_QUICK_MS     100 /* after a refused connection */
-#define ALERT_BACKOFF_MS   500 /* after the first temporary failure; doubles */
-#define ALERT_BACKOFF_MAX  8000
-#define ALERT_PAUSE_MS     5000 /* after all channels failed; doubles */
-#define ALERT_PAUSE_MAX_MS 300000
+#define ALERT_QUICK_MS    100 /* after a refused connection */
+#define ALERT_BACKOFF_MS  500 /* after the first temporary failure; doubles */
+#define ALERT_BACKOFF_MAX 8000
 
-/* One channel of a route, as far as decisions need it. */
+/* One channel, as far as decisions need it. */
 struct alert_way {
     enum alert_proto proto;
-    bool record;   /* a file: written first, never a notification */
-    bool left_out; /* the alert is about this very channel */
+    bool record; /* a file: written first, never a notification */
     int tries;
     int64_t attempt_ms;
     int64_t deadline_ms, deadline_critical_ms;
@@ -31,6 +28,7 @@ struct alert_way {
 struct alert_plan {
     size_t n;
     struct alert_way ways[ALERT_WAYS_MAX];
+    struct alert_tree tree;
 };
 
 /* Numbers as in the contract. */
@@ -41,53 +39,65 @@ enum alert_status {
     ALERT_STATUS_FAILED,
     ALERT_STATUS_RECORDED,
     ALERT_STATUS_EXHAUSTED,
+    ALERT_STATUS_WAITING,
+    ALERT_STATUS_MUTED,
 };
 
 enum alert_state {
     ALERT_NEW,
-    ALERT_RECORDING, /* a file is being written */
-    ALERT_HELD,      /* recorded; waits until an earlier alert of its problem is through */
-    ALERT_SENDING,   /* an attempt is under way, or waits for its turn at the channel */
-    ALERT_BACKOFF,   /* until wake_ms, then again on the same channel */
-    ALERT_PAUSED,    /* all channels failed; until wake_ms, then all again */
+    ALERT_RECORDING, /* files are being written */
+    ALERT_TELLING,   /* channels are being tried */
     ALERT_DONE,
 };
 extern const struct sm_table alert_table;
 
+enum alert_try_state {
+    ALERT_TRY_IDLE,
+    ALERT_TRY_SENDING, /* an attempt is under way, or waits for its turn at the channel */
+    ALERT_TRY_BACKOFF, /* until wake_ms, then again */
+    ALERT_TRY_OVER,
+};
+extern const struct sm_table alert_try_table;
+
+/* One channel's attempts. */
+struct alert_try {
+    int state; /* enum alert_try_state */
+    int attempt;
+    int64_t entered_ms; /* when its turn began */
+    int64_t wake_ms;
+};
 struct alert_delivery {
     int state; /* enum alert_state */
     bool critical;
-    bool notify;        /* false: only record it */
-    bool hold;          /* see ALERT_HELD */
-    bool cancelled;     /* overtaken by a later alert of its problem: an attempt under way is its last */
-    uint32_t recorded;  /* bit per way */
-    size_t way;         /* at which channel */
-    int attempt;        /* there; 1, 2, ... */
-    int cycles;         /* how often all channels have failed */
-    int64_t entered_ms; /* when this channel's turn began */
-    int64_t wake_ms;
+    bool silent;    /* only to be recorded */
+    bool put_by;    /* a channel that takes no more now gets it in a digest, instead of the next one being tried */
+    bool cancelled; /* nothing new is begun: attempts under way are the last */
+    uint64_t recorded;
+    struct alert_marks marks;
+    struct alert_try *tries; /* one for each way of the plan, zero at first; the owner's */
 };
 
 enum alert_event_kind {
-    ALERT_START,  /* notify, hold, critical */
-    ALERT_RESULT, /* outcome of the attempt that was asked for last */
+    ALERT_START,  /* critical, record, silent, put_by, left_out */
+    ALERT_RESULT, /* way, outcome: of the attempt that was asked for there */
     ALERT_WAKE,   /* the time asked for has come; too early is ignored */
-    ALERT_GO,     /* no earlier alert is in the way any more */
-    ALERT_BACK,   /* a channel works again, or the settings are new */
-    ALERT_CANCEL, /* a later alert has overtaken this one */
+    ALERT_CANCEL, /* a later alert has made this one pointless */
 };
 struct alert_event {
     enum alert_event_kind kind;
-    bool notify, hold, critical;  /* ALERT_START */
-    struct alert_outcome outcome; /* ALERT_RESULT */
+    bool critical, record, silent, put_by; /* ALERT_START */
+    uint64_t left_out;                     /* ALERT_START: ways that the message is about */
+    uint64_t put_by_now;                   /* ALERT_START: ways that are put by without being asked */
+    size_t way;                            /* ALERT_RESULT */
+    struct alert_outcome outcome;          /* ALERT_RESULT */
 };
 
 enum alert_effect_kind {
     ALERT_SEND,    /* way, attempt, timeout_ms, start_by_ms */
     ALERT_RECEIPT, /* status; way and attempt, but for EXHAUSTED */
-    ALERT_TOLD,    /* the channel `way` has accepted, or is given up for this alert: its circuit wants to know */
-    ALERT_WAKE_AT, /* at_ms */
-    ALERT_END,     /* nothing more will come */
+    ALERT_TOLD,    /* the channel `way` has accepted, or is given up for this message: its circuit wants to know */
+    ALERT_WAKE_AT, /* at_ms; instead of any earlier one */
+    ALERT_END,     /* nothing more will come; standing */
 };
 struct alert_effect {
     enum alert_effect_kind kind;
@@ -97,10 +107,19 @@ struct alert_effect {
     int64_t timeout_ms;  /* of the attempt, once it has begun */
     int64_t start_by_ms; /* if it has not begun by then, the result is ALERT_FAULT_LATE */
     int64_t at_ms;
-    enum alert_class class; /* ALERT_TOLD */
+    enum alert_class class;       /* ALERT_TOLD */
+    enum alert_standing standing; /* ALERT_END; ABSENT if it was only recorded */
 };
-#define ALERT_EFFECTS_MAX 6
+/* One event may end all channels' attempts (two effects each), begin as many, and end the whole. */
+#define ALERT_EFFECTS_MAX (3 * ALERT_WAYS_MAX + 3)
 size_t alert_decide(struct alert_delivery *d, const struct alert_plan *p, const struct alert_event *ev,
                     int64_t now_ms, struct alert_effect out[static ALERT_EFFECTS_MAX]);
+
+/* Order within one problem: may the later of two alerts go out while the earlier one is still under way? Like may overtake like
+ * (a second, worse firing must not wait for the first); a change between firing and resolved may not, so that the last that
+ * people hear is how it is. */
+bool alert_overtakes(bool earlier_resolved, bool later_resolved);
+/* Is the earlier one worth sending at all once the later one is there? An end is not, when it fires again; a firing always is. */
+bool alert_outdates(bool earlier_resolved, bool later_resolved);
 
 #endif

@@ -32,7 +32,7 @@ enum alert_circuit_news alert_circuit_told(struct alert_circuit *c, enum alert_c
         sm_move(&alert_circuit_table, &c->state, ALERT_CIRCUIT_OK);
         return ALERT_CIRCUIT_RESOLVE;
     }
-    if (o->fault == ALERT_FAULT_SKIPPED)
+    if (o->fault == ALERT_FAULT_SKIPPED || class == ALERT_CLASS_OVERFLOW)
         return ALERT_CIRCUIT_SILENT;
     bool slow = o->fault == ALERT_FAULT_TIMEOUT || o->fault == ALERT_FAULT_LATE;
     bool suspect_only = record ? !slow : class == ALERT_CLASS_REJECTED;

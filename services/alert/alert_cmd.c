@@ -1,4 +1,4 @@
-/* alert_cmd.c - what operators ask: does a channel work, and how are all of them doing? */
+/* alert_cmd.c - what operators ask: does a channel work? */
 #include "alert/alert_room.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -43,7 +43,7 @@ static void on_tested(void *ctx, const struct alert_result *result)
                           !good    ? ALERT_STATUS_FAILED
                           : record ? ALERT_STATUS_RECORDED
                                    : ALERT_STATUS_ACCEPTED,
-                          1, result, NULL, NULL);
+                          1, result, NULL);
         if (good)
             alert_room_told(r, t->channel, class, result);
         service_reply(s, t->reply, good ? OK_ : UNAVAILABLE, 0, "channel %s %s: %.300s", t->channel->set.name,
@@ -95,61 +95,13 @@ void alert_on_test(struct service *s, const void *message, const struct bus_msg 
     record.detail = t->summary;
     service_audit(s, &record, NULL, NULL);
     int64_t attempt_ms = channel->set.attempt_ms;
-    if (!alert_channel_send(channel, &t->message, true, attempt_ms, clock_mono_ms() + attempt_ms, on_tested, t)) {
+    struct alert_job *j =
+        alert_channel_send(channel, &t->message, true, attempt_ms, clock_mono_ms() + attempt_ms, on_tested, t);
+    if (j) {
+        j->forced = true;
+        j->surplus = false;
+    } else {
         service_reply(s, m->reply, UNAVAILABLE, 0, "out of memory");
         test_free(t);
     }
-}
-
-void alert_on_show(struct service *s, const void *message, const struct bus_msg *m)
-{
-    (void)message;
-    struct alert_room *r = s->state;
-    PB(ChannelReport) *reports = calloc(r->n_channels + 1, sizeof *reports);
-    PB(ChannelReport) **list = calloc(r->n_channels + 1, sizeof *list);
-    void *data = NULL;
-    if (!reports || !list) {
-        service_reply(s, m->reply, UNAVAILABLE, 0, "out of memory");
-        goto out;
-    }
-    PB(AlertReport) report = REDOUBT__V1__ALERT_REPORT__INIT;
-    for (size_t k = 0; k < r->n_channels; k++) {
-        const struct alert_channel *c = r->channels[k];
-        PB(ChannelReport) *one = list[k] = &reports[k];
-        *one = (PB(ChannelReport))REDOUBT__V1__CHANNEL_REPORT__INIT;
-        one->name = c->set.name;
-        one->kind = (char *)c->kind->name;
-        one->circuit = (char *)sm_name(&alert_circuit_table, c->circuit.state);
-        one->waiting = (uint32_t)c->n_waiting;
-        one->running = (uint32_t)c->n_running;
-        one->accepted = c->accepted;
-        one->failed = c->failed;
-        one->last_accepted_unix_ms = c->last_accepted_unix_ms;
-        one->last_error = (char *)c->last_error;
-    }
-    report.channels = list;
-    report.n_channels = r->n_channels;
-    report.in_hand = HASH_COUNT(r->by_id);
-    for (const struct alert_item *i = r->first; i; i = i->next)
-        report.paused += i->decided && !i->over && i->d.state == ALERT_PAUSED;
-    size_t len = 0;
-    struct err e;
-    data = wire_pack(&report, &len, &e);
-    if (!data) {
-        log_error("own report is not valid", F_STR("why", e.text));
-        service_reply(s, m->reply, UNAVAILABLE, 0, "own report is not valid: %s", e.text);
-        goto out;
-    }
-    char text[160];
-    snprintf(text, sizeof text, "%u alerts in hand, %u of them without a channel that accepts; %zu channels",
-             report.in_hand, report.paused, r->n_channels);
-    PB(CommandReply) reply = REDOUBT__V1__COMMAND_REPLY__INIT;
-    reply.status = OK_;
-    reply.message = text;
-    reply.payload = (ProtobufCBinaryData){len, data};
-    service_reply_message(s, m->reply, &reply);
-out:
-    free(data);
-    free(list);
-    free(reports);
 }

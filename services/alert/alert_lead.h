@@ -19,6 +19,7 @@ struct alert_lead *alert_lead_open(struct loop *l, struct store *s, const struct
  * is told twice is better than what is not told. Cheap: ask before each act. */
 bool alert_leads(const struct alert_lead *x);
 void alert_lead_store(struct alert_lead *x, bool up); /* Redis is back, or away */
-void alert_lead_close(struct alert_lead *x, loop_cb done, void *ctx); /* gives the lease back at once; frees, then done (may be NULL) */
+void alert_lead_close(struct alert_lead *x, loop_cb done,
+                      void *ctx); /* gives the lease back at once; frees, then done (may be NULL) */
 
 #endif

@@ -64,14 +64,20 @@ static void header_date(FILE *f, int64_t unix_ms)
             tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
-/* Mail programs put mails with one reference into one thread: a problem's firing and its end. */
-static void header_thread(FILE *f, const char *dedup_key, const char *domain)
+/* Mail programs put mails with one reference into one thread: a problem's firing and its end; all messages of one bucket, whose ids are
+ * p-<bucket>-<first>-<last>. */
+static void header_thread(FILE *f, const struct alert_message *m, const char *domain)
 {
     unsigned char hash[16];
     char hex[33];
-    crypto_generichash(hash, sizeof hash, (const unsigned char *)dedup_key, strlen(dedup_key), NULL, 0);
+    const char *what = m->kind == ALERT_MESSAGE_ONE ? "problem" : "digest";
+    const char *of = m->kind == ALERT_MESSAGE_ONE ? m->alerts[0]->dedup_key : m->id;
+    size_t len = 0;
+    for (int dashes = 0; of[len] && (m->kind == ALERT_MESSAGE_ONE || of[len] != '-' || ++dashes < 2);)
+        len++;
+    crypto_generichash(hash, sizeof hash, (const unsigned char *)of, len, NULL, 0);
     sodium_bin2hex(hex, sizeof hex, hash, sizeof hash);
-    fprintf(f, "References: <problem.%s@%s>\n", hex, domain);
+    fprintf(f, "References: <%s.%s@%s>\n", what, hex, domain);
 }
 
 static bool needs_encoding(const char *text)
@@ -115,7 +121,6 @@ static void quoted(FILE *f, const char *text)
 
 char *alert_mail_compose(const struct alert_message *message, const struct alert_mail *m, size_t *ret_len)
 {
-    const PB(Alert) *a = message->alerts[0];
     char *mail = NULL, title[ALERT_TITLE_MAX];
     const char *at = strrchr(m->from, '@'), *domain = at && at[1] ? at + 1 : "localhost";
     char *body = alert_text_body(message);
@@ -130,11 +135,13 @@ char *alert_mail_compose(const struct alert_message *message, const struct alert
         fprintf(f, "%s<%s>%s\n", i ? " " : "To: ", m->to[i], m->to[i + 1] ? "," : "");
     header_text(f, "Subject", alert_text_headline(message, title));
     fprintf(f, "Message-ID: <%s.%s@%s>\n", message->id, m->channel, domain);
-    header_thread(f, a->dedup_key, domain);
+    header_thread(f, message, domain);
     fputs("Auto-Submitted: auto-generated\n", f);
     header_token(f, "X-Redoubt-Alert", message->id);
-    header_token(f, "X-Redoubt-Severity", alert_text_severity(a));
-    if (!a->resolved && a->severity == REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL)
+    header_token(f, "X-Redoubt-Severity", wire_enum_name(&redoubt__v1__severity__descriptor, message->severity));
+    if (message->kind != ALERT_MESSAGE_ONE)
+        fprintf(f, "X-Redoubt-Alerts: %zu\n", message->total);
+    if (!message->resolved && message->severity == REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL)
         fputs("X-Priority: 1\nImportance: high\n", f);
     bool encode = needs_encoding(body);
     fprintf(f, "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: %s\n\n",

@@ -15,14 +15,17 @@ enum alert_message_kind {
 };
 struct alert_message {
     enum alert_message_kind kind;
-    const char *id; /* the same at each attempt, by each channel, after each restart: an idempotency key. [A-Za-z0-9_-], 1 to 64 */
-    const PB(Alert) *const *alerts; /* oldest first; a digest has the worst ones, up to ALERT_SHOWN_MAX */
+    const char *
+        id; /* the same at each attempt, by each channel, after each restart: an idempotency key. [A-Za-z0-9_-], 1 to 64 */
+    const PB(Alert) *const
+        *alerts;           /* the last one of each problem, the worst first, up to ALERT_SHOWN_MAX; at least one */
+    const uint32_t *times; /* how many alerts each of them stands for; NULL = itself */
     size_t n;
-    size_t total;     /* how many it stands for; >= n */
-    const char *note; /* what the alert service adds; may be NULL */
-    const char *title; /* GROUP, DIGEST: one line that says what this is; NULL = ONE */
-    int severity;     /* the worst of them, Severity's numbers */
-    bool resolved;    /* all of them are over */
+    size_t total;                     /* how many it stands for; >= n */
+    const char *note;                 /* what the alert service adds; may be NULL */
+    const char *title;                /* GROUP, DIGEST: one line that says what this is; NULL = ONE */
+    int severity;                     /* the worst of them, Severity's numbers */
+    bool resolved;                    /* all of them are over */
     int64_t from_unix_ms, to_unix_ms; /* raised between these */
 };
 

@@ -5,7 +5,9 @@
 #define ON_SMTP (1u << ALERT_PROTO_SMTP)
 #define ON_HTTP (1u << ALERT_PROTO_HTTP)
 #define ON_FILE (1u << ALERT_PROTO_FILE)
-#define ON_ALL  (ON_SMTP | ON_HTTP | ON_FILE)
+#define ON_HAND (1u << ALERT_PROTO_HAND)
+#define ON_EXEC (1u << ALERT_PROTO_EXEC)
+#define ON_ALL  (ON_SMTP | ON_HTTP | ON_FILE | ON_HAND | ON_EXEC)
 
 static const struct {
     enum alert_fault fault;
@@ -31,6 +33,14 @@ static const struct {
     {ALERT_FAULT_NONE, ON_SMTP, 500, 599, ALERT_CLASS_REFUSED},
     {ALERT_FAULT_NONE, ON_SMTP, 0, 999, ALERT_CLASS_AGAIN},
 
+    {ALERT_FAULT_NONE, ON_HAND, 0, 0, ALERT_CLASS_ACCEPTED},
+    {ALERT_FAULT_NONE, ON_HAND, 400, 499, ALERT_CLASS_REJECTED}, /* this message is too large, ... */
+    {ALERT_FAULT_NONE, ON_HAND, 0, 999, ALERT_CLASS_AGAIN},
+
+    {ALERT_FAULT_NONE, ON_EXEC, 0, 0, ALERT_CLASS_ACCEPTED},
+    {ALERT_FAULT_NONE, ON_EXEC, 75, 75, ALERT_CLASS_AGAIN}, /* EX_TEMPFAIL of sysexits.h */
+    {ALERT_FAULT_NONE, ON_EXEC, 0, 999, ALERT_CLASS_REJECTED},
+
     {ALERT_FAULT_LOGIN, ON_SMTP, 400, 499, ALERT_CLASS_AGAIN}, /* "temporary authentication failure" */
     {ALERT_FAULT_LOGIN, ON_ALL, 0, 999, ALERT_CLASS_REFUSED},
 
@@ -45,6 +55,7 @@ static const struct {
     {ALERT_FAULT_DISK, ON_ALL, 0, 999, ALERT_CLASS_REFUSED},
     {ALERT_FAULT_LATE, ON_ALL, 0, 999, ALERT_CLASS_PASSED},
     {ALERT_FAULT_SKIPPED, ON_ALL, 0, 999, ALERT_CLASS_PASSED},
+    {ALERT_FAULT_OVERFLOW, ON_ALL, 0, 999, ALERT_CLASS_OVERFLOW},
 };
 
 enum alert_class alert_classify(enum alert_proto proto, const struct alert_outcome *o)
@@ -71,6 +82,7 @@ const char *alert_fault_text(enum alert_fault f)
         [ALERT_FAULT_DISK] = "cannot write",
         [ALERT_FAULT_LATE] = "no turn in time",
         [ALERT_FAULT_SKIPPED] = "skipped, the channel is broken",
+        [ALERT_FAULT_OVERFLOW] = "more than the channel takes now",
         [ALERT_FAULT_OTHER] = "failed",
     };
     return (unsigned)f < ALERT_FAULTS ? text[f] : "?";

@@ -6,7 +6,14 @@
 #include <stdint.h>
 
 /* What a channel speaks. */
-enum alert_proto { ALERT_PROTO_SMTP, ALERT_PROTO_HTTP, ALERT_PROTO_FILE };
+enum alert_proto {
+    ALERT_PROTO_SMTP,
+    ALERT_PROTO_HTTP,
+    ALERT_PROTO_FILE,
+    ALERT_PROTO_HAND, /* syslog, NATS: handed over, status 0; or the stream's number for why not */
+    ALERT_PROTO_EXEC, /* a program: status is its exit code */
+};
+#define ALERT_PROTOS (ALERT_PROTO_EXEC + 1)
 
 /* How an attempt ended. */
 enum alert_fault {
@@ -22,13 +29,14 @@ enum alert_fault {
     ALERT_FAULT_DISK,     /* the file could not be written or synced */
     ALERT_FAULT_LATE,     /* it waited in the channel's queue until its time there was over */
     ALERT_FAULT_SKIPPED,  /* not tried: the channel is broken and not yet due for its next probe */
+    ALERT_FAULT_OVERFLOW, /* not tried: its queue is full, or too many are before it for what the channel takes a minute */
     ALERT_FAULT_OTHER,
 };
 #define ALERT_FAULTS (ALERT_FAULT_OTHER + 1)
 
 struct alert_outcome {
     enum alert_fault fault;
-    int status;             /* SMTP or HTTP; 0 if none */
+    int status;             /* SMTP or HTTP, or as the protocol says; 0 if none */
     int64_t retry_after_ms; /* -1 = not said */
 };
 
@@ -39,6 +47,7 @@ enum alert_class {
     ALERT_CLASS_REJECTED, /* for good, but only this message */
     ALERT_CLASS_REFUSED,  /* for good, whatever the message: the channel needs a person */
     ALERT_CLASS_PASSED,   /* not tried */
+    ALERT_CLASS_OVERFLOW, /* not tried, and no fault of the channel's: it works, but takes no more now */
 };
 enum alert_class alert_classify(enum alert_proto proto, const struct alert_outcome *o);
 const char *alert_fault_text(enum alert_fault f);

@@ -5,24 +5,20 @@
 #ifndef REDOUBT_ALERT_PARCELS_H
 #define REDOUBT_ALERT_PARCELS_H
 
+#include "alert/alert_parcel.h"
 #include "common/outbox.h"
 #include "common/wire.h"
-
-enum alert_parcel_reason {
-    ALERT_PARCEL_GROUP,    /* a route's group_by: group_wait after the first, then every group_interval */
-    ALERT_PARCEL_QUIET,    /* quiet hours: when they are over */
-    ALERT_PARCEL_OVERFLOW, /* more than the channel takes: every digest_every */
-    ALERT_PARCEL_OWED,     /* no channel has accepted: when one works again; critical ones by themselves, first */
-};
-#define ALERT_PARCEL_REASONS (ALERT_PARCEL_OWED + 1)
 
 struct alert_room;
 struct alert_parcels;
 struct alert_put {
     enum alert_parcel_reason reason;
-    const char *node;   /* as for alert_run */
-    const char *bucket; /* a token: of a group the route and a hash of its values; of quiet hours their name; else "all" */
+    const char *node; /* as for alert_run */
+    const char
+        *bucket; /* a token: of a group the route and a hash of its values; of quiet hours their name; else "all" */
     const PB(Alert) * alert;
+    const char
+        *id; /* the same again for the same node and reason is put by once; NULL = the alert's. Up to 64 bytes */
 };
 struct alert_parcels *alert_parcels_open(struct alert_room *r); /* NULL if memory is out */
 void alert_parcels_close(struct alert_parcels *p);              /* NULL is fine */

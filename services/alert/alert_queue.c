@@ -1,4 +1,8 @@
-/* alert_queue.c - each channel's own queue: few attempts at a time, urgent ones first, so that a slow channel delays nobody else. */
+/* alert_queue.c - each channel's own queue: few attempts at a time, no more than it takes a minute, urgent ones first.
+ *
+ * So a slow channel delays nobody else. What a channel has no room for, or would get only much later, is told so at once
+ * (ALERT_FAULT_OVERFLOW) and goes out in a digest. Urgent attempts, and messages that hold many alerts, wait as long as they may. */
+#include "alert/alert_body.h"
 #include "alert/alert_room.h"
 #include "alert/alert_text.h"
 #include "common/clock.h"
@@ -7,11 +11,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GRACE_MS 1000 /* a kind ends its attempts by itself; after this it is not waited for */
+#define GRACE_MS    1000  /* a kind ends its attempts by itself; after this it is not waited for */
+#define WAIT_MAX_MS 10000 /* for what the channel takes a minute; longer is better told in a digest */
 
 static const struct alert_kind *const kinds[] = {[SET_CHANNEL_EMAIL] = &alert_kind_email,
                                                  [SET_CHANNEL_SLACK] = &alert_kind_slack,
-                                                 [SET_CHANNEL_FILE] = &alert_kind_file};
+                                                 [SET_CHANNEL_FILE] = &alert_kind_file,
+                                                 [SET_CHANNEL_WEBHOOK] = &alert_kind_webhook,
+                                                 [SET_CHANNEL_PAGERDUTY] = &alert_kind_pagerduty,
+                                                 [SET_CHANNEL_TEAMS] = &alert_kind_teams,
+                                                 [SET_CHANNEL_DISCORD] = &alert_kind_discord,
+                                                 [SET_CHANNEL_NTFY] = &alert_kind_ntfy,
+                                                 [SET_CHANNEL_SYSLOG] = &alert_kind_syslog,
+                                                 [SET_CHANNEL_NATS] = &alert_kind_nats,
+                                                 [SET_CHANNEL_EXEC] = &alert_kind_exec};
 
 /* ---- a channel with a copy of its settings ---- */
 
@@ -26,6 +39,10 @@ struct alert_channel *alert_channel_new(struct alert_room *room, const struct se
     c->own = settings_channel_copy(set);
     if (c->own)
         c->set = *c->own;
+    c->at_once = set->at_once > 0 ? (int)set->at_once : c->kind->at_once;
+    c->rule =
+        (struct alert_bucket_rule){.per_min = set->rate_per_min >= 0 ? set->rate_per_min : c->kind->rate_per_min,
+                                   .burst = set->burst >= 0 ? set->burst : c->kind->burst};
     if (!c->own || (c->kind->open && c->kind->open(c))) {
         settings_channel_free(c->own);
         free(c);
@@ -63,6 +80,7 @@ void alert_channel_unref(struct alert_channel *c)
         c->next->prev = c->prev;
     if (c->kind->close)
         c->kind->close(c);
+    alert_body_close(c);
     settings_channel_free(c->own);
     free(c);
     alert_room_unref(room);
@@ -154,21 +172,31 @@ static void note_end(struct alert_channel *c, const struct alert_outcome *o, con
     }
 }
 
-static void start_next(struct alert_channel *c)
+/* The one that may go now; NULL if none may. */
+static struct alert_job *next_of(struct alert_channel *c, int64_t now_ms)
 {
-    while (c->waiting && c->n_running < c->kind->at_once && !c->room->service->draining) {
-        struct alert_job *j = c->waiting;
+    struct alert_job *j = c->waiting;
+    if (alert_bucket_at(&c->bucket, &c->rule, 0, now_ms) > now_ms)
+        while (j && !j->forced)
+            j = j->next;
+    return j;
+}
+
+static void start_next(struct alert_channel *c, int64_t now_ms)
+{
+    struct alert_job *j;
+    while (c->n_running < c->at_once && !c->room->service->draining && (j = next_of(c, now_ms))) {
         leave_queue(j);
+        alert_bucket_take(&c->bucket, &c->rule, now_ms);
         j->next = c->running;
         if (j->next)
             j->next->prev = j;
         c->running = j;
         c->n_running++;
         j->running = true;
-        int64_t now = clock_mono_ms();
-        if (j->timeout_ms > j->start_by_ms - now && j->start_by_ms > now)
-            j->timeout_ms = j->start_by_ms - now; /* what is left after waiting */
-        j->due_ms = now + j->timeout_ms + GRACE_MS;
+        if (j->timeout_ms > j->start_by_ms - now_ms && j->start_by_ms > now_ms)
+            j->timeout_ms = j->start_by_ms - now_ms; /* what is left after waiting */
+        j->due_ms = now_ms + j->timeout_ms + GRACE_MS;
         j->started_unix_ms = clock_wall_ms();
         c->kind->send(c, j);
     }
@@ -181,9 +209,25 @@ void alert_job_end(struct alert_job *j, const struct alert_outcome *o, const cha
     unlist(&c->running, j);
     c->n_running--;
     note_end(c, o, detail);
+    if (o->retry_after_ms > 0 && alert_classify(c->kind->proto, o) == ALERT_CLASS_AGAIN)
+        alert_bucket_hold(&c->bucket, clock_mono_ms() + o->retry_after_ms);
+    else if (j->forced && alert_classify(c->kind->proto, o) == ALERT_CLASS_ACCEPTED)
+        c->bucket.hold_ms = 0; /* it takes messages, whatever it has said before */
     tell(j, o, detail);
     alert_room_settle(c->room); /* the next one begins from there, not from inside */
     job_free(j);
+}
+
+/* No more may wait than the settings say; the record takes all. An urgent one takes the place of the last that is not. */
+static void make_room(struct alert_channel *c, struct alert_job *fresh)
+{
+    if (c->kind->proto == ALERT_PROTO_FILE || c->n_waiting < c->set.queue || fresh->patient)
+        return;
+    struct alert_job *out = fresh;
+    for (struct alert_job *j = fresh->urgent ? c->waiting : NULL; j; j = j->next)
+        if (!j->urgent && !j->patient && !j->surplus)
+            out = j;
+    out->surplus = true;
 }
 
 struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert_message *m, bool urgent,
@@ -195,14 +239,28 @@ struct alert_job *alert_channel_send(struct alert_channel *c, const struct alert
     *j = (struct alert_job){.channel = c,
                             .message = m,
                             .urgent = urgent,
+                            .patient = m->kind != ALERT_MESSAGE_ONE,
                             .timeout_ms = timeout_ms,
                             .start_by_ms = start_by_ms,
+                            .kind = m->kind,
+                            .severity = m->severity,
+                            .resolved = m->resolved,
+                            .total = m->total,
                             .done = done,
                             .ctx = ctx};
+    snprintf(j->id, sizeof j->id, "%s", m->id);
     alert_channel_ref(c);
+    make_room(c, j);
     enqueue(c, j);
     alert_room_settle(c->room);
     return j;
+}
+
+void alert_channels_acked(struct alert_room *room, const PB(Alert) * a, const char *by)
+{
+    for (size_t i = 0; i < room->n_channels; i++)
+        if (room->channels[i]->kind->acked)
+            room->channels[i]->kind->acked(room->channels[i], a, by);
 }
 
 void alert_job_drop(struct alert_job *j)
@@ -233,9 +291,24 @@ void alert_channel_flush(struct alert_channel *c)
     alert_channel_unref(c);
 }
 
+/* Why this one is not waited for any longer, NONE = it is. `ahead` are before it. */
+static enum alert_fault hopeless(const struct alert_channel *c, const struct alert_job *j, int64_t ahead,
+                                 int64_t now_ms)
+{
+    if (j->surplus)
+        return ALERT_FAULT_OVERFLOW;
+    if (now_ms >= j->start_by_ms)
+        return ALERT_FAULT_LATE;
+    int64_t at_ms = alert_bucket_at(&c->bucket, &c->rule, ahead, now_ms);
+    if (at_ms <= now_ms || j->forced)
+        return ALERT_FAULT_NONE;
+    bool waits = j->urgent || j->patient || at_ms - now_ms <= WAIT_MAX_MS;
+    return waits && at_ms < j->start_by_ms ? ALERT_FAULT_NONE : ALERT_FAULT_OVERFLOW;
+}
+
 int64_t alert_channel_tick(struct alert_channel *c, int64_t now_ms)
 {
-    int64_t next = INT64_MAX;
+    int64_t next = INT64_MAX, ahead = 0;
     alert_channel_ref(c);
     for (struct alert_job *j = c->running, *after; j; j = after) {
         after = j->next;
@@ -244,16 +317,23 @@ int64_t alert_channel_tick(struct alert_channel *c, int64_t now_ms)
         else if (j->done && j->due_ms < next)
             next = j->due_ms;
     }
-    start_next(c);
+    start_next(c, now_ms);
     for (struct alert_job *j = c->waiting; j;) {
-        if (now_ms >= j->start_by_ms) {
-            end_waiting(j, ALERT_FAULT_LATE);
+        enum alert_fault fault = hopeless(c, j, ahead, now_ms);
+        if (fault != ALERT_FAULT_NONE) {
+            end_waiting(j, fault);
             j = c->waiting; /* its end may have changed the queue */
+            ahead = 0;
             continue;
         }
         if (j->start_by_ms < next)
             next = j->start_by_ms;
+        ahead++;
         j = j->next;
+    }
+    if (c->waiting && c->n_running < c->at_once) { /* only for want of a token */
+        int64_t at_ms = alert_bucket_at(&c->bucket, &c->rule, 0, now_ms);
+        next = at_ms < next ? at_ms : next;
     }
     alert_channel_unref(c);
     return next;

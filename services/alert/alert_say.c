@@ -16,6 +16,9 @@ METRIC_DEFINE(failed, METRIC_COUNTER, "redoubt_alert_failovers_total",
 METRIC_DEFINE(recorded, METRIC_COUNTER, "redoubt_alert_recorded_total", "Alerts written to a file and synced.");
 METRIC_DEFINE(exhausted, METRIC_COUNTER, "redoubt_alert_exhausted_total",
               "Times that an alert found no channel that accepted it; it is tried again.");
+METRIC_DEFINE(waiting, METRIC_COUNTER, "redoubt_alert_waiting_total", "Alerts put by to go out with others.");
+METRIC_DEFINE(muted, METRIC_COUNTER, "redoubt_alert_muted_total",
+              "Alerts that nobody was told of: silenced, inhibited or acknowledged.");
 
 _Static_assert((int)ALERT_STATUS_ACCEPTED == (int)REDOUBT__V1__DELIVERY_STATUS__DELIVERY_STATUS_ACCEPTED, "contract");
 _Static_assert((int)ALERT_STATUS_RETRYING == (int)REDOUBT__V1__DELIVERY_STATUS__DELIVERY_STATUS_RETRYING, "contract");
@@ -23,6 +26,8 @@ _Static_assert((int)ALERT_STATUS_FAILED == (int)REDOUBT__V1__DELIVERY_STATUS__DE
 _Static_assert((int)ALERT_STATUS_RECORDED == (int)REDOUBT__V1__DELIVERY_STATUS__DELIVERY_STATUS_RECORDED, "contract");
 _Static_assert((int)ALERT_STATUS_EXHAUSTED == (int)REDOUBT__V1__DELIVERY_STATUS__DELIVERY_STATUS_EXHAUSTED,
                "contract");
+_Static_assert((int)ALERT_STATUS_WAITING == (int)REDOUBT__V1__DELIVERY_STATUS__DELIVERY_STATUS_WAITING, "contract");
+_Static_assert((int)ALERT_STATUS_MUTED == (int)REDOUBT__V1__DELIVERY_STATUS__DELIVERY_STATUS_MUTED, "contract");
 _Static_assert((int)ALERT_INFO == (int)REDOUBT__V1__SEVERITY__SEVERITY_INFO, "contract");
 _Static_assert((int)ALERT_CRITICAL == (int)REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL, "contract");
 
@@ -33,12 +38,16 @@ struct saying {
     void *ctx;
 };
 
-static void said(struct saying *s)
+static void said(void *ctx)
 {
+    struct saying *s = ctx;
     struct alert_room *room = s->room;
+    room->sayings--;
     if (s->done)
         s->done(s->ctx);
     free(s);
+    if (room->service->draining)
+        alert_room_settle(room);
     alert_room_unref(room);
 }
 
@@ -49,13 +58,6 @@ static void on_stored(void *ctx, const struct bus_stored *r)
     said(ctx);
 }
 
-static void on_audited(void *ctx, int status, const char *error)
-{
-    (void)status; /* notify.c has logged it and takes another way */
-    (void)error;
-    said(ctx);
-}
-
 /* NULL if memory is out: then nobody waits for it. */
 static struct saying *saying(struct alert_room *r, loop_cb done, void *ctx)
 {
@@ -63,21 +65,25 @@ static struct saying *saying(struct alert_room *r, loop_cb done, void *ctx)
     if (!s)
         return NULL;
     *s = (struct saying){r, done, ctx};
+    r->sayings++;
     alert_room_ref(r);
     return s;
 }
 
-static void announce(struct alert_room *r, const PB(Alert) * a, const PB(DeliveryReceipt) * receipt, loop_cb done,
+static void announce(struct alert_room *r, const PB(DeliveryReceipt) * receipt, const char *message_id, loop_cb done,
                      void *ctx)
 {
-    char subject[SUBJECT_MAX_LEN], id[192];
-    snprintf(subject, sizeof subject, "%s%s", SUBJECT_DELIVERY, a->id);
+    char subject[SUBJECT_MAX_LEN], id[288];
+    snprintf(subject, sizeof subject, "%s%s", SUBJECT_DELIVERY, receipt->alert_id);
     /* Final words have one id, so that they are said once even if they are said again after a restart. */
     const char *final = receipt->status == (int)ALERT_STATUS_ACCEPTED   ? "accepted"
                         : receipt->status == (int)ALERT_STATUS_RECORDED ? "recorded"
+                        : receipt->status == (int)ALERT_STATUS_MUTED    ? "muted"
                                                                         : NULL;
+    bool itself = strcmp(message_id, receipt->alert_id) == 0;
     if (final)
-        snprintf(id, sizeof id, "receipt/%s/%s/%s", a->id, receipt->channel, final);
+        snprintf(id, sizeof id, "receipt/%s/%s/%s%s%s", receipt->alert_id, receipt->channel, final, itself ? "" : "/",
+                 itself ? "" : message_id);
     else
         service_new_id(r->service, id);
     struct saying *s = saying(r, done, ctx);
@@ -90,22 +96,28 @@ static void announce(struct alert_room *r, const PB(Alert) * a, const PB(Deliver
 static void audit(struct alert_room *r, const PB(Alert) * a, const PB(DeliveryReceipt) * receipt, const char *action,
                   bool good, loop_cb done, void *ctx)
 {
-    char attempt[16], code[16], detail[ALERT_TITLE_MAX];
+    char attempt[16], code[16], refused[16], detail[ALERT_TITLE_MAX];
     snprintf(attempt, sizeof attempt, "%u", receipt->attempt);
     snprintf(code, sizeof code, "%u", receipt->code);
+    snprintf(refused, sizeof refused, "%zu", receipt->n_refused);
     const struct {
         const char *key, *value;
     } rows[] = {{"channel", receipt->channel}, {"channel_kind", receipt->channel_kind},
                 {"attempt", attempt},          {"code", code},
                 {"dedup_key", a->dedup_key},   {"severity", alert_text_severity(a)},
-                {"answer", receipt->detail}};
+                {"answer", receipt->detail},   {"parcel", receipt->parcel},
+                {"receivers_refused", refused}};
     enum { ROWS = sizeof rows / sizeof *rows };
     PB(Label) labels[ROWS], *fields[ROWS];
+    size_t n = 0;
     for (size_t i = 0; i < ROWS; i++) {
-        labels[i] = (PB(Label))REDOUBT__V1__LABEL__INIT;
-        labels[i].key = (char *)rows[i].key;
-        labels[i].value = (char *)rows[i].value;
-        fields[i] = &labels[i];
+        if ((i == 7 && !*receipt->parcel) || (i == 8 && receipt->n_refused == 0))
+            continue;
+        labels[n] = (PB(Label))REDOUBT__V1__LABEL__INIT;
+        labels[n].key = (char *)rows[i].key;
+        labels[n].value = (char *)rows[i].value;
+        fields[n] = &labels[n];
+        n++;
     }
     PB(AuditRecord) record = REDOUBT__V1__AUDIT_RECORD__INIT;
     record.action = (char *)action;
@@ -114,37 +126,37 @@ static void audit(struct alert_room *r, const PB(Alert) * a, const PB(DeliveryRe
         good ? REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE : REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_FAILED;
     record.detail = (char *)alert_text_title(a, detail);
     record.fields = fields;
-    record.n_fields = ROWS;
+    record.n_fields = n;
     struct saying *s = saying(r, done, ctx);
     if (s)
-        service_audit(r->service, &record, on_audited, s);
+        alert_trail_add(r, &record, said, s);
     else if (done)
         done(ctx);
 }
 
-void alert_say_receipt(struct alert_room *r, const PB(Alert) * a, const struct alert_channel *c,
-                       enum alert_status status, int attempt, const struct alert_result *result, loop_cb done,
-                       void *ctx)
+static const struct {
+    struct metric *count;
+    const char *action; /* of the audit record; NULL = none */
+    enum log_level level;
+    const char *event;
+    bool of_each; /* of a message of many, each has its own; else the first speaks for all */
+} rows[] = {
+    [ALERT_STATUS_ACCEPTED] = {&accepted, "alert.delivered", LOG_LEVEL_INFO, "alert delivered", true},
+    [ALERT_STATUS_RETRYING] = {&retried, NULL, LOG_LEVEL_INFO, "alert attempt failed, trying again", false},
+    [ALERT_STATUS_FAILED] = {&failed, "alert.channel_failed", LOG_LEVEL_WARN, "alert channel given up, next one",
+                             false},
+    [ALERT_STATUS_RECORDED] = {&recorded, NULL, LOG_LEVEL_DEBUG, "alert recorded", true},
+    [ALERT_STATUS_EXHAUSTED] = {&exhausted, "alert.exhausted", LOG_LEVEL_ERROR,
+                                "CRITICAL: no channel accepts an alert; it is kept and tried again", false},
+    [ALERT_STATUS_WAITING] = {&waiting, NULL, LOG_LEVEL_DEBUG, "alert put by to go out with others", true},
+    [ALERT_STATUS_MUTED] = {&muted, "alert.muted", LOG_LEVEL_INFO, "alert muted: nobody is told", true},
+};
+
+static void say_one(struct alert_room *r, const PB(Alert) * a, const struct alert_message *m,
+                    const struct alert_channel *c, enum alert_status status, int attempt,
+                    const struct alert_result *result, const struct alert_said *then)
 {
-    static const struct {
-        struct metric *count;
-        const char *action;
-        enum log_level level;
-        const char *event;
-    } rows[] = {
-        [ALERT_STATUS_ACCEPTED] = {&accepted, "alert.delivered", LOG_LEVEL_INFO, "alert delivered"},
-        [ALERT_STATUS_RETRYING] = {&retried, NULL, LOG_LEVEL_INFO, "alert attempt failed, trying again"},
-        [ALERT_STATUS_FAILED] = {&failed, "alert.channel_failed", LOG_LEVEL_WARN, "alert channel given up, next one"},
-        [ALERT_STATUS_RECORDED] = {&recorded, NULL, LOG_LEVEL_DEBUG, "alert recorded"},
-        [ALERT_STATUS_EXHAUSTED] = {&exhausted, "alert.exhausted", LOG_LEVEL_ERROR,
-                                    "CRITICAL: no channel accepts an alert; it is kept and tried again"},
-    };
-    metric_add(rows[status].count, 1);
     int code = result ? result->outcome.status : 0;
-    const char *detail = result ? result->detail : "";
-    LOG_AT(rows[status].level, rows[status].event, F_STR("id", a->id), F_STR("severity", alert_text_severity(a)),
-           F_STR("key", a->dedup_key), F_STR("channel", c ? c->set.name : ""), F_INT("attempt", attempt),
-           F_INT("code", code), F_STR("detail", detail));
     PB(DeliveryReceipt) receipt = REDOUBT__V1__DELIVERY_RECEIPT__INIT;
     receipt.alert_id = a->id;
     receipt.dedup_key = a->dedup_key;
@@ -153,15 +165,49 @@ void alert_say_receipt(struct alert_room *r, const PB(Alert) * a, const struct a
     receipt.status = (Redoubt__V1__DeliveryStatus)status;
     receipt.attempt = (uint32_t)attempt;
     receipt.code = code > 0 && code <= 999 ? (uint32_t)code : 0;
-    receipt.detail = (char *)detail;
+    receipt.detail = (char *)(result ? result->detail : "");
     receipt.ended_unix_ms = clock_wall_ms();
     receipt.started_unix_ms = result && result->started_unix_ms ? result->started_unix_ms : receipt.ended_unix_ms;
     receipt.severity = a->severity;
-    announce(r, a, &receipt, done, ctx);
-    if (rows[status].action)
-        audit(r, a, &receipt, rows[status].action, status == ALERT_STATUS_ACCEPTED, done, ctx);
-    else if (done)
-        done(ctx);
+    if (result && status == ALERT_STATUS_ACCEPTED) {
+        receipt.refused = (char **)result->refused;
+        receipt.n_refused = result->n_refused;
+    }
+    if (m->kind != ALERT_MESSAGE_ONE) {
+        receipt.parcel = (char *)m->id;
+        receipt.alerts = (uint32_t)m->total;
+    }
+    if (then->count)
+        ++*then->count;
+    announce(r, &receipt, m->id, then->done, then->ctx);
+    if (!rows[status].action || a->self_test)
+        return;
+    if (then->count)
+        ++*then->count;
+    audit(r, a, &receipt, rows[status].action, status == ALERT_STATUS_ACCEPTED, then->done, then->ctx);
+}
+
+void alert_say_message(struct alert_room *r, const struct alert_message *m, const struct alert_channel *c,
+                       enum alert_status status, int attempt, const struct alert_result *result,
+                       const struct alert_said *then)
+{
+    size_t n = rows[status].of_each ? m->n : 1;
+    metric_add(rows[status].count, (int64_t)n);
+    LOG_AT(rows[status].level, rows[status].event, F_STR("id", m->id), F_INT("alerts", (int64_t)m->total),
+           F_STR("severity", alert_text_severity(m->alerts[0])), F_STR("key", m->alerts[0]->dedup_key),
+           F_STR("channel", c ? c->set.name : ""), F_INT("attempt", attempt),
+           F_INT("code", result ? result->outcome.status : 0), F_STR("detail", result ? result->detail : ""));
+    for (size_t i = 0; i < n; i++)
+        say_one(r, m->alerts[i], m, c, status, attempt, result, then);
+}
+
+void alert_say_receipt(struct alert_room *r, const PB(Alert) * a, const struct alert_channel *c,
+                       enum alert_status status, int attempt, const struct alert_result *result,
+                       const struct alert_said *then)
+{
+    const PB(Alert) * list[] = {a};
+    struct alert_message m = alert_message_one(list, NULL);
+    alert_say_message(r, &m, c, status, attempt, result, then ? then : &(struct alert_said){0});
 }
 
 void alert_say_channel(struct alert_room *r, const struct alert_channel *c, bool broken, const char *why)

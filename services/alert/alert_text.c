@@ -2,6 +2,7 @@
 #include "alert/alert_text.h"
 #include "common/clock.h"
 #include "common/utf8.h"
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,14 +23,24 @@ static bool control(unsigned char c)
     return c < 0x20 || c == 0x7f;
 }
 
-const char *alert_text_title(const PB(Alert) * a, char buf[static ALERT_TITLE_MAX])
+static const char *level(int severity, bool resolved)
 {
-    snprintf(buf, ALERT_TITLE_MAX, "[%s] %s", a->resolved ? "RESOLVED" : alert_text_severity(a), a->summary);
+    return resolved ? "RESOLVED" : wire_enum_name(&redoubt__v1__severity__descriptor, severity);
+}
+
+static const char *title(const char *what, const char *text, char buf[static ALERT_TITLE_MAX])
+{
+    snprintf(buf, ALERT_TITLE_MAX, "[%s] %s", what, text);
     for (char *p = buf; *p; p++)
         if (control((unsigned char)*p))
             *p = ' ';
     buf[alert_text_cut(buf, ALERT_TITLE_MAX, ALERT_TITLE_MAX)] = 0; /* snprintf may have cut a code point */
     return buf;
+}
+
+const char *alert_text_title(const PB(Alert) * a, char buf[static ALERT_TITLE_MAX])
+{
+    return title(level((int)a->severity, a->resolved), a->summary, buf);
 }
 
 static void line(FILE *f, const char *name, const char *value)
@@ -47,19 +58,19 @@ static void time_line(FILE *f, const char *name, int64_t unix_ms)
 
 const char *alert_text_headline(const struct alert_message *m, char buf[static ALERT_TITLE_MAX])
 {
-    return alert_text_title(m->alerts[0], buf);
+    if (m->kind == ALERT_MESSAGE_ONE || !m->title)
+        return alert_text_title(m->alerts[0], buf);
+    return title(level(m->severity, m->resolved), m->title, buf);
 }
 
-char *alert_text_body(const struct alert_message *m)
+/* ---- one alert, with all that is known ---- */
+
+static void one(FILE *f, const struct alert_message *m)
 {
     const PB(Alert) *a = m->alerts[0];
     const char *note = m->note;
-    char *text = NULL, title[ALERT_TITLE_MAX];
-    size_t len = 0;
-    FILE *f = open_memstream(&text, &len);
-    if (!f)
-        return NULL;
-    fprintf(f, "%s\n\n", alert_text_title(a, title));
+    char head[ALERT_TITLE_MAX];
+    fprintf(f, "%s\n\n", alert_text_title(a, head));
     if (a->resolved)
         fputs("This problem is over.\n\n", f);
     if (a->manual_intervention_required)
@@ -85,6 +96,61 @@ char *alert_text_body(const struct alert_message *m)
     line(f, "alert", a->id);
     if (note && *note)
         line(f, "note", note);
+}
+
+/* ---- many, with what matters of each ---- */
+
+static void fact(FILE *f, size_t *n, const char *name, const char *value)
+{
+    if (*value)
+        fprintf(f, "%s%s %s", (*n)++ ? ", " : "    ", name, value);
+}
+
+static void entry(FILE *f, const struct alert_message *m, size_t i)
+{
+    const PB(Alert) *a = m->alerts[i];
+    char head[ALERT_TITLE_MAX], time[CLOCK_TEXT_MAX];
+    size_t n = 0;
+    fputs(alert_text_title(a, head), f);
+    if (m->times && m->times[i] > 1)
+        fprintf(f, " (%" PRIu32 " alerts)", m->times[i]);
+    fputc('\n', f);
+    if (a->manual_intervention_required && !a->resolved)
+        fputs("    MANUAL INTERVENTION REQUIRED\n", f);
+    fact(f, &n, "raised", a->raised_unix_ms > 0 ? clock_text(a->raised_unix_ms, time) : "");
+    fact(f, &n, "agent", a->agent);
+    fact(f, &n, "target", a->target);
+    fact(f, &n, "failure", alert_text_failure(a));
+    fact(f, &n, "problem", a->dedup_key);
+    if (n > 0)
+        fputc('\n', f);
+}
+
+static void many(FILE *f, const struct alert_message *m)
+{
+    char head[ALERT_TITLE_MAX], from[CLOCK_TEXT_MAX], to[CLOCK_TEXT_MAX];
+    fprintf(f, "%s\n\n", alert_text_headline(m, head));
+    if (m->note && *m->note)
+        fprintf(f, "%s.\n\n", m->note);
+    for (size_t i = 0; i < m->n; i++)
+        entry(f, m, i);
+    fputc('\n', f);
+    if (m->from_unix_ms > 0)
+        fprintf(f, "%-12s %s to %s\n", "raised", clock_text(m->from_unix_ms, from), clock_text(m->to_unix_ms, to));
+    line(f, "message", m->id);
+}
+
+char *alert_text_body(const struct alert_message *m)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return NULL;
+    if (m->kind == ALERT_MESSAGE_ONE)
+        one(f, m);
+    else
+        many(f, m);
     if (fclose(f)) {
         free(text);
         return NULL;

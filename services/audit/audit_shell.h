@@ -7,7 +7,11 @@
 int audit_start(struct service *s, struct err *e);
 void audit_drain(struct service *s);
 void audit_stop(struct service *s);
-void audit_on_checkpoint(struct service *s);
+void audit_on_room(struct service *s);
+void audit_on_lag(struct service *s);
+void audit_on_keep(struct service *s);
 void audit_on_status(struct service *s, const void *message, const struct bus_msg *m);
+void audit_on_read(struct service *s, const void *message, const struct bus_msg *m);
+void audit_on_rotate(struct service *s, const void *message, const struct bus_msg *m);
 
 #endif

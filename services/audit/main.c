@@ -1,14 +1,25 @@
 /* main.c - redoubt-audit: the tamper-evident trail. */
 #include "audit/audit_shell.h"
+#include "common/subjects.h"
 
+/* Every replica has a trail of its own: it answers for that one. */
+static const struct service_sub subs[] = {
+    {SUBJECT_CMD "audit.read", SERVICE_SUB_ALL, PB_DESC(audit_read), audit_on_read},
+    {SUBJECT_CMD "audit.rotate", SERVICE_SUB_ALL, PB_DESC(audit_command), audit_on_rotate},
+};
 static const struct service_cmd commands[] = {{"status", NULL, audit_on_status}};
 static const struct service_timer timers[] = {
-    {10000, audit_on_checkpoint}}; /* a checkpoint every 10 s, if anything came */
+    {1000, audit_on_room},
+    {2000, audit_on_lag},
+    {1000, audit_on_keep},
+};
 
 static const struct service_desc audit = {
     .name = "audit",
     .description = "keeps the tamper-evident audit trail",
     .needs = SERVICE_OUTBOX,
+    .subs = subs,
+    .n_subs = sizeof subs / sizeof *subs,
     .cmds = commands,
     .n_cmds = sizeof commands / sizeof *commands,
     .timers = timers,

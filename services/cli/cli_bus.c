@@ -270,10 +270,16 @@ static void on_gathered(void *ctx, const struct bus_msg *m)
 void cli_gather(struct cli_link *k, const char *subject, int64_t quiet_ms, int64_t limit_ms, bus_handler fn,
                 void *ctx)
 {
+    cli_gather_of(k, subject, NULL, "", 0, quiet_ms, limit_ms, fn, ctx);
+}
+
+void cli_gather_of(struct cli_link *k, const char *subject, const char *type, const void *data, size_t len,
+                   int64_t quiet_ms, int64_t limit_ms, bus_handler fn, void *ctx)
+{
     char inbox[SUBJECT_MAX_LEN];
     struct gather g = {.fn = fn, .ctx = ctx};
     struct bus_sub *s = bus_subscribe(k->bus, cli_inbox(k, inbox), NULL, on_gathered, &g);
-    struct bus_out o = {.subject = subject, .reply = inbox, .data = "", .len = 0};
+    struct bus_out o = {.subject = subject, .reply = inbox, .type = type, .data = data, .len = len};
     int64_t until = clock_mono_ms() + limit_ms;
     if (s && bus_publish(k->bus, &o, NULL) == 0) {
         /* Answers come in a burst: the wait ends when a whole quiet_ms brought none. The first may take the limit. */

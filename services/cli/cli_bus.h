@@ -43,6 +43,9 @@ int cli_insist(struct cli_link *k, const char *service, const char *verb, const 
 /* A request that every instance answers, such as $SRV.STATS: collects until quiet_ms after the last answer, limit_ms at most. */
 void cli_gather(struct cli_link *k, const char *subject, int64_t quiet_ms, int64_t limit_ms, bus_handler fn,
                 void *ctx);
+/* The same with a message in the request. */
+void cli_gather_of(struct cli_link *k, const char *subject, const char *type, const void *data, size_t len,
+                   int64_t quiet_ms, int64_t limit_ms, bus_handler fn, void *ctx);
 
 /* A fresh subject below the link's own inbox. Returns buf. */
 char *cli_inbox(struct cli_link *k, char buf[static SUBJECT_MAX_LEN]);

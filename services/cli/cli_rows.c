@@ -96,9 +96,57 @@ static const struct cli_opt verify_opts[] = {
      "a checkpoint kept elsewhere: the trail must hold at least that"},
     {"witness", 'w', CLI_TEXT, "VKEY", offsetof(struct opts_verify, witness), 0, 0,
      "NAME+ID+KEY of a witness, who must have signed the newest checkpoint"},
+    {"bus", 'b', CLI_FLAG, NULL, offsetof(struct opts_verify, bus), 0, 0,
+     "hold it against the checkpoint that the bus keeps of this trail"},
+};
+static const struct opts_follow follow_defaults = {.interval_ms = 1000};
+static const struct cli_opt follow_opts[] = {
+    {"to", 0, CLI_TEXT, "DIR", offsetof(struct opts_follow, to), 0, 0, "where the copies go; required"},
+    {"chain", 0, CLI_TEXT, "ID", offsetof(struct opts_follow, chain), 0, 0, "this trail only (32 hex digits)"},
+    {"key", 'k', CLI_TEXT, "HEX", offsetof(struct opts_follow, key), 0, 0,
+     "a public key of the trail that you trust (default: the one\nthat is met first)"},
+    {"once", 0, CLI_FLAG, NULL, offsetof(struct opts_follow, once), 0, 0,
+     "end when the copies are as far as the trails"},
+    {"interval", 0, CLI_DURATION, "TIME", offsetof(struct opts_follow, interval_ms), 10, 3600000,
+     "time between looks (default: 1s)"},
+    {"witness", 0, CLI_TEXT, "FILE", offsetof(struct opts_follow, witness), 0, 0,
+     "cosign each checkpoint that is kept, with this Ed25519 key\n(64 bytes, hexadecimal, mode 0600; made when it is "
+     "missing)"},
+    {"name", 0, CLI_TEXT, "NAME", offsetof(struct opts_follow, name), 0, 0,
+     "the witness's name (default: redoubt-witness)"},
+};
+static const struct cli_opt rotate_opts[] = {
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_rotate, by), 0, 0, "who changes it (default: $USER)"},
+    {"reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_rotate, reason), 0, 0, "why; required"},
+    {"chain", 0, CLI_TEXT, "ID", offsetof(struct opts_rotate, chain), 0, 0,
+     "this trail only (default: every replica's)"},
 };
 static const struct cli_opt alert_opts[] = {
     {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_alert, by), 0, 0, "who tests (default: $USER)"},
+};
+static const struct opts_alert_list alert_list_defaults = {.count = 1000};
+static const struct cli_opt alert_list_opts[] = {
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_alert_list, json), 0, 0, "JSON instead of a table"},
+    {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_alert_list, all), 0, 0,
+     "those of the last day that are over, too"},
+    {"count", 'n', CLI_INT, "N", offsetof(struct opts_alert_list, count), 1, 10000000,
+     "at most so many (default: 1000)"},
+};
+static const struct cli_opt ack_opts[] = {
+    BY_AND_REASON,
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_order, for_ms), 1000, 30 * DAY_MS,
+     "how long it holds, as 2h (default: alert.ack of the settings)"},
+};
+static const struct cli_opt silence_opts[] = {
+    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_silence, by), 0, 0, "who orders it; required"},
+    {"reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_silence, reason), 0, 0, "why; required"},
+    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_silence, for_ms), 1000, 30 * DAY_MS,
+     "how long, as 2h; required: a silence always has an end"},
+    {"from", 0, CLI_TEXT, "TIME", offsetof(struct opts_silence, from), 0, 0,
+     "when it begins, as 2026-01-31T09:05, UTC (default: now)"},
+    {"dry-run", 0, CLI_FLAG, NULL, offsetof(struct opts_silence, dry_run), 0, 0,
+     "show which of the present problems it would mute, and do nothing"},
+    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_silence, json), 0, 0, "JSON instead of text"},
 };
 
 static const struct opts_sim_agent sim_agent_defaults = {
@@ -233,7 +281,8 @@ const struct cli_row cli_rows[] = {
      .text = "SUBJECT is one of the suite's (redoubt.v1.breaker.llm.openai.gpt-4o), the same without its head\n"
              "(breaker.llm.openai.gpt-4o), one word for all of a kind (breaker, health, directive, ack, alert, "
              "delivery,\n"
-             "audit, report, heartbeat, observation, traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
+             "problem, silence, pulse, checkpoint, audit, report, heartbeat, observation, traffic, advice, decision, "
+             "cmd, dead), or a pattern of NATS\n"
              "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic and "
              "decisions.",
      .connects = true,
@@ -446,7 +495,7 @@ const struct cli_row cli_rows[] = {
      .run = cmd_config_show,
      OPTS(config_opts, opts_config)},
 
-    {.path = "audit", .summary = "verify the trail, or follow it"},
+    {.path = "audit", .summary = "verify the trail, follow it, copy it"},
     {.path = "audit verify",
      .args = "DIR [DIR2]",
      .min_args = 1,
@@ -454,7 +503,9 @@ const struct cli_row cli_rows[] = {
      .summary = "check a trail from the first byte to the last: flips, gaps, reordering, truncation",
      .text =
          "DIR is a replica's directory, <data_dir>/audit/0; DIR2 where it went on (audit.second_dir), if it did.\n"
-         "Reads files only: neither bus nor service is needed.",
+         "Reads files only: neither bus nor service is needed, but for --bus. With -c, says which of audit.witnesses "
+         "have seen it.",
+     .connects = true,
      .run = cmd_audit_verify,
      OPTS(verify_opts, opts_verify)},
     {.path = "audit tail",
@@ -465,7 +516,96 @@ const struct cli_row cli_rows[] = {
      .run = cmd_audit_tail,
      OPTS(audit_tail_opts, opts_tail)},
 
-    {.path = "alert", .summary = "test an alert channel"},
+    {.path = "audit follow",
+     .summary = "keep verified copies of the trails on this host, and sign for what was seen",
+     .text = "Each trail's copy is DIR/<chain>: `redoubt audit verify` takes it. Nothing is kept that does not "
+             "verify. A trail that went\n"
+             "back, was rewritten, or is another's in its name is refused: that ends with 1, and both checkpoints "
+             "are kept as evidence.",
+     .connects = true,
+     .run = cmd_audit_follow,
+     .defaults = &follow_defaults,
+     OPTS(follow_opts, opts_follow)},
+    {.path = "audit rotate",
+     .summary = "sign the trail with a new key from now on",
+     .text = "The change is signed by both keys, so that whoever trusts the old one can follow. With audit.key_file, "
+             "put the next key into\n"
+             "<key_file>.new first.",
+     .connects = true,
+     .run = cmd_audit_rotate,
+     OPTS(rotate_opts, opts_rotate)},
+
+    {.path = "alert", .summary = "what is wrong, who was told, who has taken it on; silences; channels"},
+    {.path = "alert list",
+     .summary = "the problems that are there: alerts with one dedup_key are one problem",
+     .text = "TOLD is when people last heard of it; BY is who has acknowledged it, or what mutes it.",
+     .connects = true,
+     .answer_ms = 20000,
+     .run = cmd_alert_list,
+     .defaults = &alert_list_defaults,
+     OPTS(alert_list_opts, opts_alert_list)},
+    {.path = "alert show",
+     .args = "PROBLEM",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "one problem in full, and who was told of it, when and by what",
+     .text = "PROBLEM is its dedup_key, as `redoubt alert list` shows it, or its id.",
+     .connects = true,
+     .answer_ms = 20000,
+     .run = cmd_alert_show,
+     OPTS(show_opts, opts_show)},
+    {.path = "alert ack",
+     .args = "PROBLEM",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "take a problem on: others are not told of it again for a time, unless it becomes worse",
+     .text = "If it is still there at the end, people are told again, and its escalation begins anew.",
+     .connects = true,
+     .answer_ms = 10000,
+     .run = cmd_alert_order,
+     OPTS(ack_opts, opts_order)},
+    {.path = "alert unack",
+     .args = "PROBLEM",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "give a problem back: people are told again",
+     .connects = true,
+     .answer_ms = 10000,
+     .run = cmd_alert_order,
+     OPTS(order_opts, opts_order)},
+    {.path = "alert silence",
+     .args = "MATCHER...",
+     .min_args = 1,
+     .max_args = 16,
+     .summary = "nobody is told, for a time, of alerts that fit all MATCHERs",
+     .text =
+         "MATCHER: FIELD=VALUE, FIELD!=VALUE, FIELD=~PATTERN, FIELD!~PATTERN, and severity>=VALUE, severity<=VALUE.\n"
+         "FIELD: severity, source, agent, target, failure_kind, dedup_key or label.KEY. What is still there at the "
+         "end\n"
+         "is told then. Alerts are recorded all the same.",
+     .connects = true,
+     .answer_ms = 20000,
+     .run = cmd_alert_silence,
+     OPTS(silence_opts, opts_silence)},
+    {.path = "alert unsilence",
+     .args = "ID",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "end a silence before its time; what is still there is told",
+     .connects = true,
+     .answer_ms = 10000,
+     .run = cmd_alert_unsilence,
+     OPTS(order_opts, opts_order)},
+    {.path = "alert silences",
+     .summary = "the silences that are in force or will be",
+     .connects = true,
+     .run = cmd_alert_silences,
+     OPTS(show_opts, opts_show)},
+    {.path = "alert channels",
+     .summary = "how each channel is doing, and how much waits",
+     .connects = true,
+     .run = cmd_alert_channels,
+     OPTS(show_opts, opts_show)},
     {.path = "alert test",
      .args = "CHANNEL",
      .min_args = 1,
@@ -513,6 +653,10 @@ const struct cli_row cli_rows[] = {
      .defaults = &sim_fleet_defaults,
      OPTS(sim_fleet_opts, opts_sim_fleet)},
     {.path = "sim slack", .args = "[OPTIONS]", .summary = "a Slack incoming webhook", .raw = sim_slack_main},
+    {.path = "sim hook",
+     .args = "[OPTIONS]",
+     .summary = "a signed webhook, PagerDuty, Teams, Discord and ntfy",
+     .raw = sim_hook_main},
     {.path = "sim smtp", .args = "[OPTIONS]", .summary = "a mail server", .raw = sim_smtp_main},
     {.path = "sim link",
      .args = "--to ADDRESS:PORT [OPTIONS]",

@@ -69,13 +69,41 @@ int cmd_baseline_status(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_verify {
     const char *key, *anchor, *witness;
+    bool bus;
 };
 int cmd_audit_verify(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_follow {
+    const char *to, *chain, *key, *witness, *name;
+    bool once;
+    int64_t interval_ms;
+};
+int cmd_audit_follow(struct cli *c, const void *opts, int argc, char **argv);
+struct opts_rotate {
+    const char *by, *reason, *chain;
+};
+int cmd_audit_rotate(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_alert {
     const char *by;
 };
 int cmd_alert_test(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_alert_channels(struct cli *c, const void *opts, int argc, char **argv);
+struct opts_alert_list {
+    bool json, all;
+    int64_t count;
+};
+int cmd_alert_list(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_alert_show(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_alert_order(struct cli *c, const void *opts, int argc, char **argv);
+struct opts_silence {
+    const char *by, *reason, *from;
+    int64_t for_ms;
+    bool dry_run, json;
+};
+int cmd_alert_silence(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_alert_unsilence(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_alert_silences(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_sim_agent {
     const char *instance, *misbehave, *act, *restart;

@@ -1,5 +1,7 @@
 /* cmd_audit.c - redoubt audit verify: is a trail whole. */
 #include "audit/audit_verify.h"
+#include "cli/audit_bus_anchor.h"
+#include "cli/cli_bus.h"
 #include "cli/cmd.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -12,7 +14,9 @@ struct look {
     struct audit_verify_opts v;
     unsigned char key[AUDIT_PUBLIC_BYTES];
     struct audit_vkey witness;
-    char *anchor;
+    struct audit_vkey known[AUDIT_WITNESSES_MAX]; /* of the settings: shown, not asked for */
+    bool asked;                                   /* one was asked for */
+    char *anchor, *bus_note;
 };
 
 static void show_signed(const struct audit_report *r)
@@ -45,7 +49,7 @@ static void show_problems(const struct term *t, const struct audit_report *r)
 
 static void show(const struct term *t, const struct look *l, const struct audit_report *r)
 {
-    bool unseen = l->v.n_witnesses && !r->cosigned[0];
+    bool unseen = l->asked && !r->cosigned[0];
     show_problems(t, r);
     if (unseen) {
         term_print(t, TERM_RED, "  ! ");
@@ -61,8 +65,9 @@ static void show(const struct term *t, const struct look *l, const struct audit_
     if (r->pruned)
         printf(", those up to %" PRIu64 " were deleted by retention", r->pruned);
     show_signed(r);
-    if (l->v.n_witnesses && r->cosigned[0])
-        printf(", seen by %s", l->witness.name);
+    for (size_t i = 0; i < l->v.n_witnesses; i++)
+        if (r->cosigned[i] || !l->asked)
+            printf(", %sseen by %s", r->cosigned[i] ? "" : "not ", l->v.witnesses[i].name);
     if (r->torn_bytes)
         printf(", %" PRIu64 " bytes of a write that was cut short", r->torn_bytes);
     putchar('\n');
@@ -111,27 +116,61 @@ static int prepare(const struct opts_verify *o, int argc, char **argv, struct lo
             return err_set(e, "--witness: %s", why.text);
         l->v.witnesses = &l->witness;
         l->v.n_witnesses = 1;
+        l->asked = true;
     }
     return o->anchor ? read_anchor(o->anchor, l, e) : 0;
 }
 
+/* With settings named by -c: which of their witnesses have signed the newest checkpoint. */
+static int read_settings(struct cli *c, struct look *l)
+{
+    struct settings *s = !c->config_path || l->asked ? NULL : cli_settings(c);
+    int code = c->config_path && !l->asked && !s ? CLI_USAGE : CLI_OK;
+    for (size_t i = 0; s && code == CLI_OK && i < s->audit.witnesses.n && i < AUDIT_WITNESSES_MAX; i++) {
+        struct err why = {""};
+        if (audit_vkey_parse(*CONF_AT(s->audit.witnesses, char *, i), &l->known[i], &why))
+            code = cli_fail(c, CLI_USAGE, "audit.witnesses[%zu]: %s", i, why.text);
+        l->v.witnesses = l->known;
+        l->v.n_witnesses = i + 1;
+    }
+    settings_free(s);
+    return code;
+}
+
+static void free_look(struct look *l)
+{
+    if (l) {
+        free(l->anchor);
+        free(l->bus_note);
+    }
+    free(l);
+}
+
 int cmd_audit_verify(struct cli *c, const void *opts, int argc, char **argv)
 {
+    const struct opts_verify *o = opts;
     struct err e = {""};
     struct look *l = calloc(1, sizeof *l);
     struct audit_report *r = calloc(1, sizeof *r);
     int found = l && r ? prepare(opts, argc, argv, l, &e) : err_set(&e, "out of memory");
+    int code = found == 0 ? read_settings(c, l) : CLI_OK;
+    if (found == 0 && code == CLI_OK && o->bus &&
+        (code = audit_bus_anchor(c, l->v.dirs, l->v.n_dirs, &l->bus_note)) == CLI_OK)
+        l->v.anchors[l->v.n_anchors++] = l->bus_note;
+    if (code != CLI_OK) {
+        free_look(l);
+        free(r);
+        return code;
+    }
     if (found == 0)
         found = audit_verify_trail(&l->v, r, &e);
     if (found < 0)
         cli_fail(c, 0, "%s", e.text);
     else
         show(&c->out, l, r);
-    if (found == 0 && l->v.n_witnesses && !r->cosigned[0])
+    if (found == 0 && l->asked && !r->cosigned[0])
         found = 1;
-    if (l)
-        free(l->anchor);
-    free(l);
+    free_look(l);
     free(r);
     return found == 0 ? CLI_OK : found < 0 ? CLI_USAGE : CLI_FAILED;
 }

@@ -1,7 +1,19 @@
 /* cmd_config.c - redoubt config: is this file right, and what does it come to. */
+#include "alert/alert_template.h"
 #include "cli/cli_bus.h"
 #include "cli/cmd.h"
 #include "common/settings.h"
+
+/* What no table of settings sees: programs inside of them. */
+static bool templates_good(const char *path, const struct settings *s)
+{
+    struct conf_report report = {0};
+    bool good = alert_template_check(s, &report);
+    for (size_t i = 0; i < report.n; i++)
+        fprintf(stderr, "%s: %s\n", path, report.lines[i]);
+    conf_report_free(&report);
+    return good;
+}
 
 int cmd_config_check(struct cli *c, const void *opts, int argc, char **argv)
 {
@@ -10,6 +22,10 @@ int cmd_config_check(struct cli *c, const void *opts, int argc, char **argv)
     struct settings *s = cli_settings_of(c, path);
     if (!s)
         return CLI_USAGE;
+    if (!templates_good(path, s)) {
+        settings_free(s);
+        return CLI_USAGE;
+    }
     printf("%s: good: %zu targets, %zu agents, %zu alert channels\n", path, s->targets.n, s->agents.n,
            s->alert.channels.n);
     settings_free(s);

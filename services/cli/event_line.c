@@ -176,6 +176,8 @@ static void delivery(const void *message, struct event_line *l)
         l->colour = TERM_GREEN;
         break;
     case PBE(DELIVERY_STATUS__DELIVERY_STATUS_RECORDED):
+    case PBE(DELIVERY_STATUS__DELIVERY_STATUS_WAITING):
+    case PBE(DELIVERY_STATUS__DELIVERY_STATUS_MUTED):
         l->colour = TERM_PLAIN;
         break;
     case PBE(DELIVERY_STATUS__DELIVERY_STATUS_RETRYING):
@@ -190,6 +192,83 @@ static void delivery(const void *message, struct event_line *l)
     add(l, ") %s", m->dedup_key);
     if (*m->detail)
         add(l, ": %s", m->detail);
+}
+
+static void problem(const void *message, struct event_line *l)
+{
+    const PB(ProblemChanged) *m = message;
+    char until[EVENT_TIME_MAX];
+    if (!m->alert)
+        return;
+    bool quiet = m->state == PBE(PROBLEM_STATE__PROBLEM_STATE_ACKNOWLEDGED) ||
+                 m->state == PBE(PROBLEM_STATE__PROBLEM_STATE_MUTED);
+    l->entity = m->alert->dedup_key;
+    l->at_unix_ms = m->changed_unix_ms;
+    l->colour = m->state == PBE(PROBLEM_STATE__PROBLEM_STATE_RESOLVED) ? TERM_GREEN
+                : quiet                                                ? TERM_CYAN
+                                                                       : severity_colour((int)m->alert->severity);
+    add(l, "%s %s", EVENT_NAME(severity, m->alert->severity), EVENT_NAME(problem_state, m->state));
+    if (m->state == PBE(PROBLEM_STATE__PROBLEM_STATE_ACKNOWLEDGED))
+        add(l, " by %s until %s", m->acked_by, event_time(m->acked_until_unix_ms, m->changed_unix_ms, until));
+    if (*m->muted_by)
+        add(l, " by %s", m->muted_by);
+    if (m->escalated)
+        add(l, ", %u steps escalated", m->escalated);
+    add(l, ": %s", m->alert->summary);
+}
+
+static void silence(const void *message, struct event_line *l)
+{
+    const PB(Silence) *m = message;
+    char from[EVENT_TIME_MAX], until[EVENT_TIME_MAX];
+    l->entity = m->id;
+    l->colour = TERM_CYAN;
+    if (*m->ended_by)
+        add(l, "ended by %s", m->ended_by);
+    else
+        add(l, "%s until %s by %s: %s", event_time(m->starts_unix_ms, m->starts_unix_ms, from),
+            event_time(m->ends_unix_ms, m->starts_unix_ms, until), m->by, m->reason);
+    for (size_t i = 0; i < m->n_matchers; i++)
+        add(l, "%s%s", i ? " " : " [", m->matchers[i]);
+    if (m->n_matchers)
+        add(l, "]");
+}
+
+static void pulse(const void *message, struct event_line *l)
+{
+    const PB(Pulse) *m = message;
+    l->entity = m->service;
+    l->at_unix_ms = m->at_unix_ms;
+    l->colour = m->ok ? TERM_DIM : TERM_RED;
+    add(l, "self-test %s by %s in %u ms, says %s", m->ok ? "passed" : "FAILED",
+        *m->channel ? m->channel : "no channel", m->took_ms, m->instance);
+    if (*m->detail)
+        add(l, ": %s", m->detail);
+}
+
+static void checkpoint(const void *message, struct event_line *l)
+{
+    const PB(AuditCheckpoint) *m = message;
+    l->entity = m->chain;
+    l->at_unix_ms = m->at_unix_ms;
+    l->colour = TERM_DIM;
+    add(l, "%" PRIu64 " records, %" PRIu64 " of them mirrored, lag %u ms, by %s", m->size, m->mirrored, m->lag_ms,
+        m->instance);
+}
+
+static void alert_command(const void *message, struct event_line *l)
+{
+    const PB(AlertCommand) *m = message;
+    l->entity = *m->problem ? m->problem : *m->silence ? m->silence : m->channel;
+    l->colour = *m->by ? TERM_CYAN : TERM_DIM;
+    if (*m->by)
+        add(l, "%s asks: %s", m->by, m->reason);
+    else
+        add(l, "asked for");
+    for (size_t i = 0; i < m->n_matchers; i++)
+        add(l, "%s%s", i ? " " : " [", m->matchers[i]);
+    if (m->n_matchers)
+        add(l, "]");
 }
 
 static void audit(const void *message, struct event_line *l)
@@ -377,6 +456,10 @@ static const struct {
     {PB_DESC(directive_ack), "ack", ack},
     {PB_DESC(alert), "alert", alert},
     {PB_DESC(delivery_receipt), "delivery", delivery},
+    {PB_DESC(problem_changed), "problem", problem},
+    {PB_DESC(silence), "silence", silence},
+    {PB_DESC(pulse), "pulse", pulse},
+    {PB_DESC(audit_checkpoint), "checkpoint", checkpoint},
     {PB_DESC(audit_record), "audit", audit},
     {PB_DESC(outcome_report), "report", report},
     {PB_DESC(outcome_batch), "report", batch},
@@ -385,6 +468,7 @@ static const struct {
     {PB_DESC(breaker_command), "command", breaker_command},
     {PB_DESC(agent_command), "command", agent_command},
     {PB_DESC(health_command), "command", health_command},
+    {PB_DESC(alert_command), "command", alert_command},
     {PB_DESC(allow_request), "command", allow},
     {PB_DESC(observation), "observation", observation},
     {PB_DESC(traffic_summary), "traffic", traffic},

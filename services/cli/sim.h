@@ -9,6 +9,7 @@
 int sim_llm_main(int argc, char **argv);
 int sim_backend_main(int argc, char **argv);
 int sim_slack_main(int argc, char **argv);
+int sim_hook_main(int argc, char **argv);
 int sim_smtp_main(int argc, char **argv);
 int sim_link_main(int argc, char **argv);
 

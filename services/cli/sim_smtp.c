@@ -20,6 +20,7 @@ static const struct sim_mode modes[] = {{"ok", "takes every mail"},
                                         {"421", "421 instead of a greeting"},
                                         {"451", "451 to each RCPT"},
                                         {"550", "550 to each RCPT"},
+                                        {"partial", "550 to RCPT of gone*, 451 to RCPT of later*, takes all others"},
                                         {"554", "554 after DATA"},
                                         {"535", "refuses every login"},
                                         {"cut", "the connection ends in the middle of DATA"},
@@ -258,7 +259,9 @@ static void cmd_rcpt(struct conn *c, const char *arg)
         say(c, "501 5.5.4 expected RCPT TO:<address>\r\n");
     else if (is(c, "451"))
         say(c, "451 4.3.0 try again later\r\n");
-    else if (is(c, "550"))
+    else if (is(c, "partial") && strncmp(to, "later", 5) == 0)
+        say(c, "451 4.2.0 try again later\r\n");
+    else if (is(c, "550") || (is(c, "partial") && strncmp(to, "gone", 4) == 0))
         say(c, "550 5.1.1 no such user here\r\n");
     else if (json_array_size(c->to) >= RCPT_MAX)
         say(c, "452 4.5.3 too many recipients\r\n");

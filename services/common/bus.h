@@ -153,6 +153,10 @@ void bus_next(struct bus *b, const char *stream, const char *filter, uint64_t fr
  * is killed may forget what was taken out last: it stands there again, so whoever acts on messages knows them by their ids. */
 typedef void (*bus_done_cb)(void *ctx, enum bus_status st);
 void bus_remove(struct bus *b, const char *stream, uint64_t seq, int64_t timeout_ms, bus_done_cb cb, void *ctx);
+/* Takes out all messages that match `filter` up to and with a sequence, at once. As bus_remove: asking again is safe, and a server that is
+ * killed may forget. */
+void bus_purge(struct bus *b, const char *stream, const char *filter, uint64_t up_to_seq, int64_t timeout_ms,
+               bus_done_cb cb, void *ctx);
 /* How many messages each subject that matches `filter` has, page by page in order of subject: each() per subject, then done() once, with
  * what the stream holds in all (NULL unless BUS_OK). Subjects that come and go meanwhile may be missed or said twice. timeout_ms is of each page. */
 struct bus_stock {

@@ -1,4 +1,4 @@
-/* bus_stock.c - what a stream holds: how many messages of each subject; and taking one out. */
+/* bus_stock.c - what a stream holds: how many messages of each subject; and taking some out. */
 #include "common/bus_priv.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -60,6 +60,17 @@ void bus_remove(struct bus *b, const char *stream, uint64_t seq, int64_t timeout
     /* Its bytes need not be overwritten: that costs two writes more. */
     request(b, "MSG.DELETE", stream, json_pack("{s:I, s:b}", "seq", (json_int_t)seq, "no_erase", 1), timeout_ms,
             on_removed, r);
+}
+
+void bus_purge(struct bus *b, const char *stream, const char *filter, uint64_t up_to_seq, int64_t timeout_ms,
+               bus_done_cb cb, void *ctx)
+{
+    struct removal *r = malloc(sizeof *r);
+    assert(r && "out of memory for a request");
+    *r = (struct removal){cb, ctx};
+    /* The server's number is the first that stays. */
+    json_int_t keep = up_to_seq < INT64_MAX ? (json_int_t)up_to_seq + 1 : INT64_MAX;
+    request(b, "PURGE", stream, json_pack("{s:s, s:I}", "filter", filter, "seq", keep), timeout_ms, on_removed, r);
 }
 
 /* ---- counting ---- */

@@ -47,10 +47,7 @@ static bool copy_object(const struct conf_schema *s, const char *from, char *to)
         else if (f->type == CONF_LIST || f->type == CONF_STRINGS)
             ok = copy_list(f, (const struct conf_list *)a, (struct conf_list *)b) && ok;
         else
-            memcpy(b, a,
-                   f->type == CONF_BOOL   ? sizeof(bool)
-                   : f->type == CONF_ENUM ? sizeof(int)
-                                          : sizeof(int64_t));
+            memcpy(b, a, f->type == CONF_BOOL ? sizeof(bool) : f->type == CONF_ENUM ? sizeof(int) : sizeof(int64_t));
     }
     return ok;
 }

@@ -186,6 +186,9 @@ static void call_free(struct http_call *c)
     curl_slist_free_all(c->headers);
     curl_slist_free_all(c->rcpt);
     curl_slist_free_all(c->connect_to);
+    for (size_t i = 0; i < c->n_refused; i++)
+        free((char *)c->refused[i].why);
+    free(c->refused);
     free(c->mail_text);
     free(c->body);
     free(c);
@@ -196,8 +199,13 @@ static void tell(struct http_call *c)
 {
     struct http *h = c->http;
     char type[128] = "", error[CURL_ERROR_SIZE];
-    struct http_result r = {
-        .fault = c->fault, .status = c->status, .retry_after_ms = -1, .content_type = type, .call = c};
+    struct http_result r = {.fault = c->fault,
+                            .status = c->status,
+                            .retry_after_ms = -1,
+                            .content_type = type,
+                            .call = c,
+                            .refused = c->refused,
+                            .n_refused = c->n_refused};
     if (c->easy && !c->mail) {
         long status = 0;
         char *text = NULL;
@@ -268,7 +276,7 @@ static void defer_end(struct http_call *c)
 
 void http_ended(struct http_call *c, CURLcode code)
 {
-    if (!c->mail) {
+    if (c->easy) {
         curl_off_t t = 0;
         curl_easy_getinfo(c->easy, CURLINFO_PRETRANSFER_TIME_T, &t);
         c->connected = t > 0;
@@ -311,6 +319,8 @@ static const char *wrong_request(const struct http_request *r)
             return "a header has no colon or holds a control character";
     if (r->unix_socket && r->public_only)
         return "a unix socket is no public address";
+    if (r->mail && r->syslog)
+        return "a mail is no syslog message";
     if (!r->mail)
         return NULL;
     if (!r->mail->from || !clean_text(r->mail->from) || strpbrk(r->mail->from, "<> "))
@@ -359,6 +369,12 @@ void http_common_options(CURL *easy, const struct http_request *r, const char *p
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* a hanging resolver thread is left behind, not waited for */
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    /* The system's authorities are read once an hour, not for each handshake, which takes longer than the handshake: libcurl keeps those of a
+     * bundle, but not if there is a directory beside it. */
+    char *bundle = NULL;
+    if (curl_easy_getinfo(easy, CURLINFO_CAINFO, &bundle) == CURLE_OK && bundle && *bundle)
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 3600L);
     if (r->user)
         curl_easy_setopt(easy, CURLOPT_USERNAME, r->user);
     if (r->password)
@@ -458,7 +474,7 @@ static const char *prepare_http(struct http_call *c, const struct http_request *
         curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_before_request);
         curl_easy_setopt(easy, CURLOPT_PREREQDATA, c);
     }
-    const char *wrong = r->tls ? http_tls_options(c, r->tls) : NULL;
+    const char *wrong = r->tls ? http_tls_options(c->easy, c, r->tls) : NULL;
     if (wrong)
         return wrong;
     bool posts = r->body_len || (r->method && strcmp(r->method, "POST") == 0);
@@ -486,9 +502,21 @@ static const char *prepare_mail(struct http_call *c, const struct http_request *
             c->mail_text[c->mail_len++] = '\r';
         c->mail_text[c->mail_len++] = body[i];
     }
-    for (size_t i = 0; r->mail->to[i]; i++)
+    for (size_t i = 0; r->mail->to[i]; i++, c->n_rcpt++)
         if (!append(&c->rcpt, r->mail->to[i]))
             return "out of memory";
+    c->refused = calloc(c->n_rcpt, sizeof *c->refused);
+    return c->refused ? http_mail_start(c->http, c, r) : "out of memory";
+}
+
+static const char *prepare_syslog(struct http_call *c, const struct http_request *r)
+{
+    c->mail_text = malloc(r->body_len + 1);
+    if (!c->mail_text)
+        return "out of memory";
+    if (r->body_len)
+        memcpy(c->mail_text, r->body, r->body_len);
+    c->mail_len = r->body_len;
     return http_mail_start(c->http, c, r);
 }
 
@@ -504,6 +532,8 @@ struct http_call *http_start(struct http *h, const struct http_request *r, http_
     c->done = done;
     c->ctx = ctx;
     c->mail = r->mail != NULL;
+    c->syslog = r->syslog;
+    c->timeout_ms = r->timeout_ms > 0 ? r->timeout_ms : TIMEOUT_MS;
     c->public_only = r->public_only;
     c->max_response = r->max_response ? r->max_response : RESPONSE_MAX;
     c->start_ms = clock_mono_ms();
@@ -516,11 +546,8 @@ struct http_call *http_start(struct http *h, const struct http_request *r, http_
     metric_add(&started, 1);
 
     const char *wrong = wrong_request(r);
-    if (!wrong && c->mail) {
-        wrong = prepare_mail(c, r);
-    } else if (!wrong) {
-        wrong = prepare_http(c, r);
-    }
+    if (!wrong)
+        wrong = c->mail ? prepare_mail(c, r) : c->syslog ? prepare_syslog(c, r) : prepare_http(c, r);
     if (wrong) {
         c->fault = HTTP_FAILED;
         snprintf(c->error, sizeof c->error, "%s", wrong);
@@ -534,7 +561,7 @@ void http_cancel(struct http_call *c)
     if (c->cancelled)
         return;
     c->cancelled = true;
-    if (!c->mail || http_mail_cancel(c))
+    if (!(c->mail || c->syslog) || http_mail_cancel(c))
         defer_end(c);
 }
 

@@ -1,7 +1,7 @@
 /* http.h - outward HTTP and SMTP by one curl multi handle on the loop: time-outs, size caps, no redirects.
  *
  * SMTP goes by a thread of its own for each mail (at most HTTP_MAILS_AT_ONCE, the others wait): libcurl says QUIT by a
- * blocking read, and a silent server would hold the loop. All callbacks come on the loop thread all the same. */
+ * blocking read, and a silent server would hold the loop. So does syslog. All callbacks come on the loop thread all the same. */
 #ifndef REDOUBT_HTTP_H
 #define REDOUBT_HTTP_H
 
@@ -32,17 +32,24 @@ enum http_fault {
 };
 const char *http_fault_text(enum http_fault f);
 
-#define HTTP_MAILS_AT_ONCE 4
+/* Of mails and syslog messages. Who sends them bounds how many go to one place, so that one place that hangs takes no other's turn. */
+#define HTTP_MAILS_AT_ONCE 32
 /* Makes it SMTP: url is smtp:// or smtps://, body is the whole message with its headers (bare line feeds become CRLF). The result:
- * HTTP_OK with status 250 = taken over for at least one recipient (`error` names the last refusal of another);
- * HTTP_OK with 4yz or 5yz = refused, `error` is the server's line; HTTP_LOGIN = the login was refused. */
+ * HTTP_OK with status 250 = taken over for at least one recipient (`refused` names the others, `error` is the last refusal);
+ * HTTP_OK with 4yz or 5yz = refused, `error` is the server's line; a 4yz if any recipient was refused with one and none was taken, as
+ * it may be taken later. HTTP_LOGIN = the login was refused. */
 struct http_mail {
     const char *from;
     const char *const *to; /* NULL-terminated */
     bool starttls;         /* require STARTTLS */
 };
 
-/* How TLS is spoken, for https:// URLs; paths may be NULL or "". */
+/* A recipient that the server has refused, and its words: "550 5.1.1 no such user". */
+struct http_refused {
+    const char *to, *why;
+};
+
+/* How TLS is spoken, for https://, smtps:// and tls:// URLs, and after STARTTLS; paths may be NULL or "". */
 struct http_tls {
     const char *ca_file; /* PEM; none = the system's authorities */
     const char *cert_file;
@@ -69,6 +76,10 @@ struct http_request {
     bool public_only;           /* refuse loopback, private and link-local addresses (for URLs that users supply) */
     const char *unix_socket;    /* may be NULL */
     const struct http_mail *mail;
+    /* Makes it syslog: url is udp://, tcp:// or tls://host[:port], body is messages in frames by octet counting (RFC 6587, "17 <165>1 ..."),
+     * which by UDP are a datagram each. Nothing answers: HTTP_OK with status 0 = written whole, and for TCP and TLS confirmed by the other
+     * host's kernel on a connection that is still open. */
+    bool syslog;
     const struct http_tls *tls; /* may be NULL */
 };
 
@@ -81,8 +92,10 @@ struct http_result { /* valid only inside the callback */
     const char *content_type; /* "" if none */
     int64_t retry_after_ms;   /* from Retry-After (seconds or date); -1 = none */
     int64_t total_ms;
-    int64_t first_byte_ms;        /* -1 = none came */
-    const struct http_call *call; /* for http_header() and http_cert() */
+    int64_t first_byte_ms;              /* -1 = none came */
+    const struct http_call *call;       /* for http_header() and http_cert() */
+    const struct http_refused *refused; /* mail */
+    size_t n_refused;
 };
 typedef void (*http_done)(void *ctx, const struct http_result *r);
 /* Sees each piece of the body as it comes, with the time since the start; return false to end the call (HTTP_CANCELLED, with status

@@ -1,4 +1,4 @@
-/* http_mail.c - SMTP, each mail in a thread of its own.
+/* http_mail.c - SMTP and syslog, each mail and each syslog message in a thread of its own.
  *
  * libcurl ends an SMTP connection with a blocking QUIT; on the loop a silent server would hold the whole service. A thread hands over
  * how its mail ended *before* it says QUIT, so that a hanging QUIT delays nobody. To cancel, the loop shuts the socket down:
@@ -7,11 +7,13 @@
  * Who owns what: `call` belongs to the thread from its start until it is put on `told`, and to the loop before and after. */
 #include "common/http_priv.h"
 #include <assert.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,6 +61,19 @@ static size_t on_read(char *buf, size_t size, size_t n, void *ctx)
     return len;
 }
 
+/* A line that refuses the recipient that was asked for last: its first line, if the answer has several. */
+static void refuse(struct http_call *c, int code, const char *line)
+{
+    if (code < 500)
+        c->refused_again = code;
+    for (size_t i = 0; i < c->n_refused; i++)
+        if (c->refused[i].to == c->asked->data)
+            return;
+    char *why = c->n_refused < c->n_rcpt ? strdup(line) : NULL;
+    if (why)
+        c->refused[c->n_refused++] = (struct http_refused){c->asked->data, why};
+}
+
 /* Each line that the server says. */
 static size_t on_line(char *data, size_t size, size_t n, void *ctx)
 {
@@ -76,8 +91,26 @@ static size_t on_line(char *data, size_t size, size_t n, void *ctx)
     if (code >= 400) {
         int keep = (int)(len < sizeof c->refusal - 1 ? len : sizeof c->refusal - 1);
         snprintf(c->refusal, sizeof c->refusal, "%.*s", keep, data);
+        c->refusal[strcspn(c->refusal, "\r\n")] = 0;
+        if (c->asked)
+            refuse(c, code, c->refusal);
     }
     return len;
+}
+
+/* What libcurl does, of which only the commands that it sends are looked at: whose RCPT is it that the next lines answer? It asks for the
+ * recipients in order, one after the other. */
+static int on_debug(CURL *easy, curl_infotype type, char *data, size_t len, void *ctx)
+{
+    struct http_call *c = ((struct mail_thread *)ctx)->call;
+    (void)easy;
+    if (!c || type != CURLINFO_HEADER_OUT)
+        return 0;
+    if (len >= 8 && strncasecmp(data, "RCPT TO:", 8) == 0)
+        c->asked = c->asked ? c->asked->next : c->rcpt;
+    else
+        c->asked = NULL;
+    return 0;
 }
 
 static curl_socket_t on_open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
@@ -87,6 +120,10 @@ static curl_socket_t on_open_socket(void *ctx, curlsocktype purpose, struct curl
     if (t->call && t->call->public_only && !http_address_public(&a->addr)) {
         t->call->forbidden = true;
         return CURL_SOCKET_BAD;
+    }
+    if (t->call && t->call->datagrams) {
+        a->socktype = SOCK_DGRAM;
+        a->protocol = IPPROTO_UDP;
     }
     int fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
     pthread_mutex_lock(&t->lock);
@@ -128,10 +165,13 @@ static void mail_main(void *arg)
     struct mail_thread *t = arg;
     struct http_mailer *m = t->mailer;
     struct http_call *c = t->call;
-    c->code = curl_easy_perform(t->easy);
+    c->code = c->syslog ? http_syslog_perform(t->easy, c, &t->abort, t->error) : curl_easy_perform(t->easy);
     curl_off_t connected = 0;
     curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
     c->connected = connected > 0;
+    /* Nobody was taken, and one of them may be later: so may the mail. */
+    if (c->mail && c->n_refused == c->n_rcpt && c->refused_again)
+        c->status = c->refused_again;
     snprintf(c->error, sizeof c->error, "%s", t->error);
     t->call = NULL;
     pthread_mutex_lock(&m->lock);
@@ -258,13 +298,12 @@ static struct mail_thread *thread_new(struct http_mailer *m, struct http_call *c
     return t;
 }
 
-static void set_options(struct mail_thread *t, struct http_call *c, const struct http_request *r)
+static void set_mail_options(struct mail_thread *t, struct http_call *c, const struct http_request *r)
 {
     CURL *easy = t->easy;
     http_common_options(easy, r, "smtp,smtps");
-    int64_t total_s = ((r->timeout_ms > 0 ? r->timeout_ms : 10000) + 999) / 1000;
+    int64_t total_s = (c->timeout_ms + 999) / 1000;
     curl_easy_setopt(easy, CURLOPT_SERVER_RESPONSE_TIMEOUT, (long)total_s); /* bounds the QUIT after a refusal */
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
     curl_easy_setopt(easy, CURLOPT_MAIL_FROM, r->mail->from);
     curl_easy_setopt(easy, CURLOPT_MAIL_RCPT, c->rcpt);
 #if LIBCURL_VERSION_NUM >= 0x080200
@@ -282,6 +321,22 @@ static void set_options(struct mail_thread *t, struct http_call *c, const struct
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_line); /* nothing comes this way today; never to stdout */
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+    curl_easy_setopt(easy, CURLOPT_DEBUGFUNCTION, on_debug); /* and so nothing of it goes to stderr */
+    curl_easy_setopt(easy, CURLOPT_DEBUGDATA, t);
+    curl_easy_setopt(easy, CURLOPT_VERBOSE, 1L);
+}
+
+static const char *set_options(struct mail_thread *t, struct http_call *c, const struct http_request *r)
+{
+    CURL *easy = t->easy;
+    const char *wrong = NULL;
+    if (c->mail)
+        set_mail_options(t, c, r);
+    else
+        wrong = http_syslog_options(easy, c, r);
+    if (!wrong && r->tls)
+        wrong = http_tls_options(easy, c, r->tls);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
@@ -289,6 +344,7 @@ static void set_options(struct mail_thread *t, struct http_call *c, const struct
     curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(easy, CURLOPT_XFERINFODATA, t);
     curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+    return wrong;
 }
 
 static void cut_oldest_quitting(struct http_mailer *m)
@@ -340,7 +396,11 @@ const char *http_mail_start(struct http *h, struct http_call *c, const struct ht
     c->thread = thread_new(h->mailer, c);
     if (!c->thread)
         return "out of memory";
-    set_options(c->thread, c, r);
+    const char *wrong = set_options(c->thread, c, r);
+    if (wrong) {
+        detach(c);
+        return wrong;
+    }
     struct http_call **end = &h->mailer->waiting;
     while (*end)
         end = &(*end)->mail_next;

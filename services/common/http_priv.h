@@ -4,6 +4,7 @@
 
 #include "common/http.h"
 #include <curl/curl.h>
+#include <stdatomic.h>
 
 #define HTTP_IDLE_MAX 32 /* easy handles kept for the next call */
 
@@ -37,9 +38,10 @@ struct http_call {
     bool moved;       /* it was another before */
     bool in_multi;
     struct curl_slist *headers, *rcpt, *connect_to;
-    char *mail_text; /* mail only: curl copies the bodies of HTTP */
+    char *mail_text; /* mail and syslog only: curl copies the bodies of HTTP */
     size_t mail_len, mail_sent;
-    bool mail, public_only;
+    bool mail, syslog, datagrams, public_only;
+    int64_t timeout_ms;
     bool plain; /* a GET without anything special: the options of its handle stay for the next one */
     bool has_retry_after, has_encoding; /* headers worth looking up */
     size_t max_response;
@@ -51,8 +53,12 @@ struct http_call {
     size_t body_len, body_cap, head_len;
     int64_t start_ms, first_byte_ms;
     char error[CURL_ERROR_SIZE];
-    char refusal[160]; /* mail: the server's last line of 400 and above */
-    int status;        /* mail: code of the server's last line */
+    char refusal[160];            /* mail: the server's last line of 400 and above */
+    int status;                   /* mail: code of the server's last line */
+    struct http_refused *refused; /* mail: a place for each of rcpt */
+    size_t n_refused, n_rcpt;
+    const struct curl_slist *asked; /* mail: the recipient that the server is asked for now */
+    int refused_again;              /* mail: the last 4yz for a recipient; 0 = none */
     bool connected;
     bool too_large, forbidden, ended_by_piece, out_of_memory;
 
@@ -72,7 +78,7 @@ void http_closed_part(struct http *h);               /* one of what http_close w
 void http_common_options(CURL *easy, const struct http_request *r, const char *protocols);
 
 /* http_tls.c. NULL, or what could not be done. */
-const char *http_tls_options(struct http_call *c, const struct http_tls *t);
+const char *http_tls_options(CURL *easy, struct http_call *c, const struct http_tls *t);
 
 /* http_uv.c: the multi handle on the loop */
 int http_uv_open(struct http *h, struct err *e);
@@ -88,6 +94,12 @@ const char *http_mail_start(struct http *h, struct http_call *c, const struct ht
 /* True: it is out of the mailer's hands. False: http_ended() comes soon. */
 bool http_mail_cancel(struct http_call *c);
 void http_mail_close(struct http *h); /* all calls are gone, but threads may still say QUIT */
+
+/* http_syslog.c: in a thread of http_mail.c. NULL, or what could not be done. */
+const char *http_syslog_options(CURL *easy, struct http_call *c, const struct http_request *r);
+/* Connects, writes, waits until it is through; text for people in error if curl has none. */
+CURLcode http_syslog_perform(CURL *easy, const struct http_call *c, const _Atomic bool *abort,
+                             char error[static CURL_ERROR_SIZE]);
 
 /* http_verdict.c: pure */
 enum http_fault http_verdict(const struct http_call *c, CURLcode code);

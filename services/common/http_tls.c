@@ -24,9 +24,8 @@ static const struct {
     {64, HTTP_CERT_NAME},      /* IP address mismatch */
 };
 
-const char *http_tls_options(struct http_call *c, const struct http_tls *t)
+const char *http_tls_options(CURL *easy, struct http_call *c, const struct http_tls *t)
 {
-    CURL *easy = c->easy;
     CURLcode rc = CURLE_OK;
     if (t->ca_file && *t->ca_file) {
         rc = curl_easy_setopt(easy, CURLOPT_CAINFO, t->ca_file);

@@ -22,8 +22,9 @@ struct match {
 struct match *match_compile(const char *pattern, enum match_mode mode, struct err *e)
 {
     /* \C would split characters; (*UTF) in bytes would read them as what they are not. */
-    const uint32_t options =
-        PCRE2_NEVER_BACKSLASH_C | (mode == MATCH_TEXT ? PCRE2_UTF | PCRE2_MATCH_INVALID_UTF : PCRE2_NEVER_UTF);
+    const uint32_t options = PCRE2_NEVER_BACKSLASH_C |
+                             (mode == MATCH_BYTES ? PCRE2_NEVER_UTF : PCRE2_UTF | PCRE2_MATCH_INVALID_UTF) |
+                             (mode == MATCH_WHOLE ? PCRE2_ANCHORED | PCRE2_ENDANCHORED : 0);
     size_t len = strlen(pattern), at = 0;
     int code = 0;
     struct match *m = calloc(1, sizeof *m);

@@ -17,6 +17,7 @@ struct match;
 enum match_mode {
     MATCH_TEXT,  /* UTF-8; bytes of the subject that are none match nothing, and do no harm */
     MATCH_BYTES, /* every byte is a character: \xff is the byte 0xff */
+    MATCH_WHOLE, /* as TEXT, and the pattern fits the whole subject or not at all */
 };
 
 enum match_result {

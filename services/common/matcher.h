@@ -18,5 +18,6 @@ void matchers_free(struct matchers *m); /* NULL is fine */
 bool matchers_fit(const struct matchers *m, const PB(Alert) * a);
 /* The value of a field as matchers see it; "" if the alert lacks it. Valid as long as the alert. NULL: there is no such field. */
 const char *matcher_field(const PB(Alert) * a, const char *field);
+bool matcher_field_ok(const char *field); /* is it a field? */
 
 #endif

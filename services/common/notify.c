@@ -1,7 +1,8 @@
-/* notify.c - what every service says: events on streams, alerts, audit records. */
+/* notify.c - what every service says: events on streams, audit records. Alerts: notify_alert.c. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "common/notify_impl.h"
 #include "common/service.h"
 #include "common/subjects.h"
 #include <assert.h>
@@ -11,10 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-METRIC_DEFINE(alerts_raised, METRIC_COUNTER, "redoubt_alerts_raised_total", "Alerts raised by this service.");
 METRIC_DEFINE(audit_said, METRIC_COUNTER, "redoubt_audit_records_total", "Audit records written by this service.");
 METRIC_DEFINE(not_durable, METRIC_COUNTER, "redoubt_outbox_refused_total",
-              "Alerts and audit records that the outbox could not make durable; sent to the bus directly instead.");
+              "Audit records that the outbox could not make durable; sent to the bus directly instead.");
+METRIC_DEFINE(audit_lost, METRIC_COUNTER, "redoubt_audit_lost_total",
+              "Audit records that could be put nowhere; a gap record says so.");
 METRIC_DEFINE(invalid_out, METRIC_COUNTER, "redoubt_invalid_out_total",
               "Messages of our own that broke the contract: bugs.");
 
@@ -25,7 +27,7 @@ const char *service_new_id(struct service *s, char buf[static 48])
     return buf;
 }
 
-static void *pack(const void *message, size_t *len)
+void *notify_pack(const void *message, size_t *len)
 {
     struct err e;
     void *data = wire_pack(message, len, &e);
@@ -48,7 +50,7 @@ void service_announce(struct service *s, const char *subject, const char *id, co
 {
     char fresh[48];
     size_t len;
-    void *data = pack(message, &len);
+    void *data = notify_pack(message, &len);
     if (!data) {
         if (cb)
             cb(ctx, &(struct bus_stored){.status = BUS_REFUSED, .error = "own message is not valid"});
@@ -69,27 +71,56 @@ struct durable {
     outbox_cb done;
     void *ctx;
     const char *type;
-    bool direct; /* if the outbox refuses, try the bus by itself */
+    bool direct;      /* if the outbox refuses, try the bus by itself */
+    uint64_t records; /* of the trail, that are missing if it goes nowhere */
+    uint64_t gap;     /* it is a gap's record, of so many */
+    int64_t at_unix_ms;
     char id[72];
     char subject[SUBJECT_MAX_LEN];
     size_t len;
     unsigned char data[];
 };
+#define DIRECT_MS 60000
+
+static void say_gap(struct service *s);
+
+/* It is where it must be, or nowhere. */
+static void durable_end(struct durable *d, bool through, const char *why)
+{
+    struct service *s = d->s;
+    if (d->gap)
+        notify_gap_said(&s->gap, d->gap, through);
+    if (!through && d->records) {
+        metric_add(&audit_lost, (int64_t)d->records);
+        notify_gap_lost(&s->gap, d->records, d->at_unix_ms, why);
+    }
+    free(d);
+    if (through)
+        say_gap(s);
+}
+
+static void direct_done(void *ctx, const struct bus_stored *r)
+{
+    durable_end(ctx, r->status == BUS_OK, r->error && *r->error ? r->error : bus_status_text(r->status));
+}
 
 static void durable_done(void *ctx, int status, const char *error)
 {
     struct durable *d = ctx;
-    if (status != 0) {
-        metric_add(&not_durable, 1);
-        log_error("outbox refused a message", F_STR("subject", d->subject), F_STR("id", d->id), F_STR("why", error));
-        if (d->direct && d->s->bus) {
-            struct bus_out o = {.subject = d->subject, .id = d->id, .type = d->type, .data = d->data, .len = d->len};
-            bus_store(d->s->bus, &o, 60000, ignore_stored, NULL);
-        }
-    }
     if (d->done)
         d->done(d->ctx, status, error);
-    free(d);
+    if (status == 0) {
+        durable_end(d, true, NULL);
+        return;
+    }
+    metric_add(&not_durable, 1);
+    log_error("outbox refused a message", F_STR("subject", d->subject), F_STR("id", d->id), F_STR("why", error));
+    if (d->direct && d->s->bus) {
+        struct bus_out o = {.subject = d->subject, .id = d->id, .type = d->type, .data = d->data, .len = d->len};
+        bus_store(d->s->bus, &o, DIRECT_MS, direct_done, d);
+    } else {
+        durable_end(d, false, error);
+    }
 }
 
 struct refused {
@@ -104,12 +135,13 @@ static void refused_later(void *ctx)
     r.done(r.ctx, -1, "the record itself is not valid");
 }
 
-static void say_durably(struct service *s, const char *subject, const char *id, const void *message, bool direct,
-                        outbox_cb done, void *ctx)
+/* NULL: not valid, or no memory; done is told. */
+static struct durable *say_durably(struct service *s, const char *subject, const char *id, const void *message,
+                                   bool direct, outbox_cb done, void *ctx)
 {
     assert(s->outbox && "a service that raises alerts or audits asks for SERVICE_OUTBOX");
     size_t len;
-    void *data = pack(message, &len);
+    void *data = notify_pack(message, &len);
     struct durable *d = data ? malloc(sizeof *d + len) : NULL;
     if (!d) {
         free(data);
@@ -118,42 +150,27 @@ static void say_durably(struct service *s, const char *subject, const char *id, 
             *r = (struct refused){done, ctx};
             loop_defer(&s->loop, refused_later, r);
         }
-        return;
+        return NULL;
     }
-    *d = (struct durable){.s = s, .done = done, .ctx = ctx, .type = wire_type(message), .direct = direct, .len = len};
+    *d = (struct durable){.s = s,
+                          .done = done,
+                          .ctx = ctx,
+                          .type = wire_type(message),
+                          .direct = direct,
+                          .at_unix_ms = clock_wall_ms(),
+                          .len = len};
     snprintf(d->id, sizeof d->id, "%s", id);
     snprintf(d->subject, sizeof d->subject, "%s", subject);
     memcpy(d->data, data, len);
     free(data);
     struct outbox_item i = {.subject = d->subject, .id = d->id, .type = d->type, .data = d->data, .len = len};
-    outbox_append(s->outbox, &i, durable_done, d);
+    outbox_append(s->outbox, &i, durable_done, d); /* calls back later, never from inside */
+    return d;
 }
 
 static bool given(const char *text)
 {
     return text && *text;
-}
-
-void service_alert(struct service *s, PB(Alert) * a)
-{
-    service_alert_durable(s, a, NULL, NULL);
-}
-
-void service_alert_durable(struct service *s, PB(Alert) * a, outbox_cb done, void *ctx)
-{
-    char id[48];
-    if (!given(a->id))
-        a->id = (char *)service_new_id(s, id);
-    if (!given(a->source))
-        a->source = (char *)s->desc->name;
-    if (a->raised_unix_ms == 0)
-        a->raised_unix_ms = clock_wall_ms();
-    metric_add(&alerts_raised, 1);
-    /* The line on stderr is the last resort: it is there even when disk and bus are not. */
-    LOG_AT(a->severity >= REDOUBT__V1__SEVERITY__SEVERITY_HIGH ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "alert",
-           F_STR("severity", wire_enum_name(&redoubt__v1__severity__descriptor, (int)a->severity)),
-           F_STR("key", a->dedup_key), F_STR("summary", a->summary), F_INT("resolved", a->resolved));
-    say_durably(s, SUBJECT_ALERT, a->id, a, true, done, ctx);
 }
 
 static void fill_record(struct service *s, PB(AuditRecord) * r, char id[static 48])
@@ -172,13 +189,50 @@ static void fill_record(struct service *s, PB(AuditRecord) * r, char id[static 4
     metric_add(&audit_said, 1);
 }
 
+/* A continuity record that goes nowhere leaves a gap, which is said. */
+static void may_be_missed(struct service *s, struct durable *d, uint64_t records)
+{
+    if (d)
+        d->records = records;
+    else
+        notify_gap_lost(&s->gap, records, clock_wall_ms(), "the record itself is not valid");
+}
+
 void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void *ctx)
 {
     char id[48], subject[SUBJECT_MAX_LEN];
     fill_record(s, r, id);
     snprintf(subject, sizeof subject, "%s%s", SUBJECT_AUDIT, s->desc->name);
     bool strict = r->audit_class == REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT;
-    say_durably(s, subject, r->id, r, !strict, done, ctx);
+    struct durable *d = say_durably(s, subject, r->id, r, !strict, done, ctx);
+    if (!strict)
+        may_be_missed(s, d, 1);
+}
+
+/* The gap's own record, and people are told. */
+static void say_gap(struct service *s)
+{
+    char id[48], subject[SUBJECT_MAX_LEN], key[64];
+    if (!s->outbox || !notify_gap_due(&s->gap)) /* no outbox: the service ends */
+        return;
+    PB(AuditRecord) r;
+    struct notify_gap_text text;
+    notify_gap_record(&s->gap, s->desc->name, &text, &r);
+    fill_record(s, &r, id);
+    snprintf(subject, sizeof subject, "%s%s", SUBJECT_AUDIT, s->desc->name);
+    struct durable *d = say_durably(s, subject, r.id, &r, true, NULL, NULL);
+    if (!d) {
+        notify_gap_said(&s->gap, 0, false);
+        return;
+    }
+    d->gap = s->gap.lost;
+    snprintf(key, sizeof key, "audit/gap/%s", s->desc->name);
+    PB(Alert) a = PB_INIT(ALERT);
+    a.dedup_key = key;
+    a.severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH;
+    a.summary = (char *)"Audit records are missing: they could be put nowhere";
+    a.detail = text.detail;
+    service_alert(s, &a);
 }
 
 void service_audit_batch(struct service *s, PB(AuditRecord) * *records, size_t n, bool strict, outbox_cb done,
@@ -192,5 +246,7 @@ void service_audit_batch(struct service *s, PB(AuditRecord) * *records, size_t n
     b.n_records = n;
     b.records = records;
     snprintf(subject, sizeof subject, "%s%s", SUBJECT_AUDIT, s->desc->name);
-    say_durably(s, subject, service_new_id(s, id), &b, !strict, done, ctx);
+    struct durable *d = say_durably(s, subject, service_new_id(s, id), &b, !strict, done, ctx);
+    if (!strict)
+        may_be_missed(s, d, n);
 }

@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "common/notify_impl.h"
 #include "common/subjects.h"
 #include "common/trim.h"
 #include <assert.h>
@@ -282,11 +283,21 @@ static void print_report(const struct conf_report *r)
         fprintf(stderr, "%s\n", r->lines[i]);
 }
 
+static struct settings *load_settings(const struct service_desc *d, const char *path, struct conf_report *report)
+{
+    struct settings *s = settings_load(path, report);
+    if (s && d->check && !d->check(s, report)) {
+        settings_free(s);
+        return NULL;
+    }
+    return s;
+}
+
 static void reload(struct service *s)
 {
     struct runtime *r = rt(s);
     struct conf_report report = {0};
-    struct settings *fresh = settings_load(r->config_path, &report);
+    struct settings *fresh = load_settings(s->desc, r->config_path, &report);
     if (!fresh || !conf_may_reload(&settings_schema, s->settings, fresh, &report)) {
         for (size_t i = 0; i < report.n; i++)
             log_error("settings not reloaded; the old ones stay", F_STR("problem", report.lines[i]));
@@ -331,6 +342,16 @@ static void http_closed(void *ctx)
         store_closed(s);
 }
 
+static void alerts_closed(void *ctx)
+{
+    struct service *s = ctx;
+    s->alerts = NULL;
+    if (s->http)
+        http_close(s->http, http_closed, s);
+    else
+        http_closed(s);
+}
+
 static void outbox_closed(void *ctx)
 {
     struct service *s = ctx;
@@ -343,10 +364,7 @@ static void outbox_closed(void *ctx)
         if (r->hooks[i].watch)
             bus_watch_close(r->hooks[i].watch);
     }
-    if (s->http)
-        http_close(s->http, http_closed, s);
-    else
-        http_closed(s);
+    notify_alerts_close(s->alerts, alerts_closed, s);
 }
 
 void service_drained(struct service *s)
@@ -456,6 +474,8 @@ static int open_connections(struct service *s, struct err *e)
         struct outbox_opts oo = {.dir = s->replica.dir, .bus = s->bus};
         if (!(s->outbox = outbox_open(&s->loop, &oo, e)))
             return -1;
+        if (!(s->alerts = notify_alerts_open(s)))
+            return err_set(e, "out of memory");
     }
     return 0;
 }
@@ -615,6 +635,9 @@ static int run(struct service *s)
     loop_run(&s->loop);
     loop_done(&s->loop);
     replica_release(&s->replica);
+    if (s->gap.lost)
+        log_error("audit records are missing, and nothing got through that could say so",
+                  F_INT("records", s->gap.lost), F_STR("why", s->gap.why));
     log_info("ended");
     return EXIT_OK;
 }
@@ -633,7 +656,7 @@ int service_main(int argc, char **argv, const struct service_desc *d)
         return EXIT_FAILED;
     }
     struct conf_report report = {0};
-    s.settings = settings_load(r.config_path, &report);
+    s.settings = load_settings(d, r.config_path, &report);
     print_report(&report);
     conf_report_free(&report);
     if (!s.settings || check) {
@@ -642,6 +665,7 @@ int service_main(int argc, char **argv, const struct service_desc *d)
         return code;
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is a write that fails, not the end */
     unsigned char raw[8];
     randombytes_buf(raw, sizeof raw);
     sodium_bin2hex(s.boot_id, sizeof s.boot_id, raw, sizeof raw);

@@ -7,6 +7,7 @@
 #include "common/bus.h"
 #include "common/http.h"
 #include "common/loop.h"
+#include "common/notify_gap.h"
 #include "common/outbox.h"
 #include "common/replica.h"
 #include "common/settings.h"
@@ -52,7 +53,9 @@ struct service_desc {
     size_t n_cmds;
     const struct service_timer *timers;
     size_t n_timers;
-    /* All may be NULL. start: build the state into s->state; -1 = do not start (text in e). */
+    /* All may be NULL. check: what the settings' own tables cannot see, before they are used, at the start and on reload: false with lines in r. */
+    bool (*check)(const struct settings *settings, struct conf_report *r);
+    /* start: build the state into s->state; -1 = do not start (text in e). */
     int (*start)(struct service *s, struct err *e);
     void (*on_bus_up)(struct service *s);
     void (*on_bus_down)(struct service *s);
@@ -74,9 +77,11 @@ struct service {
     const char *instance; /* replica.instance */
     char boot_id[17];     /* random, new at each start */
     struct bus *bus;
-    struct store *store;   /* if SERVICE_STORE */
-    struct http *http;     /* if SERVICE_HTTP */
-    struct outbox *outbox; /* if SERVICE_OUTBOX */
+    struct store *store;          /* if SERVICE_STORE */
+    struct http *http;            /* if SERVICE_HTTP */
+    struct outbox *outbox;        /* if SERVICE_OUTBOX */
+    struct notify_alerts *alerts; /* the same */
+    struct notify_gap gap;        /* audit records that are missing */
     bool draining;
     void *state;
     void *priv;
@@ -101,12 +106,16 @@ void service_reply_message(struct service *s, const char *reply_to, const void *
 /* Publishes a message to `subject` on its stream, kept at until acknowledged (bus_store). id may be NULL = new. cb may be NULL. */
 void service_announce(struct service *s, const char *subject, const char *id, const void *message, bus_stored_cb cb,
                       void *ctx);
-/* Raises an alert by way of the outbox. Fill what you know: id, source, raised_unix_ms are added. */
+/* Raises an alert by way of the outbox; the last way, too (last_resort.h), if the bus does not take it in time. Fill what you know: id, source,
+ * raised_unix_ms are added. */
 void service_alert(struct service *s, PB(Alert) * a);
 /* The same; done (may be NULL) tells when it is durable (0) or that it could not be (-1): it was sent to the bus directly then. */
 void service_alert_durable(struct service *s, PB(Alert) * a, outbox_cb done, void *ctx);
+/* The same, and the last way at once: the alert service itself is in doubt. */
+void service_alert_last(struct service *s, PB(Alert) * a, const char *why);
 /* Appends to the trail by way of the outbox; done (may be NULL) tells when it is durable (0) or that it could not be (-1).
- * Fill action, actor, subject, outcome, ...; id, service, instance, times are added. Strict acts wait for done. */
+ * What then goes neither by the bus alone is counted, and said in a gap record (`audit.gap`) as soon as something gets through; strict
+ * records are the caller's to refuse, and no gap. Fill action, actor, subject, outcome, ...; id, service, instance, times are added. Strict acts wait for done. */
 void service_audit(struct service *s, PB(AuditRecord) * r, outbox_cb done, void *ctx);
 
 /* Many at once, up to 100, as one message. Fill them as above; strict = all of them are, and nothing goes round the outbox. */

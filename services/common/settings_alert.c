@@ -11,20 +11,24 @@ static const char *const severities[] = {"info", "warning", "high", "critical", 
 
 #define STRUCT struct set_channel
 const char *const settings_channel_types[] = {
-    [SET_CHANNEL_EMAIL] = "email",       [SET_CHANNEL_SLACK] = "slack",     [SET_CHANNEL_FILE] = "file",
-    [SET_CHANNEL_WEBHOOK] = "webhook",   [SET_CHANNEL_PAGERDUTY] = "pagerduty", [SET_CHANNEL_TEAMS] = "teams",
-    [SET_CHANNEL_DISCORD] = "discord",   [SET_CHANNEL_NTFY] = "ntfy",       [SET_CHANNEL_SYSLOG] = "syslog",
-    [SET_CHANNEL_NATS] = "nats",         [SET_CHANNEL_EXEC] = "exec",       NULL};
+    [SET_CHANNEL_EMAIL] = "email",     [SET_CHANNEL_SLACK] = "slack",         [SET_CHANNEL_FILE] = "file",
+    [SET_CHANNEL_WEBHOOK] = "webhook", [SET_CHANNEL_PAGERDUTY] = "pagerduty", [SET_CHANNEL_TEAMS] = "teams",
+    [SET_CHANNEL_DISCORD] = "discord", [SET_CHANNEL_NTFY] = "ntfy",           [SET_CHANNEL_SYSLOG] = "syslog",
+    [SET_CHANNEL_NATS] = "nats",       [SET_CHANNEL_EXEC] = "exec",           NULL};
 static const struct conf_field channel_fields[] = {
     ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in groups, routes and receipts."),
     ROW("type", ENUM, type, REQUIRED, 0, 0,
-        "email: SMTP. slack, teams, discord: incoming webhooks. webhook: POST, signed by Standard Webhooks. pagerduty: Events "
-        "v2. ntfy: a topic. syslog: RFC 5424. nats: a subject. exec: a program that gets the alert on stdin. file: one "
+        "email: SMTP. slack, teams, discord: incoming webhooks. webhook: POST, signed by Standard Webhooks. "
+        "pagerduty: Events "
+        "v2. ntfy: a topic. syslog: RFC 5424. nats: a subject. exec: a program that gets the alert on stdin. file: "
+        "one "
         "line of JSON per alert, the record; never counts as told.",
         .choices = settings_channel_types),
     ROW("url", SECRET, url, "", 0, 0,
-        "email: smtp://host:port or smtps://host:port. slack, teams, discord, webhook: http(s)://..., which may be a secret. "
-        "pagerduty: empty = https://events.pagerduty.com/v2/enqueue. ntfy: http(s)://host/topic. syslog: udp://host:port, "
+        "email: smtp://host:port or smtps://host:port. slack, teams, discord, webhook: http(s)://..., which may be a "
+        "secret. "
+        "pagerduty: empty = https://events.pagerduty.com/v2/enqueue. ntfy: http(s)://host/topic. syslog: "
+        "udp://host:port, "
         "tcp://host:port or tls://host:port."),
     ROW("user", STRING, user, "", 0, 0, "email, ntfy: login; empty = none."),
     ROW("password", SECRET, password, "", 0, 0, "email, ntfy: its password."),
@@ -37,7 +41,8 @@ static const struct conf_field channel_fields[] = {
     ROW("headers", STRINGS, headers, "", 0, 16, "webhook: more headers, `Name: value`. They may be secrets.",
         .item = CONF_SECRET),
     ROW("template", STRING, template, "", 0, 16384,
-        "webhook, ntfy, nats, exec: a jq program that makes the body from the message (services/alert/README.md has its "
+        "webhook, ntfy, nats, exec: a jq program that makes the body from the message (services/alert/README.md has "
+        "its "
         "fields). A text is sent as it is, anything else as JSON. Empty = the message itself."),
     ROW("ca_file", STRING, ca_file, "", 0, 0, "TLS: PEM file of the authorities; empty = the system's."),
     ROW("cert_file", STRING, cert_file, "", 0, 0, "TLS: PEM file of our certificate."),
@@ -47,7 +52,8 @@ static const struct conf_field channel_fields[] = {
     ROW("command", STRINGS, command, "", 1, 32,
         "exec: a program of `exec_allowed` by its absolute path, and arguments. No shell.", .item = CONF_STRING),
     ROW("path", STRING, path, "", 1, 0, "file: where it is."),
-    ROW("max_size", SIZE, max_bytes, "64MiB", 4096, 16 * GIB, "file: beyond this it becomes PATH.1 and a new one is begun."),
+    ROW("max_size", SIZE, max_bytes, "64MiB", 4096, 16 * GIB,
+        "file: beyond this it becomes PATH.1 and a new one is begun."),
     ROW("keep", INT, keep, "8", 1, 1000, "file: how many of PATH.1, PATH.2, ... are kept."),
     ROW("rate", INT, rate_per_min, "-1", -1, 1000000,
         "Messages a minute; 0 = no limit, -1 = the type's own: slack, teams, discord, ntfy 60, others none."),
@@ -89,8 +95,8 @@ static const struct conf_field quiet_fields[] = {
         .item = CONF_TOKEN),
     ROW("from", STRING, from, REQUIRED, 5, 5, "HH:MM, in the service's local time (TZ)."),
     ROW("to", STRING, to, REQUIRED, 5, 5, "HH:MM; if that is no later than `from`, on the next day."),
-    ROW("below", ENUM, below, "critical", 0, 0, "Alerts below this severity wait until they end, and go out in one message.",
-        .choices = severities),
+    ROW("below", ENUM, below, "critical", 0, 0,
+        "Alerts below this severity wait until they end, and go out in one message.", .choices = severities),
 };
 static const struct conf_schema quiet_schema = {"quiet", sizeof(struct set_quiet), quiet_fields, N_OF(quiet_fields),
                                                 settings_check_quiet};
@@ -116,9 +122,10 @@ static const struct conf_schema escalation_schema = {"escalation", sizeof(struct
 #define STRUCT struct set_inhibit
 static const struct conf_field inhibit_fields[] = {
     ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in `muted_by`."),
-    ROW("source", STRINGS, source, REQUIRED, 1, 16, "A problem that fits these matchers, while it is there, mutes others.",
+    ROW("source", STRINGS, source, REQUIRED, 1, 16,
+        "A problem that fits these matchers, while it is there, mutes others.", .item = CONF_STRING),
+    ROW("target", STRINGS, target, REQUIRED, 1, 16, "Problems that fit these are not told meanwhile.",
         .item = CONF_STRING),
-    ROW("target", STRINGS, target, REQUIRED, 1, 16, "Problems that fit these are not told meanwhile.", .item = CONF_STRING),
     ROW("equal", STRINGS, equal, "", 0, 16, "Only if both have the same in these fields.", .item = CONF_STRING),
 };
 static const struct conf_schema inhibit_schema = {"inhibit", sizeof(struct set_inhibit), inhibit_fields,
@@ -133,7 +140,8 @@ static const struct conf_field route_fields[] = {
     ROW("min_severity", ENUM, min_severity, "info", 0, 0, "The route takes alerts of this severity and above.",
         .choices = severities),
     ROW("match", STRINGS, match, "", 0, 16,
-        "Matchers, all of which must fit: FIELD=VALUE, !=, =~ and !~ (a pattern for the whole value), and for severity >= and "
+        "Matchers, all of which must fit: FIELD=VALUE, !=, =~ and !~ (a pattern for the whole value), and for "
+        "severity >= and "
         "<=. FIELD: severity, source, agent, target, failure_kind, dedup_key, label.KEY.",
         .item = CONF_STRING),
     ROW("channels", STRINGS, channels, "", 0, 32,
@@ -143,7 +151,8 @@ static const struct conf_field route_fields[] = {
     ROW("to", TOKEN, to, "", 0, 0, "Instead of channels: a channel or a group."),
     ROW("continue", BOOL, go_on, "false", 0, 0, "The routes behind this one are looked at, too."),
     ROW("group_by", STRINGS, group_by, "", 0, 16,
-        "Fields; alerts with the same in all of them go out together. None = every problem goes out by itself, at once.",
+        "Fields; alerts with the same in all of them go out together. None = every problem goes out by itself, at "
+        "once.",
         .item = CONF_STRING),
     ROW("group_wait", DURATION, group_wait_ms, "30s", 0, HOUR,
         "A group's first alert waits this long for others. Critical alerts never wait."),
@@ -164,7 +173,8 @@ static const struct conf_schema route_schema = {"route", sizeof(struct set_route
 #define STRUCT struct set_deadman
 static const struct conf_field deadman_fields[] = {
     ROW("to", TOKEN, to, "", 0, 0,
-        "A channel or group that a test alert is sent through each time, from the bus to its acceptance. Empty = none."),
+        "A channel or group that a test alert is sent through each time, from the bus to its acceptance. Empty = "
+        "none."),
     ROW("url", SECRET, url, "", 0, 0,
         "Called (GET) after each test that passed, for somebody outside who misses the calls. Empty = none."),
     ROW("every", DURATION, every_ms, "60s", SECOND, HOUR, "How often."),
@@ -175,7 +185,8 @@ static const struct conf_schema deadman_schema = {"deadman", sizeof(struct set_d
 #define STRUCT struct set_last_resort
 static const struct conf_field last_resort_fields[] = {
     ROW("url", SECRET, url, "", 0, 0,
-        "Every service calls this webhook with alerts that it cannot hand to the alert service. Empty = only the file "
+        "Every service calls this webhook with alerts that it cannot hand to the alert service. Empty = only the "
+        "file "
         "last-resort.jsonl in the service's directory, and stderr."),
     ROW("secret", SECRET, secret, "", 0, 0, "whsec_...: calls are signed with it (Standard Webhooks)."),
     ROW("after", DURATION, after_ms, "10s", SECOND, HOUR,
@@ -194,10 +205,12 @@ static const struct conf_field alert_fields[] = {
         "in their order.",
         .schema = &route_schema),
     ROW("quiet", LIST, quiet, "", 0, 64, "Quiet hours.", .schema = &quiet_schema),
-    ROW("escalations", LIST, escalations, "", 0, 64, "Who is told when nobody acknowledges.", .schema = &escalation_schema),
-    ROW("inhibit", LIST, inhibit, "", 0, 64, "Problems that make others not worth telling.", .schema = &inhibit_schema),
-    ROW("exec_allowed", STRINGS, exec_allowed, "", 0, 64, "Absolute paths of the programs that exec channels may run.",
-        .item = CONF_STRING),
+    ROW("escalations", LIST, escalations, "", 0, 64, "Who is told when nobody acknowledges.",
+        .schema = &escalation_schema),
+    ROW("inhibit", LIST, inhibit, "", 0, 64, "Problems that make others not worth telling.",
+        .schema = &inhibit_schema),
+    ROW("exec_allowed", STRINGS, exec_allowed, "", 0, 64,
+        "Absolute paths of the programs that exec channels may run.", .item = CONF_STRING),
     ROW("ack", DURATION, ack_ms, "30m", MINUTE, 30 * DAY,
         "An acknowledgement ends after this long, if the problem is still there; then people are told again."),
     ROW("digest_every", DURATION, digest_every_ms, "60s", SECOND, DAY,

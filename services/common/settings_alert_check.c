@@ -1,11 +1,16 @@
 /* settings_alert_check.c - what one row of `alert` cannot say: what a channel's type needs, names that must exist, groups that must end. */
+#include "common/matcher.h"
 #include "common/settings_impl.h"
+#include "common/subjects.h"
+#include "common/webhook_sign.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP_DEPTH_MAX 8
+#define GROUP_DEPTH_MAX  8
+#define GROUP_LEAVES_MAX 64
+#define ROUTE_NODE       "route-" /* a route's own channels are called so, with its name */
 
 /* ---- channels ---- */
 
@@ -21,21 +26,31 @@ static const char *const smtp[] = {"smtp", "smtps", NULL}, *const web[] = {"http
                          *const logs[] = {"udp", "tcp", "tls", NULL};
 /* What each type takes. */
 static const struct {
-    enum need url, from, token, path, subject, command;
+    enum need url, from, token, path, subject, command, secret, template;
     const char *const *schemes;
     const char *form;
 } types[] = {
-    [SET_CHANNEL_EMAIL] = {.url = MUST, .from = MUST, .schemes = smtp, .form = "smtp://host:port or smtps://host:port"},
+    [SET_CHANNEL_EMAIL] = {.url = MUST,
+                           .from = MUST,
+                           .schemes = smtp,
+                           .form = "smtp://host:port or smtps://host:port"},
     [SET_CHANNEL_SLACK] = {.url = MUST, .schemes = web, .form = "http://... or https://..."},
     [SET_CHANNEL_FILE] = {.path = MUST},
-    [SET_CHANNEL_WEBHOOK] = {.url = MUST, .token = MAY, .schemes = web, .form = "http://... or https://..."},
+    [SET_CHANNEL_WEBHOOK] = {.url = MUST,
+                             .token = MAY,
+                             .secret = MAY,
+                             .template = MAY,
+                             .schemes = web,
+                             .form = "http://... or https://..."},
     [SET_CHANNEL_PAGERDUTY] = {.url = MAY, .token = MUST, .schemes = web, .form = "http://... or https://..."},
     [SET_CHANNEL_TEAMS] = {.url = MUST, .schemes = web, .form = "http://... or https://..."},
     [SET_CHANNEL_DISCORD] = {.url = MUST, .schemes = web, .form = "http://... or https://..."},
-    [SET_CHANNEL_NTFY] = {.url = MUST, .token = MAY, .schemes = web, .form = "http(s)://host/topic"},
-    [SET_CHANNEL_SYSLOG] = {.url = MUST, .schemes = logs, .form = "udp://host:port, tcp://host:port or tls://host:port"},
-    [SET_CHANNEL_NATS] = {.subject = MUST},
-    [SET_CHANNEL_EXEC] = {.command = MUST},
+    [SET_CHANNEL_NTFY] = {.url = MUST, .token = MAY, .template = MAY, .schemes = web, .form = "http(s)://host/topic"},
+    [SET_CHANNEL_SYSLOG] = {.url = MUST,
+                            .schemes = logs,
+                            .form = "udp://host:port, tcp://host:port or tls://host:port"},
+    [SET_CHANNEL_NATS] = {.subject = MUST, .template = MAY},
+    [SET_CHANNEL_EXEC] = {.command = MUST, .template = MAY},
 };
 
 static void need(struct conf_ctx *ctx, const char *key, enum need n, bool given, const char *type)
@@ -81,6 +96,28 @@ static void check_headers(const struct set_channel *c, struct conf_ctx *ctx)
     }
 }
 
+static void check_secret(struct conf_ctx *ctx, const char *key, const char *secret)
+{
+    struct webhook_key k;
+    struct err e = {""};
+    if (*secret && webhook_key_read(secret, &k, &e))
+        conf_problem(ctx, key, "found *** of another form: %s; allowed: whsec_ and 24 to 64 bytes in base64", e.text);
+    explicit_bzero(&k, sizeof k);
+}
+
+/* The last part of the path; letters, digits, _ and -, as ntfy has them. */
+static bool has_topic(const char *url)
+{
+    size_t end = strcspn(url, "?#"), at;
+    while (end > 0 && url[end - 1] == '/')
+        end--;
+    for (at = end; at > 0 && url[at - 1] != '/'; at--)
+        if (!isalnum((unsigned char)url[at - 1]) && url[at - 1] != '_' && url[at - 1] != '-')
+            return false;
+    const char *host = strstr(url, "://");
+    return host && url + at > host + 3 && end - at >= 1 && end - at <= 64;
+}
+
 void settings_check_channel(void *object, struct conf_ctx *ctx)
 {
     const struct set_channel *c = object;
@@ -94,6 +131,14 @@ void settings_check_channel(void *object, struct conf_ctx *ctx)
     need(ctx, "path", types[c->type].path == MUST ? MAY : NO, *c->path, type);
     need(ctx, "subject", types[c->type].subject, *c->subject, type);
     need(ctx, "command", types[c->type].command, c->command.n > 0, type);
+    need(ctx, "secret", types[c->type].secret, *c->secret, type);
+    need(ctx, "template", types[c->type].template, *c->template, type);
+    check_secret(ctx, "secret", c->secret);
+    if (*c->key_file && !*c->cert_file)
+        conf_problem(ctx, "key_file", "given without cert_file: a key needs its certificate");
+    if (c->type == SET_CHANNEL_NTFY && *c->url && !has_topic(c->url))
+        conf_problem(ctx, "url",
+                     "found *** without a topic; allowed: http(s)://host/topic, 1 to 64 of A-Z a-z 0-9 _ -");
     if (*c->url && types[c->type].schemes && !conf_url_ok(c->url, strlen(c->url), types[c->type].schemes))
         conf_problem(ctx, "url", "found *** of another form; allowed for a channel of type %s: %s", type,
                      types[c->type].form);
@@ -133,6 +178,34 @@ void settings_check_quiet(void *object, struct conf_ctx *ctx)
     }
 }
 
+/* ---- matchers ---- */
+
+static void check_matchers(struct conf_ctx *ctx, const char *key, const struct conf_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        const char *text = *CONF_AT(*list, char *, i);
+        char at[80];
+        struct err why;
+        struct matchers *m = matchers_new(&text, 1, &why);
+        matchers_free(m);
+        snprintf(at, sizeof at, "%s[%zu]", key, i);
+        if (!m)
+            conf_problem(ctx, at, "%s", why.text);
+    }
+}
+
+static void check_fields(struct conf_ctx *ctx, const char *key, const struct conf_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        char at[80];
+        snprintf(at, sizeof at, "%s[%zu]", key, i);
+        if (!matcher_field_ok(*CONF_AT(*list, char *, i)))
+            conf_problem(ctx, at,
+                         "found `%s`; allowed: severity, source, agent, target, failure_kind, dedup_key, label.KEY",
+                         *CONF_AT(*list, char *, i));
+    }
+}
+
 /* ---- routes ---- */
 
 void settings_check_route(void *object, struct conf_ctx *ctx)
@@ -142,6 +215,8 @@ void settings_check_route(void *object, struct conf_ctx *ctx)
         conf_problem(ctx, "channels", "required, or `to`: somebody must be told");
     if (r->channels.n > 0 && *r->to)
         conf_problem(ctx, "to", "given together with channels; allowed: one of both");
+    check_matchers(ctx, "match", &r->match);
+    check_fields(ctx, "group_by", &r->group_by);
 }
 
 /* Left out, the routes are one for all: the source's own rule, channels in order until the first that accepts. */
@@ -221,6 +296,17 @@ static bool ends(const struct set_alert *a, const struct set_channel_group *g, i
     return true;
 }
 
+/* Channels below a group, each as often as it is there; only of groups that end. */
+static size_t leaves(const struct set_alert *a, const struct set_channel_group *g)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < g->members.n && n <= GROUP_LEAVES_MAX; i++) {
+        const struct set_channel_group *below = group_of(a, *CONF_AT(g->members, char *, i));
+        n += below ? leaves(a, below) : 1;
+    }
+    return n;
+}
+
 static void check_groups(const struct set_alert *a, struct conf_ctx *ctx)
 {
     char key[64];
@@ -228,7 +314,8 @@ static void check_groups(const struct set_alert *a, struct conf_ctx *ctx)
         const struct set_channel_group *g = CONF_AT(a->groups, struct set_channel_group, i);
         if (has_channel(a, g->name)) {
             snprintf(key, sizeof key, "groups[%zu].name", i);
-            conf_problem(ctx, key, "found `%s`, which is the name of a channel too; allowed: every name once", g->name);
+            conf_problem(ctx, key, "found `%s`, which is the name of a channel too; allowed: every name once",
+                         g->name);
         }
         for (size_t k = 0; k < g->members.n; k++) {
             snprintf(key, sizeof key, "groups[%zu].members[%zu]", i, k);
@@ -237,6 +324,9 @@ static void check_groups(const struct set_alert *a, struct conf_ctx *ctx)
         if (!ends(a, g, 1)) {
             snprintf(key, sizeof key, "groups[%zu].members", i);
             conf_problem(ctx, key, "a group holds itself, or groups are more than %d deep", GROUP_DEPTH_MAX);
+        } else if (leaves(a, g) > GROUP_LEAVES_MAX) {
+            snprintf(key, sizeof key, "groups[%zu].members", i);
+            conf_problem(ctx, key, "holds, with the groups in it, more than %d channels", GROUP_LEAVES_MAX);
         }
     }
 }
@@ -270,6 +360,36 @@ static void check_routes(const struct set_alert *a, struct conf_ctx *ctx)
         snprintf(key, sizeof key, "routes[%zu].quiet", i);
         if (*r->quiet && !named(&a->quiet, sizeof(struct set_quiet), r->quiet))
             conf_problem(ctx, key, "found `%s`; allowed: the name of quiet hours of this file", r->quiet);
+    }
+}
+
+/* The node of a route's own channels must be no other's name. */
+static void check_route_nodes(const struct set_alert *a, struct conf_ctx *ctx)
+{
+    char key[64];
+    for (size_t i = 0; i < a->routes.n; i++) {
+        const struct set_route *r = CONF_AT(a->routes, struct set_route, i);
+        char node[sizeof ROUTE_NODE + NAME_MAX_LEN];
+        snprintf(node, sizeof node, "%s%s", ROUTE_NODE, r->name);
+        if (r->channels.n > 0 && (has_channel(a, node) || group_of(a, node))) {
+            snprintf(key, sizeof key, "routes[%zu].name", i);
+            conf_problem(ctx, key, "found `%s`; allowed: another one, as `%s` is the name of a channel or group",
+                         r->name, node);
+        }
+    }
+}
+
+static void check_inhibit(const struct set_alert *a, struct conf_ctx *ctx)
+{
+    for (size_t i = 0; i < a->inhibit.n; i++) {
+        const struct set_inhibit *x = CONF_AT(a->inhibit, struct set_inhibit, i);
+        char key[64];
+        snprintf(key, sizeof key, "inhibit[%zu].source", i);
+        check_matchers(ctx, key, &x->source);
+        snprintf(key, sizeof key, "inhibit[%zu].target", i);
+        check_matchers(ctx, key, &x->target);
+        snprintf(key, sizeof key, "inhibit[%zu].equal", i);
+        check_fields(ctx, key, &x->equal);
     }
 }
 
@@ -330,12 +450,15 @@ void settings_check_alert(void *object, struct conf_ctx *ctx)
     check_once(&a->routes, sizeof(struct set_route), "routes", ctx);
     check_groups(a, ctx);
     check_routes(a, ctx);
+    check_inhibit(a, ctx);
     check_escalations(a, ctx);
     check_programs(a, ctx);
+    check_secret(ctx, "last_resort.secret", a->last_resort.secret);
     if (*a->deadman.to)
         known(a, ctx, "deadman.to", a->deadman.to);
     else if (*a->deadman.url)
         conf_problem(ctx, "deadman.to", "required with deadman.url: a ping without a test says nothing");
     if (a->routes.n == 0 && a->channels.n > 0)
         default_route(a, ctx);
+    check_route_nodes(a, ctx);
 }

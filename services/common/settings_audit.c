@@ -8,9 +8,11 @@
 static const struct conf_field audit_fields[] = {
     ROW("segment", SIZE, segment_bytes, "64MiB", 4096, 16 * GIB,
         "A file of the trail is closed at this size and the next is begun."),
-    ROW("checkpoint", DURATION, checkpoint_ms, "10s", 100, HOUR, "How often the trail's end is signed, if something came."),
+    ROW("checkpoint", DURATION, checkpoint_ms, "10s", 100, HOUR,
+        "How often the trail's end is signed, if something came."),
     ROW("key_file", STRING, key_file, "", 0, 0,
-        "The Ed25519 key that signs (64 bytes, hexadecimal, mode 0600); empty = audit.key in the trail's directory, made "
+        "The Ed25519 key that signs (64 bytes, hexadecimal, mode 0600); empty = audit.key in the trail's directory, "
+        "made "
         "when it is missing."),
     ROW("mirror", STRING, mirror, "", 0, 0,
         "A directory on another disk, into which the whole trail is copied as it grows. Empty = none."),
@@ -25,7 +27,8 @@ static const struct conf_field audit_fields[] = {
     ROW("warn_free", PERCENT, warn_free, "20%", 0, 100, "Below this free share of the disk people are told."),
     ROW("stop_free", PERCENT, stop_free, "10%", 0, 100,
         "Below this only strict records are taken; the others wait on the stream."),
-    ROW("warn_lag", DURATION, warn_lag_ms, "60s", SECOND, DAY, "The trail behind what is said by this much: people are told."),
+    ROW("warn_lag", DURATION, warn_lag_ms, "60s", SECOND, DAY,
+        "The trail behind what is said by this much: people are told."),
 };
 const struct conf_schema settings_audit_schema = {"audit", sizeof(struct set_audit), audit_fields, N_OF(audit_fields),
                                                   settings_check_audit};

@@ -284,9 +284,8 @@ static const struct wire_rule audit_checkpoint[] = {
 };
 static const struct wire_rule audit_read[] = {TEXT(1, "chain", 32, 32), NUMBER(4, "max_bytes", 0, 45000)};
 static const struct wire_rule audit_bytes[] = {
-    BYTES(1, "data", 45000),
-    TEXT(4, "note", 0, 4096),
-    TEXTS(5, "keys", 512, 64),
+    BYTES(1, "data", 45000),      TEXT(4, "note", 0, 4096),   TEXTS(5, "keys", 512, 64),
+    TEXT(6, "public_key", 0, 64), TEXT(7, "pruned", 0, 4096),
 };
 static const struct wire_rule audit_command[] = {
     TEXT(1, "by", 1, 128),

@@ -14,6 +14,7 @@
 #include "health/health_quorum.h"
 #include "health/health_schedule.h"
 #include "health/health_selftest.h"
+#include "health/health_silence.h"
 #include "health/health_suppress.h"
 #include "health/health_traffic.h"
 #include <uthash.h>
@@ -113,12 +114,13 @@ struct health_watcher {
     size_t suspects;  /* of these, of targets that may hang */
     struct health_lane {
         struct health_watch *first, **end;
-    } lanes[2];              /* who waits for a place: suspects in the second */
-    size_t docs_busy;        /* exchanges with the store under way */
-    struct health_lane docs; /* who waits to begin one */
-    size_t promises;         /* callbacks that will still come: the memory stays until then */
-    size_t swept;            /* how many documents the sweep has passed */
-    struct metric_hist late; /* how late probes began, since it was last told */
+    } lanes[2];                    /* who waits for a place: suspects in the second */
+    size_t docs_busy;              /* exchanges with the store under way */
+    struct health_lane docs;       /* who waits to begin one */
+    size_t promises;               /* callbacks that will still come: the memory stays until then */
+    size_t swept;                  /* how many documents the sweep has passed */
+    struct health_silence silence; /* of the alert service */
+    struct metric_hist late;       /* how late probes began, since it was last told */
 };
 
 static inline struct health_watcher *health_watcher_of(struct service *s)
@@ -177,6 +179,8 @@ void health_link_observed(struct health_watcher *w, const PB(Observation) * o);
 struct health_watch *health_link_of(struct health_watcher *w,
                                     const char *name); /* begins to know of another's link */
 void health_link_text(const struct health_watcher *w, char *buf, size_t size);
+void health_on_pulse(struct service *s, const void *message, const struct bus_msg *m); /* health_hush.c */
+void health_on_silence(struct service *s);
 void health_on_ping(struct service *s); /* timer */
 
 /* health_paid.c: probes that cost money */

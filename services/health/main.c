@@ -4,6 +4,7 @@
 static const struct service_sub subs[] = {
     {SUBJECT_HEALTH ">", SERVICE_SUB_WATCH, PB_DESC(health_changed), health_on_verdict},
     {SUBJECT_BREAKER ">", SERVICE_SUB_WATCH, PB_DESC(breaker_changed), health_on_breaker},
+    {SUBJECT_PULSE "alert", SERVICE_SUB_WATCH, PB_DESC(pulse), health_on_pulse},
     {SUBJECT_HEARTBEAT "*", SERVICE_SUB_ALL, PB_DESC(heartbeat), health_on_heartbeat},
     {SUBJECT_DECISION "*", SERVICE_SUB_ALL, NULL, health_on_decision},
     {SUBJECT_OBSERVATION ">", SERVICE_SUB_ALL, PB_DESC(observation), health_on_observation},
@@ -17,6 +18,7 @@ static const struct service_cmd commands[] = {
 };
 static const struct service_timer timers[] = {
     {500, health_on_tick},       /* what ends by itself: tilts, questions, link faults, maintenances, memberships */
+    {1000, health_on_silence},   /* whether the alert service is still heard */
     {5000, health_on_sweep},     /* what was left unannounced, documents that are gone */
     {10000, health_on_lateness}, /* the metric */
     {10000, health_on_ping},     /* whom of the suite we hear */

@@ -139,7 +139,7 @@ static void write_config(struct town *t, int slack_port, const char *channels, c
             "    - { name: post, type: email, url: \"smtp://127.0.0.1:%d\", from: redoubt@example.org, to: "
             "[ops@example.org, \"second@example.org\"], attempt: 500ms, tries: 2 }\n"
             "    - { name: chat, type: slack, url: \"http://127.0.0.1:%d/hook\", attempt: 500ms, tries: 2, "
-            "deadline: 5s%s }\n"
+            "deadline: 5s, rate: 0%s }\n"
             "    - { name: record, type: file, path: %s }\n"
             "  routes:\n"
             "    - { min_severity: info, channels: [%s] }\n",
@@ -253,7 +253,7 @@ static void on_stored(void *ctx, const struct bus_stored *r)
     ((struct town *)ctx)->stored++;
 }
 
-static void raise_alert(struct town *t, const char *id, const char *key, int severity, bool resolved)
+static inline void raise_alert(struct town *t, const char *id, const char *key, int severity, bool resolved)
 {
     char summary[256];
     snprintf(summary, sizeof summary, "summary of %s: größer <b> & ☂", id);
@@ -292,7 +292,7 @@ static void restart_alert(struct town *t)
     harness_start(t->alert);
 }
 
-static char *record_text(const struct town *t)
+static inline char *record_text(const struct town *t)
 {
     static char text[1 << 20];
     FILE *f = fopen(t->record, "re");
@@ -303,7 +303,7 @@ static char *record_text(const struct town *t)
     return text;
 }
 
-static bool delivered(const struct town *t, const char *id, const char *channel)
+static inline bool delivered(const struct town *t, const char *id, const char *channel)
 {
     return receipts(t, id, channel, ST(ACCEPTED)) > 0;
 }
@@ -340,7 +340,7 @@ static const PB(CommandReply) * command(struct town *t, const char *verb, const 
 }
 
 /* The channel is mended, and an operator's test shows it: that is told at once. */
-static void mend(struct town *t, const struct sim *s, const char *channel)
+static inline void mend(struct town *t, const struct sim *s, const char *channel)
 {
     int resolves = t->channel_resolves;
     mode(t, s, "ok");

@@ -217,9 +217,26 @@ static void one_problem_is_told_once(void **state)
     }
 }
 
+static size_t place(const struct town *t, const char *alert, int status)
+{
+    for (size_t i = 0; i < t->n_receipts; i++)
+        if (t->receipts[i].status == status && strcmp(t->receipts[i].alert, alert) == 0)
+            return i;
+    fail_msg("no such receipt of %s", alert);
+    return 0;
+}
+
 static void the_end_comes_after_the_beginning(void **state)
 {
     struct town *t = *state;
+    /* At once: a beginning that takes its time. */
+    mode(t, &t->smtp, "slow");
+    raise_alert(t, "s1", "slow order", SEV(HIGH), false);
+    raise_alert(t, "s2", "slow order", SEV(HIGH), true);
+    KIT_WAIT(t->k, delivered(t, "s1", "post") && delivered(t, "s2", "post"));
+    assert_true(place(t, "s1", ST(ACCEPTED)) < place(t, "s2", ST(ACCEPTED)));
+
+    /* A beginning that waits in a parcel: its end goes there, too, though a channel works again by then. */
     mode(t, &t->smtp, "hang");
     mode(t, &t->slack, "hang");
     raise_alert(t, "o1", "order", SEV(HIGH), false);
@@ -229,16 +246,12 @@ static void the_end_comes_after_the_beginning(void **state)
     assert_int_equal(receipts(t, "o2", "record", ST(RECORDED)), 1);
     mode(t, &t->smtp, "ok");
     mode(t, &t->slack, "ok");
-    KIT_WAIT_MS(t->k, receipts(t, "o1", NULL, ST(ACCEPTED)) == 1 && receipts(t, "o2", NULL, ST(ACCEPTED)) == 1,
+    KIT_WAIT_MS(t->k, receipts(t, "o2", NULL, ST(ACCEPTED)) == 1 && receipts(t, "o1", NULL, ST(ACCEPTED)) == 1,
                 30000);
-    size_t first = 0, second = 0;
-    for (size_t i = 0; i < t->n_receipts; i++) {
-        if (t->receipts[i].status == ST(ACCEPTED) && strcmp(t->receipts[i].alert, "o1") == 0)
-            first = i;
-        if (t->receipts[i].status == ST(ACCEPTED) && strcmp(t->receipts[i].alert, "o2") == 0)
-            second = i;
-    }
-    assert_true(first < second);
+    /* The last that people hear is how it is: one message has both, or the beginning is the earlier one. */
+    assert_true(told(t, &t->smtp, "RESOLVED") + told(t, &t->slack, "RESOLVED") >= 1);
+    assert_int_equal(receipts(t, "o2", NULL, ST(WAITING)), 1);
+    assert_true(place(t, "o1", ST(EXHAUSTED)) < place(t, "o2", ST(WAITING)));
 }
 
 static void kills_of_everything(void **state)
@@ -330,7 +343,7 @@ static void new_settings_free_what_waits(void **state)
     write_config(t, nowhere, "post, chat, record", "");
     restart_alert(t);
     raise_alert(t, "n1", "n1", SEV(HIGH), false);
-    KIT_WAIT(t->k, receipts(t, "n1", NULL, ST(EXHAUSTED)) == 2); /* the next pause is 10 s */
+    KIT_WAIT(t->k, receipts(t, "n1", NULL, ST(EXHAUSTED)) >= 1);
     write_config(t, t->slack.port, "post, chat, record", "");
     kill(t->alert->pid, SIGHUP);
     KIT_WAIT_MS(t->k, delivered(t, "n1", "chat"), 8000);

@@ -415,6 +415,56 @@ static void a_queue_is_read_where_it_stands(void **state)
     kit_close(&a);
 }
 
+/* Some are taken out at once: those of a subject, up to a sequence, and no others. */
+static void a_part_is_taken_out(void **state)
+{
+    struct kit *k = *state;
+    struct kit_bus a;
+    struct kit_stored s = {0};
+    struct counted c;
+    harness_start(k->nats);
+    kit_open_up(k, &a);
+    for (int i = 0; i < 3000; i++) { /* a, b, c, a, b, c ...: sequences from 1 */
+        char subject[64], id[32];
+        snprintf(subject, sizeof subject, SUBJECT_QUEUE "%c.0", 'a' + i % 3);
+        snprintf(id, sizeof id, "p/%d", i);
+        store(&a, &s, subject, id, id);
+    }
+    KIT_WAIT(k, s.ok == 3000);
+    struct removed r = {0};
+    bus_purge(a.b, STREAM_ACTIONS, SUBJECT_QUEUE "a.0", 1501, 5000, on_removed, &r);
+    assert_int_equal(r.n, 0);
+    KIT_WAIT(k, r.n == 1);
+    assert_int_equal(r.st, BUS_OK);
+    count(&a, &c, SUBJECT_QUEUE "a.0"); /* 1, 4, ... 1501 are gone */
+    assert_int_equal(c.sum, 1000 - 501);
+    assert_int_equal(next(&a, SUBJECT_QUEUE "a.0", 0)->seq, 1504);
+    count(&a, &c, SUBJECT_QUEUE ">");
+    assert_int_equal(c.sum, 3000 - 501);
+    assert_int_equal(next(&a, SUBJECT_QUEUE "b.0", 0)->seq, 2);
+    /* Again, and with nothing there: the same. */
+    bus_purge(a.b, STREAM_ACTIONS, SUBJECT_QUEUE "a.0", 1501, 5000, on_removed, &r);
+    bus_purge(a.b, STREAM_ACTIONS, SUBJECT_QUEUE "nobody.0", UINT64_MAX, 5000, on_removed, &r);
+    KIT_WAIT(k, r.n == 3);
+    assert_int_equal(r.st, BUS_OK);
+    count(&a, &c, SUBJECT_QUEUE ">");
+    assert_int_equal(c.sum, 3000 - 501);
+    /* What is gone stays gone when the server stops in good order. */
+    harness_stop(k->nats);
+    harness_start(k->nats);
+    KIT_WAIT(k, a.ups == 2);
+    count(&a, &c, SUBJECT_QUEUE ">");
+    assert_int_equal(c.sum, 3000 - 501);
+    bus_purge(a.b, STREAM_ACTIONS, SUBJECT_QUEUE "a.0", UINT64_MAX, 5000, on_removed, &r);
+    KIT_WAIT(k, r.n == 4);
+    count(&a, &c, SUBJECT_QUEUE ">");
+    assert_int_equal(c.sum, 2000);
+    bus_purge(a.b, "NO_SUCH_STREAM", ">", 1, 5000, on_removed, &r);
+    KIT_WAIT(k, r.n == 5);
+    assert_int_equal(r.st, BUS_REFUSED);
+    kit_close(&a);
+}
+
 /* More subjects than the server tells of at once. */
 static void counts_come_in_pages(void **state)
 {
@@ -914,6 +964,7 @@ int main(int argc, char **argv)
         TEST(nothing_is_lost_when_the_server_dies),
         TEST(the_last_value_is_the_latest),
         TEST(a_queue_is_read_where_it_stands),
+        TEST(a_part_is_taken_out),
         TEST(counts_come_in_pages),
         TEST(a_work_queue_keeps_its_order),
         TEST(replicas_share_the_work),

@@ -315,8 +315,8 @@ struct seen {
     bool done;
     int calls, status, pieces;
     enum http_fault fault;
-    char body[256], error[256], type[64];
-    size_t len;
+    char body[256], error[256], type[64], refused[512]; /* "to=why;" each */
+    size_t len, n_refused;
     int64_t retry_after_ms, total_ms, first_byte_ms, first_piece_ms;
     bool stop_at_piece;
     struct http_call *cancel_at_piece;
@@ -338,6 +338,9 @@ static void on_done(void *ctx, const struct http_result *r)
     snprintf(x->body, sizeof x->body, "%s", r->body);
     snprintf(x->error, sizeof x->error, "%s", r->error);
     snprintf(x->type, sizeof x->type, "%s", r->content_type);
+    x->n_refused = r->n_refused;
+    for (size_t i = 0, n = 0; i < r->n_refused && n < sizeof x->refused; i++)
+        n += (size_t)snprintf(x->refused + n, sizeof x->refused - n, "%s=%s;", r->refused[i].to, r->refused[i].why);
 }
 
 static bool on_piece(void *ctx, const char *data, size_t len, int64_t at_ms)
@@ -678,6 +681,19 @@ static void mail_accepted(void **state)
     assert_int_equal(x.fault, HTTP_OK);
     assert_int_equal(x.status, 250);
     assert_string_equal(x.error, "550 no such user");
+    assert_int_equal(x.n_refused, 1);
+    assert_string_equal(x.refused, "gone@example.org=550 no such user;");
+
+    /* Whoever is refused is named, wherever it stands, with the first line of what was said. */
+    static const char *const mixed[] = {"gone1@example.org", "good1good@example.org", "gone2@example.org",
+                                        "good@example.org",  "gone3@example.org",     NULL};
+    v->server.rcpt = "550-no such user\r\n550 really not";
+    x = mail(v, mixed, 3000);
+    assert_int_equal(x.fault, HTTP_OK);
+    assert_int_equal(x.status, 250);
+    assert_int_equal(x.n_refused, 3);
+    assert_string_equal(x.refused, "gone1@example.org=550-no such user;gone2@example.org=550-no such user;"
+                                   "gone3@example.org=550-no such user;");
 
     v->server.rcpt = NULL;
     v->server.auth = "235 welcome";
@@ -705,6 +721,7 @@ static void mail_refused(void **state)
     x = mail(v, bad, 3000);
     assert_int_equal(x.fault, HTTP_OK);
     assert_int_equal(x.status, 451);
+    assert_string_equal(x.refused, "gone@example.org=451 try later;");
     v->server.rcpt = NULL;
     v->server.data = "554 looks like spam";
     x = mail(v, one, 3000);
@@ -771,24 +788,25 @@ static void mails_cancelled_and_closed(void **state)
     const struct http_mail m = {.from = "a@b", .to = one};
     const struct http_request r = {.url = text, .mail = &m, .body = "x", .body_len = 1, .timeout_ms = 60000};
     v->server.data = "hang";
-    struct seen x[10] = {0};
-    struct http_call *c[10];
-    for (int i = 0; i < 10; i++)
+    enum { N = HTTP_MAILS_AT_ONCE + 6 };
+    struct seen x[N] = {0};
+    struct http_call *c[N];
+    for (int i = 0; i < N; i++)
         c[i] = http_start(v->http, &r, NULL, on_done, &x[i]);
     bool never = false;
     for (int i = 0; i < 500 && !heard(&v->server, "DATA"); i++)
         (void)loop_run_until(&v->loop, &never, 10);
     assert_true(atomic_load(&v->server.connections) <= HTTP_MAILS_AT_ONCE);
-    http_cancel(c[0]); /* on its way */
-    http_cancel(c[9]); /* waiting */
+    http_cancel(c[0]);     /* on its way */
+    http_cancel(c[N - 1]); /* waiting */
     int64_t start = clock_mono_ms();
     wait_done(v, &x[0]);
-    wait_done(v, &x[9]);
+    wait_done(v, &x[N - 1]);
     assert_int_equal(x[0].fault, HTTP_CANCELLED);
-    assert_int_equal(x[9].fault, HTTP_CANCELLED);
+    assert_int_equal(x[N - 1].fault, HTTP_CANCELLED);
     shut(v);
     assert_true(clock_mono_ms() - start < 5000);
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < N; i++)
         assert_int_equal(x[i].calls, 1);
 }
 

@@ -193,7 +193,7 @@ static void slack_within_its_limits(void **state)
     assert_true(strlen(text) > 100);
     assert_int_equal(strncmp(text, "[HIGH] ☂", 10), 0);
     const json_t *blocks = json_object_get(root, "blocks");
-    assert_int_equal(json_array_size(blocks), 3);
+    assert_in_range(json_array_size(blocks), 3, 50);
     const char *head = json_string_value(json_object_get(json_object_get(json_array_get(blocks, 0), "text"), "text"));
     assert_int_equal(alert_text_cut(head, 150, 1000), strlen(head));
     const char *section =

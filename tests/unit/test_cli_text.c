@@ -178,6 +178,46 @@ static void events_are_one_line(void **state)
     assert_true(event_line(&al, &l));
     assert_int_equal(l.colour, TERM_GREEN);
 
+    PB(ProblemChanged) pr = REDOUBT__V1__PROBLEM_CHANGED__INIT;
+    assert_true(event_line(&pr, &l)); /* without an alert: nothing to say, no crash */
+    pr.alert = &al;
+    al.dedup_key = (char *)"llm/primary";
+    pr.state = REDOUBT__V1__PROBLEM_STATE__PROBLEM_STATE_ACKNOWLEDGED;
+    pr.acked_by = (char *)"eve";
+    pr.changed_unix_ms = 1700000000000;
+    pr.acked_until_unix_ms = 1700000060000;
+    pr.escalated = 2;
+    assert_true(event_line(&pr, &l));
+    assert_string_equal(l.entity, "llm/primary");
+    assert_string_equal(l.text, "HIGH ACKNOWLEDGED by eve until 22:14:20.000Z, 2 steps escalated: security fallback");
+    pr.state = REDOUBT__V1__PROBLEM_STATE__PROBLEM_STATE_MUTED;
+    pr.muted_by = (char *)"silence/s1";
+    pr.escalated = 0;
+    assert_true(event_line(&pr, &l));
+    assert_string_equal(l.text, "HIGH MUTED by silence/s1: security fallback");
+    char *matchers[] = {(char *)"agent=a", (char *)"severity<=high"};
+    PB(Silence) si = REDOUBT__V1__SILENCE__INIT;
+    si.id = (char *)"s1";
+    si.matchers = matchers;
+    si.n_matchers = 2;
+    si.by = (char *)"eve";
+    si.reason = (char *)"planned";
+    si.starts_unix_ms = 1700000000000;
+    si.ends_unix_ms = 1700000060000;
+    assert_true(event_line(&si, &l));
+    assert_string_equal(l.text, "22:13:20.000Z until 22:14:20.000Z by eve: planned [agent=a severity<=high]");
+    si.ended_by = (char *)"bob";
+    assert_true(event_line(&si, &l));
+    assert_string_equal(l.text, "ended by bob [agent=a severity<=high]");
+    PB(Pulse) pu = REDOUBT__V1__PULSE__INIT;
+    pu.service = (char *)"alert";
+    pu.instance = (char *)"h/0";
+    pu.channel = (char *)"chat";
+    pu.took_ms = 7;
+    assert_true(event_line(&pu, &l));
+    assert_string_equal(l.text, "self-test FAILED by chat in 7 ms, says h/0");
+    assert_int_equal(l.colour, TERM_RED);
+
     PB(OutcomeBatch) batch = REDOUBT__V1__OUTCOME_BATCH__INIT;
     assert_true(event_line(&batch, &l));
     assert_string_equal(l.text, "empty batch");

@@ -216,6 +216,27 @@ static void what_does_not_fit_together_is_refused(void **state)
     wrong("alert:\n  routes:\n  - {channels: [gone]}\n",
           "s.yaml:3: alert.routes[0].channels[0]: found `gone`; allowed: the name of a channel");
     wrong("alert:\n  routes:\n  - {min_severity: high}\n", "s.yaml:3: alert.routes[0].channels: required");
+    wrong("alert:\n  routes:\n  - {to: g, match: ['agent=a', 'team=b']}\n",
+          "s.yaml:3: alert.routes[0].match[1]: `team=b`: `team` is no field");
+    wrong("alert:\n  routes:\n  - {to: g, group_by: [agent, label.]}\n",
+          "s.yaml:3: alert.routes[0].group_by[1]: found `label.`; allowed: severity");
+    wrong("alert:\n  inhibit:\n  - {name: x, source: ['severity>=fatal'], target: ['agent=a']}\n",
+          "s.yaml:3: alert.inhibit[0].source[0]: `severity>=fatal`: `fatal` is no severity");
+    wrong("alert:\n  inhibit:\n  - {name: x, source: ['agent=a'], target: ['agent=~(']}\n",
+          "s.yaml:3: alert.inhibit[0].target[0]: `agent=~(`: missing closing parenthesis");
+    wrong("alert:\n  inhibit:\n  - {name: x, source: ['agent=a'], target: ['agent=b'], equal: [cluster]}\n",
+          "s.yaml:3: alert.inhibit[0].equal[0]: found `cluster`; allowed: severity");
+    wrong("alert:\n  channels: [{name: route-all, type: file, path: /x}]\n",
+          "s.yaml:2: alert.routes[0].name: found `all`");
+    wrong("alert:\n  channels: [{name: a, type: file, path: /x}]\n  groups: [{name: route-r, members: [a]}]\n"
+          "  routes: [{name: r, channels: [a]}]\n",
+          "s.yaml:4: alert.routes[0].name: found `r`; allowed: another one");
+    wrong("alert:\n  channels: [{name: a, type: file, path: /x}]\n  groups:\n"
+          "  - {name: four, members: [a, a, a, a]}\n"
+          "  - {name: all, members: [four, four, four, four, four, four, four, four, four, four, four, four, four, "
+          "four, "
+          "four, four, a]}\n",
+          "s.yaml:5: alert.groups[1].members: holds, with the groups in it, more than 64 channels");
     wrong("targts: []", "s.yaml:1: found unknown key `targts`; the nearest known one is `targets`");
 }
 
