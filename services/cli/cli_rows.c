@@ -1,5 +1,6 @@
 /* cli_rows.c - the commands, one row each: what they are called, what they take, what their help says. */
 #include "cli/cli.h"
+#include "cli/cli_opts_audit.h"
 #include "cli/cmd.h"
 #include "cli/sim.h"
 
@@ -86,40 +87,6 @@ static const struct cli_opt drop_opts[] = {
 static const struct cli_opt config_opts[] = {
     {"help-text", 0, CLI_FLAG, NULL, offsetof(struct opts_config, help_text), 0, 0,
      "each setting with its help as a comment"},
-};
-static const struct cli_opt verify_opts[] = {
-    {"key", 'k', CLI_TEXT, "HEX", offsetof(struct opts_verify, key), 0, 0,
-     "the public key that you trust, the present or a former one (default:\nthe directory's own audit.pub, which "
-     "whoever "
-     "changed the trail could\nchange, too)"},
-    {"anchor", 'a', CLI_TEXT, "FILE", offsetof(struct opts_verify, anchor), 0, 0,
-     "a checkpoint kept elsewhere: the trail must hold at least that"},
-    {"witness", 'w', CLI_TEXT, "VKEY", offsetof(struct opts_verify, witness), 0, 0,
-     "NAME+ID+KEY of a witness, who must have signed the newest checkpoint"},
-    {"bus", 'b', CLI_FLAG, NULL, offsetof(struct opts_verify, bus), 0, 0,
-     "hold it against the checkpoint that the bus keeps of this trail"},
-};
-static const struct opts_follow follow_defaults = {.interval_ms = 1000};
-static const struct cli_opt follow_opts[] = {
-    {"to", 0, CLI_TEXT, "DIR", offsetof(struct opts_follow, to), 0, 0, "where the copies go; required"},
-    {"chain", 0, CLI_TEXT, "ID", offsetof(struct opts_follow, chain), 0, 0, "this trail only (32 hex digits)"},
-    {"key", 'k', CLI_TEXT, "HEX", offsetof(struct opts_follow, key), 0, 0,
-     "a public key of the trail that you trust (default: the one\nthat is met first)"},
-    {"once", 0, CLI_FLAG, NULL, offsetof(struct opts_follow, once), 0, 0,
-     "end when the copies are as far as the trails"},
-    {"interval", 0, CLI_DURATION, "TIME", offsetof(struct opts_follow, interval_ms), 10, 3600000,
-     "time between looks (default: 1s)"},
-    {"witness", 0, CLI_TEXT, "FILE", offsetof(struct opts_follow, witness), 0, 0,
-     "cosign each checkpoint that is kept, with this Ed25519 key\n(64 bytes, hexadecimal, mode 0600; made when it is "
-     "missing)"},
-    {"name", 0, CLI_TEXT, "NAME", offsetof(struct opts_follow, name), 0, 0,
-     "the witness's name (default: redoubt-witness)"},
-};
-static const struct cli_opt rotate_opts[] = {
-    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_rotate, by), 0, 0, "who changes it (default: $USER)"},
-    {"reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_rotate, reason), 0, 0, "why; required"},
-    {"chain", 0, CLI_TEXT, "ID", offsetof(struct opts_rotate, chain), 0, 0,
-     "this trail only (default: every replica's)"},
 };
 static const struct cli_opt alert_opts[] = {
     {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_alert, by), 0, 0, "who tests (default: $USER)"},
