@@ -556,10 +556,12 @@ static int walk(struct walk *w, struct err *e)
     int rc = 0;
     for (size_t i = 0; i < w->o->n_dirs; i++)
         t.text[i] = audit_read_file(w->o->dirs[i], AUDIT_CHECKPOINT_FILE, AUDIT_NOTE_MAX, &t.len[i], NULL);
+    /* A trail may be written meanwhile. A note is of records that are there before it: notes first, then the files; but what was deleted is said
+     * before it goes: that last. */
+    read_keys(w);
     if (list_segments(w, e)) {
         rc = -1;
     } else {
-        read_keys(w);
         read_checkpoints(w, &t);
         read_anchors(w);
         read_pruned(w);
