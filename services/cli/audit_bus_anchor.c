@@ -17,8 +17,7 @@ static void on_last(void *ctx, enum bus_status st, const struct bus_msg *m)
     struct asked *a = ctx;
     a->done = true;
     a->status = st;
-    PB(AuditCheckpoint) *c =
-        st == BUS_OK && m ? wire_unpack(PB_DESC(audit_checkpoint), m->data, m->len, NULL) : NULL;
+    PB(AuditCheckpoint) *c = st == BUS_OK && m ? wire_unpack(PB_DESC(audit_checkpoint), m->data, m->len, NULL) : NULL;
     if (c)
         a->note = strdup(c->note);
     wire_free(c);
