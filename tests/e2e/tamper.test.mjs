@@ -45,13 +45,13 @@ describe('tampering', () => {
     await t.open();
     dir = t.dir();
     key0 = fs.readFileSync(path.join(dir, 'audit.pub'), 'utf8').trim();
-    await publish(60);
-    await until('a checkpoint', () => /\n60\n/.test(fs.readFileSync(path.join(dir, 'checkpoint'), 'utf8')));
+    await publish(48);
+    await until('a checkpoint', () => /\n48\n/.test(fs.readFileSync(path.join(dir, 'checkpoint'), 'utf8')));
     old = files();
     for (let i = 0; i < 2; i++) {
       const turned = await cli('rotate', '--by', 'test', '--reason', 'it is time');
       assert.equal(turned.code, 0, turned.err);
-      await publish(30);
+      await publish(42);
     }
     fs.mkdirSync(path.join(t.stack.dir, 'copies'));
     const followed = await cli('follow', '--to', path.join(t.stack.dir, 'copies'), '--once', '--witness', path.join(t.stack.dir, 'witness.key'), '--name', 'witness.example');
@@ -164,8 +164,9 @@ describe('tampering', () => {
       map: change(name, (b) => { b[from + (bit >> 3)] ^= 1 << (bit & 7); return b; }, trail), file: name, sequence }));
     const cut = (b, from, to) => Buffer.concat([b.subarray(0, from), b.subarray(to)]);
 
-    // Every bit, in the shorter trail that it once was.
-    const sampled = [...old.keys()].filter((n) => /seg$/.test(n)).sort()[1];
+    // Every bit of what is sampled, in the shorter trail that it once was.
+    const sampled = [...old.keys()].filter((n) => /seg$/.test(n)).sort()[0];
+    assert.ok(segments(dir)[1] && old.has(segments(dir)[1]), 'it is not the last');
     const its = recordsOf(old.get(sampled)), from = Number(old.get(sampled).readBigUInt64LE(32));
     await tamper('a bit of a header', flips(sampled, 0, HEADER, undefined, old));
     for (const [k, what] of [[0, 'the first'], [1 + below(its.length - 2), 'some'], [its.length - 1, 'the last']])
@@ -202,8 +203,8 @@ describe('tampering', () => {
       map: change(lastSegment, (b) => b.subarray(0, HEADER + below(b.length - HEADER))) })));
     await tamper('a segment cut off, at bytes', Array.from({ length: 30 }, () => () => ({
       map: change(middle, (b) => b.subarray(0, below(b.length))) })), { place: (out) => out.includes('BROKEN') });
-    await tamper('a bit of the checkpoint', flips('checkpoint', 0, anchor.length).filter((_, i) => i % 7 === 0), { place: (out) => out.includes('! checkpoint') });
-    await tamper('a bit of the keys\' changes', flips('audit.keys', 0, whole.get('audit.keys').length).filter((_, i) => i % 17 === 0), { place: (out) => out.includes('BROKEN') });
+    await tamper('a bit of the checkpoint', flips('checkpoint', 0, anchor.length).filter((_, i) => i % 13 === 0), { place: (out) => out.includes('! checkpoint') });
+    await tamper('a bit of the keys\' changes', flips('audit.keys', 0, whole.get('audit.keys').length).filter((_, i) => i % 29 === 0), { place: (out) => out.includes('BROKEN') });
     await tamper('no checkpoint', [() => ({ map: change('checkpoint', () => null), file: 'checkpoint' })]);
     await tamper('an older checkpoint, with an anchor', [() => ({ map: new Map([...old, ...[...whole].filter(([n]) => /seg$/.test(n)).slice(0, 2)]), file: 'anchor' })],
       { anchored: true, place: (out) => out.includes('BROKEN') });
@@ -242,6 +243,51 @@ describe('tampering', () => {
     context.diagnostic(`seed ${seed}; tampering: tried, found by the independent verifier; tried, found by redoubt audit verify`);
     for (const r of rows) context.diagnostic(`${r[0].padEnd(width)} ${String(r[1]).padStart(5)} ${String(r[2]).padStart(5)}   ${String(r[3]).padStart(4)} ${String(r[4]).padStart(4)}`);
     assert.ok(rows.every((r) => r[1] === r[2] && r[3] === r[4]));
+  });
+
+  test('a pruned beginning: the rest is whole, and its roots are the same', { timeout: 120000 }, async () => {
+    const p = new TrailStack('pruned', (s) => {
+      fs.mkdirSync(path.join(s.dir, 'mirror'));
+      return `audit: { segment: 4KiB, checkpoint: 100ms, mirror: "${path.join(s.dir, 'mirror')}", keep_size: 8KiB }\n`;
+    });
+    try {
+      await p.open();
+      const pub = Buffer.from(fs.readFileSync(path.join(p.dir(), 'audit.pub'), 'utf8').trim(), 'hex');
+      for (let i = 0; i < 40 && !fs.existsSync(path.join(p.dir(), 'pruned')); i++) {
+        await p.publish(some(9));
+        await p.settled();
+        await until('the end to be signed', () => Number(load(p.dir()).get('checkpoint').toString().split('\n')[1]) >= p.sent);
+      }
+      await p.publish(some(9));
+      await p.settled();
+      await p.close();
+      const rest = files(p.dir()), r = verifyTrail([rest], { key: pub });
+      assert.deepEqual(r.problems, []);
+      assert.ok(r.pruned > 0n, 'the oldest segments were deleted');
+      assert.equal(Number(r.pruned) + r.records, p.sent);
+      const said = await cli('verify', p.dir());
+      assert.equal(said.code, 0, said.out);
+      assert.match(said.out, new RegExp(`those up to ${r.pruned} were deleted`));
+      // The mirror keeps everything: its root is the same.
+      const instance = path.join(p.stack.dir, 'mirror', fs.readdirSync(path.join(p.stack.dir, 'mirror'))[0]);
+      const all = verifyTrail([load(path.join(instance, fs.readdirSync(instance)[0]))]);
+      assert.deepEqual([all.problems, all.root, all.records], [[], r.root, p.sent]);
+      const made = await cli('proof', String(r.pruned + 1n), p.dir());
+      assert.equal(made.code, 0, made.err);
+      assert.equal(verifyProof(made.out, { key: pub }).sequence, Number(r.pruned) + 1);
+      assert.equal((await cli('proof', '1', p.dir())).code, 1, 'what is gone cannot be proven from what is left');
+      const wrong = [['pruned', null], [segments(p.dir())[0], null]];
+      for (let bit = below(16); bit < 8 * rest.get('pruned').length; bit += 16) wrong.push(['pruned', bit]);
+      for (const [i, [name, bit]] of wrong.entries()) {
+        const map = new Map(rest);
+        if (bit === null) map.delete(name);
+        else map.set(name, Buffer.from(rest.get(name)).fill(rest.get(name)[bit >> 3] ^ (1 << (bit & 7)), bit >> 3, (bit >> 3) + 1));
+        assert.equal(verifyTrail([map]).whole, false, `${name} ${bit}`);
+        if (i % 20 < 2) assert.equal((await cli('verify', written(map))).code, 1, `${name} ${bit}`);
+      }
+    } finally {
+      await p.dispose();
+    }
   });
 
   test('the independent verifier as a program', () => {
