@@ -5,8 +5,8 @@
 #include "cli/cmd.h"
 #include <stddef.h>
 
-#define DAY_MS           INT64_C(86400000)
-#define YEAR_MS          (366 * DAY_MS)
+#define DAY_MS  INT64_C(86400000)
+#define YEAR_MS (366 * DAY_MS)
 #define BY_AND_REASON                                                                                                \
     {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_order, by), 0, 0, "who orders it; required"},                   \
     {                                                                                                                \

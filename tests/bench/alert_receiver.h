@@ -114,9 +114,8 @@ static int receiver_main(char **argv)
 {
     static struct receiver_fd *fds[RECEIVER_FDS];
     struct receiver_seen *s = receiver_map(argv[0]);
-    struct sockaddr_in a = {.sin_family = AF_INET,
-                            .sin_port = htons((uint16_t)atoi(argv[1])),
-                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, epoll = epoll_create1(EPOLL_CLOEXEC);
     if (l < 0 || epoll < 0 || setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
         bind(l, (struct sockaddr *)&a, sizeof a) < 0 || listen(l, 1024) < 0) {

@@ -117,12 +117,14 @@ static void manager_post(unsigned n)
     for (unsigned i = 0; i < n; i++) {
         char id[32];
         snprintf(id, sizeof id, RECEIVER_NAME "%06u", T.next++);
-        len += (size_t)snprintf(
-            body + len, sizeof body - len,
-            "%s{\"labels\":{\"alertname\":\"%s\",\"severity\":\"high\",\"source\":\"fallback\",\"agent\":\"mcp-security-agent\","
-            "\"target\":\"llm.openai.gpt-4o\"},\"annotations\":{\"summary\":\"no LLM of the chain answers; security fallback is "
-            "on\",\"detail\":\"5 calls in a row have failed; the last one: connection refused.\"}}",
-            i ? "," : "", id);
+        len +=
+            (size_t)snprintf(body + len, sizeof body - len,
+                             "%s{\"labels\":{\"alertname\":\"%s\",\"severity\":\"high\",\"source\":\"fallback\","
+                             "\"agent\":\"mcp-security-agent\","
+                             "\"target\":\"llm.openai.gpt-4o\"},\"annotations\":{\"summary\":\"no LLM of the chain "
+                             "answers; security fallback is "
+                             "on\",\"detail\":\"5 calls in a row have failed; the last one: connection refused.\"}}",
+                             i ? "," : "", id);
     }
     len += (size_t)snprintf(body + len, sizeof body - len, "]");
     size_t all = (size_t)snprintf(request, sizeof request,
@@ -156,13 +158,14 @@ static const char *write_settings(const char *name, int hook)
     FILE *f = fopen(path, "w");
     if (!f)
         give_up(path, "cannot be written");
-    fprintf(f,
-            "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data-%s\nlog: { level: error }\n"
-            "alert:\n  channels:\n"
-            "    - { name: hook, type: webhook, url: \"http://127.0.0.1:%d/hook\", at_once: 64 }\n"
-            "    - { name: record, type: file, path: %s/%s.jsonl, max_size: 1GiB }\n"
-            "  routes:\n    - { channels: [hook, record] }\n",
-            T.k->nats->url, T.redis->port, T.dir, name, hook, T.dir, name);
+    fprintf(
+        f,
+        "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data-%s\nlog: { level: error }\n"
+        "alert:\n  channels:\n"
+        "    - { name: hook, type: webhook, url: \"http://127.0.0.1:%d/hook\", at_once: 64 }\n"
+        "    - { name: record, type: file, path: %s/%s.jsonl, max_size: 1GiB }\n"
+        "  routes:\n    - { channels: [hook, record] }\n",
+        T.k->nats->url, T.redis->port, T.dir, name, hook, T.dir, name);
     fclose(f);
     return path;
 }
@@ -188,7 +191,8 @@ static void start_manager(void)
         give_up(config, "cannot be written");
     fprintf(f,
             "route: { receiver: hook, group_by: ['...'], group_wait: 0s, group_interval: 1m, repeat_interval: 4h }\n"
-            "receivers:\n  - name: hook\n    webhook_configs: [ { url: 'http://127.0.0.1:%d/hook', send_resolved: false } ]\n",
+            "receivers:\n  - name: hook\n    webhook_configs: [ { url: 'http://127.0.0.1:%d/hook', send_resolved: "
+            "false } ]\n",
             T.hook);
     fclose(f);
     char file[640];
@@ -216,10 +220,12 @@ static void start_stack(void)
     char dir[600];
     struct err e;
     snprintf(dir, sizeof dir, "%s/outbox", T.dir);
-    if (mkdir(dir, 0700) || !(T.outbox = outbox_open(&T.k->loop, &(struct outbox_opts){.dir = dir, .bus = T.bus.b}, &e)))
+    if (mkdir(dir, 0700) ||
+        !(T.outbox = outbox_open(&T.k->loop, &(struct outbox_opts){.dir = dir, .bus = T.bus.b}, &e)))
         give_up("outbox", "cannot be opened");
-    T.alert = harness_run(T.k->h, "alert", 0,
-                          (const char *[]){bench_program(T.b, "redoubt-alert"), "-c", write_settings("alert", T.hook), NULL});
+    T.alert = harness_run(
+        T.k->h, "alert", 0,
+        (const char *[]){bench_program(T.b, "redoubt-alert"), "-c", write_settings("alert", T.hook), NULL});
     start_manager();
 }
 
@@ -248,10 +254,10 @@ static void latency(void)
             theirs[i] = (double)(atomic_load(&T.seen->ns[n]) - start) / 1e3;
         turn(SETTLE_MS);
     }
-    bench_row(T.b, "alert: producer to webhook, p50", "us", bench_percentile(ours, SINGLES, 50), "Alertmanager, group_wait 0",
-              bench_percentile(theirs, SINGLES, 50), 1.0);
-    bench_row(T.b, "alert: producer to webhook, p99", "us", bench_percentile(ours, SINGLES, 99), "Alertmanager, group_wait 0",
-              bench_percentile(theirs, SINGLES, 99), 0);
+    bench_row(T.b, "alert: producer to webhook, p50", "us", bench_percentile(ours, SINGLES, 50),
+              "Alertmanager, group_wait 0", bench_percentile(theirs, SINGLES, 50), 1.0);
+    bench_row(T.b, "alert: producer to webhook, p99", "us", bench_percentile(ours, SINGLES, 99),
+              "Alertmanager, group_wait 0", bench_percentile(theirs, SINGLES, 99), 0);
 }
 
 /* Alerts a second, from the first that is raised to the last that has come. */
@@ -292,7 +298,8 @@ static void throughput(void)
     }
     double their = bench_percentile(theirs, ROUNDS, 50), our = bench_percentile(ours, ROUNDS, 50);
     /* The bound is on the inverse: at least three times as many. */
-    bench_row(T.b, "alert: time per alert, many at once", "us", 1e6 / our, "Alertmanager, batches of 64", 1e6 / their, 1 / 3.0);
+    bench_row(T.b, "alert: time per alert, many at once", "us", 1e6 / our, "Alertmanager, batches of 64", 1e6 / their,
+              1 / 3.0);
     bench_row(T.b, "alert: told per second", "/s", our, "Alertmanager, batches of 64", their, 0);
     bench_row(T.b, "alert: memory after it", "MB", bench_rss(T.alert->pid) / 1e6, "Alertmanager",
               bench_rss(T.manager->pid) / 1e6, 0);
@@ -357,11 +364,13 @@ static void burst(void)
     uint64_t digested = atomic_load(&T.seen->digested), single = 0;
     for (unsigned i = first; i < T.next; i++)
         single += atomic_load(&T.seen->ns[i]) != 0;
-    printf("alert: %" PRIu64 " digests stand for %" PRIu64 "; %" PRIu64 " alerts came by name; %.1f s after the channel was back\n",
+    printf("alert: %" PRIu64 " digests stand for %" PRIu64 "; %" PRIu64
+           " alerts came by name; %.1f s after the channel was back\n",
            atomic_load(&T.seen->digests), digested, single, told_s);
     (void)alerts;
     bench_row(T.b, "alert: burst to a dead channel, in digests", "", (double)digested, "raised", BURST, 0);
-    bench_row(T.b, "alert: burst, not told", "", digested >= BURST ? 0 : (double)(BURST - digested), "allowed: singles", 20, 1);
+    bench_row(T.b, "alert: burst, not told", "", digested >= BURST ? 0 : (double)(BURST - digested),
+              "allowed: singles", 20, 1);
     bench_row(T.b, "alert: memory in the burst", "MB", worst / 1e6, "limit", 32, 1);
 }
 
