@@ -80,6 +80,7 @@ struct alert_channel {
     struct alert_bucket_rule rule;
     struct alert_bucket bucket;
     struct alert_job *waiting; /* urgent ones first */
+    struct alert_job *waiting_last;
     struct alert_job *running;
     int n_waiting, n_running;
     int at_once;

@@ -102,11 +102,10 @@ static void unlist(struct alert_job **first, struct alert_job *j)
 /* Behind the last urgent one, or at the end. */
 static void enqueue(struct alert_channel *c, struct alert_job *j)
 {
-    struct alert_job *before = NULL, *at = c->waiting;
-    while (at && (!j->urgent || at->urgent)) {
-        before = at;
-        at = at->next;
-    }
+    struct alert_job *before = c->waiting_last, *at = NULL;
+    if (j->urgent && before && !before->urgent)
+        for (before = NULL, at = c->waiting; at->urgent; at = at->next)
+            before = at;
     j->prev = before;
     j->next = at;
     if (before)
@@ -115,11 +114,15 @@ static void enqueue(struct alert_channel *c, struct alert_job *j)
         c->waiting = j;
     if (at)
         at->prev = j;
+    else
+        c->waiting_last = j;
     c->n_waiting++;
 }
 
 static void leave_queue(struct alert_job *j)
 {
+    if (j->channel->waiting_last == j)
+        j->channel->waiting_last = j->prev;
     unlist(&j->channel->waiting, j);
     j->channel->n_waiting--;
 }
