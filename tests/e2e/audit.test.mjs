@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { load, verifyTrail } from '../verify/audit-verify.mjs';
 import { record, segments, table, withTrail } from './lib/trail.mjs';
 
 const SMALL = 'audit: { segment: 8KiB, checkpoint: 200ms }\n';
@@ -130,6 +131,20 @@ test('search, export, who, proof', { timeout: 120000 }, () => withTrail('evidenc
   assert.equal((await cli('proof', '5', t.dir(0))).code, 0);
   assert.equal((await cli('proof', 'no-such-id')).code, 1);
   assert.equal((await cli('proof', '9999999', t.dir(0))).code, 1);
+
+  // A trail that went on in a second directory: named as DIR:DIR2, and found by the settings.
+  const second = path.join(t.stack.dir, 'second', 'host-audit-0');
+  fs.mkdirSync(second, { recursive: true });
+  const moved = segments(t.dir(0)).at(-1);
+  fs.renameSync(path.join(t.dir(0), moved), path.join(second, moved));
+  assert.equal((await cli('search', '--json', t.dir(0))).code, 1, 'its end is not there');
+  const both = await cli('search', '--json', `${t.dir(0)}:${second}`);
+  assert.equal(both.code, 0, both.err);
+  t.stack.writeSettings(`audit: { second_dir: "${path.dirname(second)}" }\n`);
+  assert.equal((await cli('export')).code, 0);
+  assert.equal(lines((await cli('export', '-c', t.stack.config)).out).length, all.length);
+  assert.equal(verifyTrail([load(t.dir(0)), load(second)]).whole, true);
+  fs.renameSync(path.join(second, moved), path.join(t.dir(0), moved));
 
   // A trail that is not whole: said first, shown all the same, and 1.
   const [seg] = segments(t.dir(0));

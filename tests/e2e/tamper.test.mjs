@@ -1,6 +1,7 @@
 // tamper.test.mjs - two verifiers that share no code, on trails of the real service: both say whole, and both find every tampering.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -238,6 +239,13 @@ describe('tampering', () => {
     assert.deepEqual([verifyTrail([torn]).problems, verifyTrail([torn]).torn], [[], 9]);
     assert.equal((await cli('verify', written(torn))).code, 0);
     assert.ok(lastBytes.length > HEADER);
+    // Nor a segment that was only begun, or one whose first sector was never written.
+    const nextName = `audit-${String(verifyTrail([whole]).lastSequence + 1n).padStart(20, '0')}.seg`;
+    for (const begun of [Buffer.alloc(0), Buffer.from('RDBTAUD1'), Buffer.alloc(4096)]) {
+      const map = new Map([...whole, [nextName, begun]]);
+      assert.deepEqual(verifyTrail([map]).problems, [], `${begun.length} bytes`);
+      assert.equal((await cli('verify', written(map))).code, 0, `${begun.length} bytes`);
+    }
 
     const width = Math.max(...rows.map((r) => r[0].length));
     context.diagnostic(`seed ${seed}; tampering: tried, found by the independent verifier; tried, found by redoubt audit verify`);
@@ -275,6 +283,19 @@ describe('tampering', () => {
       const made = await cli('proof', String(r.pruned + 1n), p.dir());
       assert.equal(made.code, 0, made.err);
       assert.equal(verifyProof(made.out, { key: pub }).sequence, Number(r.pruned) + 1);
+      // A checkpoint as earlier versions wrote it: no root, the chain's hash alone. Signed here, with the trail's own key.
+      const former = (hash) => {
+        const secret = Buffer.from(fs.readFileSync(path.join(p.dir(), 'audit.key'), 'utf8').trim(), 'hex').subarray(0, 32);
+        const text = `redoubt/audit/${r.chain}\n${r.checkpoint.size}\n${hash.toString('base64')}\ntime ${r.checkpoint.time}\n`;
+        const id = crypto.createHash('sha256').update('redoubt-audit\n\u0001').update(pub).digest().subarray(0, 4);
+        const key = crypto.createPrivateKey({ key: Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), secret]), format: 'der', type: 'pkcs8' });
+        const note = `${text}\n— redoubt-audit ${Buffer.concat([id, crypto.sign(null, Buffer.from(text), key)]).toString('base64')}\n`;
+        return new Map([...rest, ['checkpoint', Buffer.from(note)]]);
+      };
+      for (const [hash, whole] of [[r.checkpoint.hash, true], [r.checkpoint.root, false]]) {
+        assert.equal(verifyTrail([former(hash)]).whole, whole);
+        assert.equal((await cli('verify', written(former(hash)))).code, whole ? 0 : 1);
+      }
       assert.equal((await cli('proof', '1', p.dir())).code, 1, 'what is gone cannot be proven from what is left');
       const wrong = [['pruned', null], [segments(p.dir())[0], null]];
       for (let bit = below(16); bit < 8 * rest.get('pruned').length; bit += 16) wrong.push(['pruned', bit]);
