@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { decode } from './lib/contract.mjs';
-import { readStream } from './lib/agent.mjs';
+import { readAudit } from './lib/agent.mjs';
 import { AGENT, PRIMARY, last, withSmall } from './lib/small.mjs';
 import { pause, until } from './lib/wait.mjs';
 
@@ -99,7 +99,7 @@ describe('fail secure', { concurrency: 4 }, () => {
     const u = await stack.cli(['unfreeze', AGENT, '--by', 'eve', '--reason', 'rule fixed', '--without-selftest']);
     assert.equal(u.code, 0, u.out + u.err);
     await until('thawed', () => w.agent.state.automation === 'AUTOMATION_MODE_ENABLED');
-    const records = (await readStream(nc, 'REDOUBT_AUDIT')).map((m) => decode('AuditRecord', m.data));
+    const records = await readAudit(nc);
     for (const action of [/unfreeze/, /freeze/])
       assert.ok(records.some((x) => action.test(x.action) && x.actor === 'eve' && x.audit_class === 'AUDIT_CLASS_STRICT'), `${action} by eve is in the trail`);
   }));

@@ -543,6 +543,21 @@ static void a_late_answer_still_counts(void **state)
     assert_int_equal(v->agent.results, 2);
 }
 
+static void on_gone(void *ctx, enum bus_status st, const struct bus_msg *reply)
+{
+    (void)reply;
+    *(enum bus_status *)ctx = st;
+}
+
+/* The guard listens no more, and the server knows. */
+static void no_guard(struct env *v)
+{
+    bus_unsubscribe(v->guard);
+    enum bus_status st = BUS_CLOSED;
+    bus_request(v->bus, &(struct bus_out){.subject = SUBJECT_ACTION "nobody", .data = "", .len = 0}, 5000, on_gone, &st);
+    UNTIL(v, st == BUS_NO_RESPONDERS);
+}
+
 static void the_deadline(void **state)
 {
     struct env *v = *state;
@@ -562,7 +577,7 @@ static void the_deadline(void **state)
     assert_int_equal(v->agent.last.refusal, REDOUBT_REFUSED_EXPIRED);
     assert_int_equal(v->requests, before);
     /* No guard at all: for certain it was not done; and one that comes in time does it. */
-    bus_unsubscribe(v->guard);
+    no_guard(v);
     act_and_wait(v, &(redoubt_action){.action = "block_ip", .timeout_ms = 400});
     assert_int_equal(v->agent.last.result, REDOUBT_ACT_REFUSED);
     assert_int_equal(v->agent.last.refusal, REDOUBT_REFUSED_UNREACHABLE);

@@ -101,7 +101,7 @@ export class Agent {
   }
 }
 
-// Everything that a stream holds now, oldest first: [{subject, id, seq, data}].
+// Everything that a stream holds now, oldest first: [{subject, id, type, seq, data}].
 export async function readStream(nc, stream, filter) {
   const jsm = await nc.jetstreamManager();
   const ci = await jsm.consumers.add(stream, { deliver_policy: DeliverPolicy.All, ack_policy: AckPolicy.None, filter_subject: filter, inactive_threshold: 10e9 });
@@ -110,10 +110,16 @@ export async function readStream(nc, stream, filter) {
     const c = await nc.jetstream().consumers.get(stream, ci.name);
     const messages = await c.consume();
     for await (const m of messages) {
-      found.push({ subject: m.subject, id: m.headers?.get('ce-id'), seq: m.seq, data: m.data });
+      found.push({ subject: m.subject, id: m.headers?.get('ce-id'), type: m.headers?.get('ce-type'), seq: m.seq, data: m.data });
       if (m.info.pending === 0) break;
     }
   }
   await jsm.consumers.delete(stream, ci.name).catch(() => {});
   return found;
+}
+
+// Every audit record of the stream, those of batches too.
+export async function readAudit(nc) {
+  const found = await readStream(nc, 'REDOUBT_AUDIT');
+  return found.flatMap((m) => (m.type === 'redoubt.v1.AuditBatch' ? decode('AuditBatch', m.data).records : [decode('AuditRecord', m.data)]));
 }

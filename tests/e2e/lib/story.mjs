@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { Agent, readStream } from './agent.mjs';
+import { Agent, readAudit, readStream } from './agent.mjs';
 import { decode } from './contract.mjs';
 import { withStack } from './stack.mjs';
 import { until } from './wait.mjs';
@@ -136,7 +136,7 @@ async function checkEverything(stack, w, nc, file) {
   assert.equal(w.mail.messages.length, 0);
 
   // Every audit record of the stream is in the trail sooner or later.
-  const records = await readStream(nc, 'REDOUBT_AUDIT');
+  const records = await readAudit(nc);
   assert.ok(records.length > 0, 'there is an audit trail');
   await until('every audit record in the trail', () => {
     const dir = path.join(stack.dir, 'data/audit/0');
