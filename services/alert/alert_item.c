@@ -1,5 +1,7 @@
 /* alert_item.c - one alert in hand, from its coming until it is acknowledged: memory, record, order within its problem, telling.
  *
+ * It is recorded whatever the memory says, so both are done at the same time; people are told when both are through. Only one that has come before
+ * waits for the memory first: it may be on record already.
  * It is acknowledged to the stream when it is told or put by durably and its receipts and audit records are safe. A process that dies leaves its
  * alerts unacknowledged: the server gives them out again, and the memory says how far they were. */
 #include "alert/alert_room.h"
@@ -21,9 +23,9 @@ METRIC_DEFINE(in_hand, METRIC_GAUGE, "redoubt_alert_in_hand", "Alerts not yet ac
 /* Every state has a way out: DECIDING by the memory's answer (bounded by the store's time-out), RECORDING and TELLING by the end of a run, HELD when
  * those before it are over. */
 enum item_state {
-    ITEM_DECIDING,
-    ITEM_RECORDING,
-    ITEM_HELD, /* recorded; waits until an earlier alert of its problem is through */
+    ITEM_DECIDING,  /* its record may be under way, or written */
+    ITEM_RECORDING, /* decided; waits for its record */
+    ITEM_HELD,      /* recorded; waits until an earlier alert of its problem is through */
     ITEM_TELLING,
     ITEM_OVER, /* nothing more will be done; waits for what is unsaid */
 };
@@ -53,6 +55,8 @@ struct alert_item {
     int state;
     bool notify;              /* people are to hear of it */
     bool cancelled;           /* a later alert has made it pointless */
+    bool recording;           /* its record has begun, */
+    bool record_over;         /* and is written, or has failed, or there is none */
     bool recorded;            /* a file has it */
     bool gone;                /* given back to the stream */
     struct alert_run *record; /* of its files, or of a self-test */
@@ -261,7 +265,9 @@ static void on_recorded(void *ctx, const struct alert_run_end *end)
 {
     struct alert_item *i = ctx;
     i->recorded = end->recorded;
-    after_record(i);
+    i->record_over = true;
+    if (i->state == ITEM_RECORDING)
+        after_record(i);
 }
 
 static void on_record_said(void *ctx, const struct alert_run_end *end)
@@ -272,12 +278,13 @@ static void on_record_said(void *ctx, const struct alert_run_end *end)
     on_said(i);
 }
 
-static void record(struct alert_item *i)
+static void begin_record(struct alert_item *i)
 {
     uint64_t routes = routes_of(i);
     struct alert_road *files = routes ? alert_road_files(i->room, routes) : NULL;
-    sm_move(&item_table, &i->state, ITEM_RECORDING);
-    if (files && files->plan.n > 0) {
+    i->recording = true;
+    i->record_over = !files || files->plan.n == 0;
+    if (!i->record_over) {
         i->unsaid++;
         i->record = alert_run_start(i->room,
                                     &(struct alert_run_opts){.road = files,
@@ -287,11 +294,17 @@ static void record(struct alert_item *i)
                                                              .silent = true,
                                                              .through = on_recorded},
                                     on_record_said, i);
-        alert_road_unref(files);
-        return;
     }
     alert_road_unref(files);
-    after_record(i);
+}
+
+static void record(struct alert_item *i)
+{
+    sm_move(&item_table, &i->state, ITEM_RECORDING);
+    if (!i->recording)
+        begin_record(i);
+    if (i->record_over)
+        after_record(i);
 }
 
 /* ---- a self-test: one way, and nothing is kept of it ---- */
@@ -389,7 +402,7 @@ static const struct set_route *first_route(const struct alert_room *r, uint64_t 
     return routes ? CONF_AT(r->service->settings->alert.routes, struct set_route, n) : NULL;
 }
 
-void alert_item_new(struct alert_room *r, PB(Alert) * a, struct bus_hold *h)
+void alert_item_new(struct alert_room *r, PB(Alert) * a, bool again, struct bus_hold *h)
 {
     struct alert_item *i;
     HASH_FIND_STR(r->items, a->id, i);
@@ -419,7 +432,9 @@ void alert_item_new(struct alert_room *r, PB(Alert) * a, struct bus_hold *h)
     }
     i->settings_no = r->settings_no;
     i->routes = alert_routes_of(r->routes, a);
-    i->unsaid++;
+    i->unsaid++; /* before the record begins, so that it does not end here */
+    if (!again)
+        begin_record(i);
     alert_memory_decide(r->memory, a, first_route(r, i->routes), on_recall, i);
 }
 

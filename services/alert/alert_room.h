@@ -131,7 +131,8 @@ void alert_tells_drop(struct alert_room *r);      /* all that alert_tell() has b
 void alert_lates_free(struct alert_room *r);
 
 /* alert_item.c */
-void alert_item_new(struct alert_room *r, PB(Alert) * a, struct bus_hold *h); /* takes the alert */
+/* Takes the alert. `again`: the stream has given it out before. */
+void alert_item_new(struct alert_room *r, PB(Alert) * a, bool again, struct bus_hold *h);
 size_t alert_items_in_hand(const struct alert_room *r);
 void alert_items_give_back(struct alert_room *r); /* all, to the stream */
 

@@ -62,7 +62,7 @@ static void on_alert(void *ctx, const struct bus_msg *m, struct bus_hold *h)
         return;
     }
     metric_add(&received, 1);
-    alert_item_new(r, a, h);
+    alert_item_new(r, a, m->deliveries > 1, h);
 }
 
 static bool idle(const struct alert_room *r)

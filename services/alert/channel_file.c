@@ -246,28 +246,34 @@ static void start_batch(struct alert_channel *c)
     }
 }
 
+/* More by one JSON and its newline; NULL if memory is out: then *l is gone. */
+static struct line *add_json(struct line *l, const PB(Alert) * a)
+{
+    char *json = wire_json(a);
+    size_t n = json ? strlen(json) : 0;
+    struct line *more = json ? realloc(l, sizeof *l + l->len + n + 1) : NULL;
+    if (more) {
+        memcpy(more->text + more->len, json, n);
+        more->text[more->len + n] = '\n';
+        more->len += n + 1;
+    } else {
+        free(l);
+    }
+    free(json);
+    return more;
+}
+
 static void send_file(struct alert_channel *c, struct alert_job *j)
 {
     struct record *r = c->priv;
-    char *text = NULL;
-    size_t len = 0;
-    FILE *f = open_memstream(&text, &len);
-    bool ok = f != NULL;
-    for (size_t i = 0; ok && i < j->message->n; i++) {
-        char *json = wire_json(j->message->alerts[i]);
-        ok = json && fprintf(f, "%s\n", json) > 0;
-        free(json);
-    }
-    ok = f && fclose(f) == 0 && ok;
-    struct line *l = ok ? malloc(sizeof *l + len) : NULL;
+    struct line *l = calloc(1, sizeof *l);
+    for (size_t i = 0; l && i < j->message->n; i++)
+        l = add_json(l, j->message->alerts[i]);
     if (!l) {
-        free(text);
         alert_job_end(j, &(struct alert_outcome){ALERT_FAULT_OTHER, 0, -1}, "out of memory");
         return;
     }
-    *l = (struct line){.job = j, .len = len};
-    memcpy(l->text, text, len);
-    free(text);
+    l->job = j;
     *r->last = l;
     r->last = &l->next;
     start_batch(c);

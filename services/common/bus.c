@@ -144,7 +144,7 @@ int bus_send_now(struct bus *b, const struct bus_out *o, const char *reply, int6
         return -2;
     }
     int r = bus_link_publish_msg(b->link, m, e);
-    natsMsg_Destroy(m);
+    bus_link_release(b->link, m);
     return r;
 }
 

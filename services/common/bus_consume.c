@@ -92,7 +92,10 @@ static void hold_free(struct bus_hold *h)
             bus_wait_at(h->b, &h->c->progress, BUS_NEVER);
     }
     metric_add(&holding, -1);
-    natsMsg_Destroy(h->m);
+    if (h->b && h->b->link)
+        bus_link_release(h->b->link, h->m);
+    else
+        natsMsg_Destroy(h->m);
     free(h);
 }
 

@@ -14,6 +14,8 @@
 #define QUEUE_MAX         65536
 #define TURN_MAX          4096 /* messages per turn of the loop, so that timers and sockets live */
 #define RELEASE_EVERY     256
+#define USED_MAX          64
+#define USED_BYTES        65536
 #define CONNECT_MS        1000 /* also how long the library may hold its lock; well below tilt */
 #define WRITE_MS          1000
 #define PING_MS           2000
@@ -67,6 +69,8 @@ struct bus_link {
     char mark_subject[96];
     struct bus_feed *marks;
     uint64_t mark, mark_away; /* the last one given out; the one that is on its way, 0 = none */
+    natsMsg *used[USED_MAX];  /* see bus_link_release() */
+    size_t n_used, used_bytes;
     /* closing: */
     bool closing, gone; /* gone: nc is destroyed */
     int64_t flush_ms;
@@ -154,10 +158,27 @@ static void free_feed(struct bus_feed *f)
     free(f);
 }
 
+static void release_all(struct bus_link *k)
+{
+    for (size_t i = 0; i < k->n_used; i++)
+        natsMsg_Destroy(k->used[i]);
+    k->n_used = k->used_bytes = 0;
+}
+
+/* The library frees messages on a thread of its own and wakes that for each: so several at once, with the next that come. */
+void bus_link_release(struct bus_link *k, natsMsg *m)
+{
+    k->used[k->n_used++] = m;
+    k->used_bytes += (size_t)natsMsg_GetDataLength(m);
+    if (k->n_used == USED_MAX || k->used_bytes > USED_BYTES)
+        release_all(k);
+}
+
 static void on_wake_closed(uv_handle_t *h)
 {
     struct bus_link *k = h->data;
     struct bus_item i;
+    release_all(k);
     while (bus_queue_next(&k->q, &i))
         if (i.kind == BUS_ITEM_MESSAGE)
             natsMsg_Destroy(i.msg);
@@ -381,6 +402,7 @@ static void drain(struct bus_link *k)
     if (messages > 0 && !k->closing)
         k->ev.turn(k->ctx); /* first: somebody waits for it */
     hand_back(k, &spent);
+    release_all(k);
     metric_add(&received, messages);
     tell(k); /* sick */
     if (n == TURN_MAX)

@@ -39,5 +39,7 @@ void bus_feed_end(struct bus_feed *f, bus_feed_fn rest, void *ctx);
 int bus_link_publish(struct bus_link *k, const char *subject, const char *reply, const void *data, size_t len,
                      struct err *e);
 int bus_link_publish_msg(struct bus_link *k, natsMsg *m, struct err *e); /* m stays the caller's */
+/* Takes a message that is needed no more, published or received; it is destroyed soon. */
+void bus_link_release(struct bus_link *k, natsMsg *m);
 
 #endif

@@ -374,6 +374,13 @@ static void burst(void)
     bench_row(T.b, "alert: memory in the burst", "MB", worst / 1e6, "limit", 32, 1);
 }
 
+/* BENCH_ONLY=latency|throughput|burst: this part alone. */
+static bool wanted(const char *part)
+{
+    const char *only = getenv("BENCH_ONLY");
+    return !only || !*only || strcmp(only, part) == 0;
+}
+
 static void on_outbox_closed(void *ctx)
 {
     *(bool *)ctx = true;
@@ -387,9 +394,12 @@ int main(int argc, char **argv)
     T.self[n > 0 ? n : 0] = 0;
     T.b = bench_open(argc, argv);
     start_stack();
-    latency();
-    throughput();
-    burst();
+    if (wanted("latency"))
+        latency();
+    if (wanted("throughput"))
+        throughput();
+    if (wanted("burst"))
+        burst();
     bool closed = false;
     outbox_close(T.outbox, 5000, on_outbox_closed, &closed);
     while (!closed)
