@@ -554,7 +554,8 @@ static void no_guard(struct env *v)
 {
     bus_unsubscribe(v->guard);
     enum bus_status st = BUS_CLOSED;
-    bus_request(v->bus, &(struct bus_out){.subject = SUBJECT_ACTION "nobody", .data = "", .len = 0}, 5000, on_gone, &st);
+    bus_request(v->bus, &(struct bus_out){.subject = SUBJECT_ACTION "nobody", .data = "", .len = 0}, 5000, on_gone,
+                &st);
     UNTIL(v, st == BUS_NO_RESPONDERS);
 }
 

@@ -191,8 +191,8 @@ static void a_line_and_a_call(void **state)
     KIT_WAIT(p->k, kit_metric("redoubt_last_resort_calls_total") == 2);
     atomic_store(&p->hook.status, 403);
     tell(x, p, "a3", true);
-    KIT_WAIT(p->k, kit_metric("redoubt_last_resort_uncalled_total") == 1 &&
-                       lines(file_text(p, LAST_RESORT_FILE)) == 3);
+    KIT_WAIT(p->k,
+             kit_metric("redoubt_last_resort_uncalled_total") == 1 && lines(file_text(p, LAST_RESORT_FILE)) == 3);
     shut(p, x);
     assert_int_equal(atomic_load(&p->hook.calls), 4);
 }
