@@ -817,7 +817,9 @@ static void closing_tells_whoever_waits(void **state)
     assert_int_equal(w.result.result, REDOUBT_ACT_UNKNOWN); /* sent, no answer */
     assert_int_equal(w.result.refusal, REDOUBT_REFUSED_CLOSED);
     assert_int_equal(v->agent.results, 1);
-    assert_int_equal(v->agent.last.result + v->agent.last.refusal, REDOUBT_ACT_REFUSED + REDOUBT_REFUSED_CLOSED);
+    /* The guard's refusal may be on its way still: then nobody knows. */
+    assert_true(v->agent.last.result == REDOUBT_ACT_REFUSED || v->agent.last.result == REDOUBT_ACT_UNKNOWN);
+    assert_int_equal(v->agent.last.refusal, REDOUBT_REFUSED_CLOSED);
     /* With the bus away, and with answers on their way. */
     open_agent(v, 20000);
     UNTIL(v, redoubt_posture_now(v->agent.r) == REDOUBT_NORMAL);
