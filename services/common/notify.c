@@ -135,11 +135,17 @@ static void refused_later(void *ctx)
     r.done(r.ctx, -1, "the record itself is not valid");
 }
 
+/* The service ends, and its outbox has ended before: the bus is all that is left. */
+static void too_late(void *ctx)
+{
+    durable_done(ctx, -1, "the service ends");
+}
+
 /* NULL: not valid, or no memory; done is told. */
 static struct durable *say_durably(struct service *s, const char *subject, const char *id, const void *message,
                                    bool direct, outbox_cb done, void *ctx)
 {
-    assert(s->outbox && "a service that raises alerts or audits asks for SERVICE_OUTBOX");
+    assert((s->desc->needs & SERVICE_OUTBOX) && "a service that raises alerts or audits asks for SERVICE_OUTBOX");
     size_t len;
     void *data = notify_pack(message, &len);
     struct durable *d = data ? malloc(sizeof *d + len) : NULL;
@@ -164,7 +170,10 @@ static struct durable *say_durably(struct service *s, const char *subject, const
     memcpy(d->data, data, len);
     free(data);
     struct outbox_item i = {.subject = d->subject, .id = d->id, .type = d->type, .data = d->data, .len = len};
-    outbox_append(s->outbox, &i, durable_done, d); /* calls back later, never from inside */
+    if (s->outbox)
+        outbox_append(s->outbox, &i, durable_done, d); /* calls back later, never from inside */
+    else
+        loop_defer(&s->loop, too_late, d);
     return d;
 }
 

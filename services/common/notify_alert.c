@@ -183,7 +183,7 @@ static bool given(const char *text)
 
 static void raise_alert(struct service *s, PB(Alert) * a, const char *last_why, outbox_cb done, void *ctx)
 {
-    assert(s->outbox && "a service that raises alerts asks for SERVICE_OUTBOX");
+    assert((s->desc->needs & SERVICE_OUTBOX) && "a service that raises alerts asks for SERVICE_OUTBOX");
     char id[48];
     size_t len;
     if (!given(a->id))
@@ -210,6 +210,18 @@ static void raise_alert(struct service *s, PB(Alert) * a, const char *last_why, 
     snprintf(w->id, sizeof w->id, "%s", a->id);
     memcpy(w->data, data, len);
     free(data);
+    if (!s->outbox) { /* the service ends, and its outbox has ended before: the bus is all that is left */
+        w->all = NULL;
+        w->json = NULL;
+        w->done = NULL;
+        struct bus_out o = {.subject = SUBJECT_ALERT, .id = w->id, .type = w->type, .data = w->data, .len = len};
+        if (s->bus)
+            bus_store(s->bus, &o, DIRECT_MS, on_direct, w);
+        else
+            way_free(w);
+        refuse(s, done, ctx);
+        return;
+    }
     /* A test that does not come through is said by whoever waits for it. */
     w->json = a->self_test || !w->all ? NULL : wire_json(a);
     if (w->json)
