@@ -288,7 +288,7 @@ static void raise_one(struct place *p, const char *id, int *ret)
 static void service_up(struct place *p, size_t outbox_bytes)
 {
     struct err e;
-    p->desc = (struct service_desc){.name = "test"};
+    p->desc = (struct service_desc){.name = "test", .needs = SERVICE_OUTBOX};
     p->s = (struct service){.desc = &p->desc, .settings = &p->set, .instance = "test-0"};
     snprintf(p->s.boot_id, sizeof p->s.boot_id, "0123456789abcdef");
     snprintf(p->s.replica.dir, sizeof p->s.replica.dir, "%s", p->dir);
