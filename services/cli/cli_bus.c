@@ -246,6 +246,16 @@ int cli_order(struct cli_link *k, const char *service, const char *verb, const v
     return order(k, service, verb, message, false);
 }
 
+int cli_give(struct cli *c, const char *service, const char *verb, const void *message)
+{
+    struct cli_link link;
+    int code = cli_link_open(&link, c);
+    if (code == CLI_OK)
+        code = cli_order(&link, service, verb, message);
+    cli_link_close(&link);
+    return code;
+}
+
 int cli_insist(struct cli_link *k, const char *service, const char *verb, const void *message)
 {
     return order(k, service, verb, message, true);

@@ -37,6 +37,8 @@ struct settings *cli_settings_of(const struct cli *c, const char *path);
 int cli_ask(struct cli_link *k, const char *service, const char *verb, const void *message, PB(CommandReply) * *ret);
 /* Asks, and says what came of it: "opened" and so on is in the reply's message. */
 int cli_order(struct cli_link *k, const char *service, const char *verb, const void *message);
+/* The same on a link of its own: the whole of a command that orders one thing. */
+int cli_give(struct cli *c, const char *service, const char *verb, const void *message);
 /* The same for orders that may be given twice: asked again until a replica answers, or the time is over. */
 int cli_insist(struct cli_link *k, const char *service, const char *verb, const void *message);
 

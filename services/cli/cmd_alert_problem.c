@@ -221,10 +221,5 @@ int cmd_alert_order(struct cli *c, const void *opts, int argc, char **argv)
     m.by = (char *)o->by;
     m.reason = (char *)o->reason;
     m.duration_ms = (uint64_t)o->for_ms;
-    struct cli_link link;
-    int code = cli_link_open(&link, c);
-    if (code == CLI_OK)
-        code = cli_order(&link, "alert", strrchr(c->row->path, ' ') + 1, &m);
-    cli_link_close(&link);
-    return code;
+    return cli_give(c, "alert", strrchr(c->row->path, ' ') + 1, &m);
 }

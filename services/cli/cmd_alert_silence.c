@@ -104,12 +104,7 @@ int cmd_alert_unsilence(struct cli *c, const void *opts, int argc, char **argv)
     m.silence = argv[0];
     m.by = (char *)o->by;
     m.reason = (char *)o->reason;
-    struct cli_link link;
-    int code = cli_link_open(&link, c);
-    if (code == CLI_OK)
-        code = cli_order(&link, "alert", "unsilence", &m);
-    cli_link_close(&link);
-    return code;
+    return cli_give(c, "alert", "unsilence", &m);
 }
 
 static void print_silences(const PB(SilenceList) * l, const struct term *t)

@@ -131,12 +131,7 @@ int cmd_health_order(struct cli *c, const void *opts, int argc, char **argv)
     m.by = (char *)o->by;
     m.reason = (char *)o->reason;
     m.duration_ms = (uint64_t)o->for_ms;
-    struct cli_link link;
-    int code = cli_link_open(&link, c);
-    if (code == CLI_OK)
-        code = cli_order(&link, "health", verb, &m);
-    cli_link_close(&link);
-    return code;
+    return cli_give(c, "health", verb, &m);
 }
 
 int cmd_health_probe(struct cli *c, const void *opts, int argc, char **argv)
@@ -145,10 +140,5 @@ int cmd_health_probe(struct cli *c, const void *opts, int argc, char **argv)
     (void)argc;
     PB(HealthCommand) m = REDOUBT__V1__HEALTH_COMMAND__INIT;
     m.target = argv[0];
-    struct cli_link link;
-    int code = cli_link_open(&link, c);
-    if (code == CLI_OK)
-        code = cli_order(&link, "health", "probe", &m);
-    cli_link_close(&link);
-    return code;
+    return cli_give(c, "health", "probe", &m);
 }

@@ -185,12 +185,7 @@ static int command(struct cli *c, const char *verb, PB(GuardCommand) * m, const 
         return cli_fail(c, CLI_USAGE, "--by NAME and --reason TEXT are required: they land in the audit trail");
     m->by = (char *)by;
     m->reason = (char *)reason;
-    struct cli_link link;
-    int code = cli_link_open(&link, c);
-    if (code == CLI_OK)
-        code = cli_order(&link, "guard", verb, m);
-    cli_link_close(&link);
-    return code;
+    return cli_give(c, "guard", verb, m);
 }
 
 int cmd_queue_drop(struct cli *c, const void *opts, int argc, char **argv)
