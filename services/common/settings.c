@@ -62,8 +62,8 @@ static const struct conf_field expect_json_fields[] = {
     ROW("equals", STRING, equals, "", 0, 1024, "The value, as text: ok, 3, true, null."),
     ROW("matches", STRING, matches, "", 0, 4096, "Or a pattern (PCRE2) for its text."),
 };
-static const struct conf_schema expect_json_schema = {"expect_json", sizeof(struct set_expect_json),
-                                                      expect_json_fields, N_OF(expect_json_fields), NULL};
+const struct conf_schema settings_expect_json_schema = {"expect_json", sizeof(struct set_expect_json),
+                                                        expect_json_fields, N_OF(expect_json_fields), NULL};
 
 #undef STRUCT
 #define STRUCT struct set_log_pattern
@@ -138,7 +138,7 @@ static const struct conf_field probe_fields[] = {
     ROW("expect_headers", STRINGS, expect_headers, "", 0, 32,
         "http: headers that the answer must have, `Name: pattern` each (PCRE2).", .item = CONF_STRING),
     ROW("expect_json", LIST, expect_json, "", 0, 32, "http: values that the JSON of the answer must hold.",
-        .schema = &expect_json_schema),
+        .schema = &settings_expect_json_schema),
     ROW("expect", STRING, expect, "", 0, 4096,
         "A pattern (PCRE2) that must match. http: the body. tcp: what comes. dns: one of the records."),
     ROW("reject", STRING, reject, "", 0, 4096, "http: a pattern (PCRE2) that must not match the body."),
@@ -379,6 +379,8 @@ static const struct conf_field settings_fields[] = {
     ROW("guard", OBJECT, guard, "", 0, 0, "The gate that agents' actions pass.", .schema = &guard_schema),
     ROW("alert", OBJECT, alert, "", 0, 0, "Who is told, and how.", .schema = &settings_alert_schema),
     ROW("audit", OBJECT, audit, "", 0, 0, "The trail.", .schema = &settings_audit_schema),
+    ROW("rollback", OBJECT, rollback, "", 0, 0, "Versions of what is deployed, and the way back to one.",
+        .schema = &settings_rollback_schema),
 };
 const struct conf_schema settings_schema = {"settings", sizeof(struct settings), settings_fields,
                                             N_OF(settings_fields), settings_check_all};

@@ -395,6 +395,133 @@ struct set_audit {
     int64_t warn_lag_ms;          /* 60 s */
 };
 
+/* Versions, and the way back to one. */
+enum set_executor { SET_EXECUTOR_DOCKER, SET_EXECUTOR_KUBERNETES, SET_EXECUTOR_EXEC };
+struct set_rb_docker {
+    char *socket;    /* unix:///var/run/docker.sock; a path */
+    char *container; /* by name; or by compose project and service */
+    char *project, *service;
+    int64_t port;    /* that the agent listens on inside; 0 = no address is given to the traffic */
+    char *network;   /* whose address the traffic uses; empty = the first */
+    int64_t stop_ms; /* 30 s until it is killed */
+    int64_t
+        ready_ms; /* 60 s: a container without a health check counts as ready after `running` and the checks; with one: limit */
+    char *keep_repository;  /* redoubt/keep: images are tagged there so that no clean-up takes them */
+    bool force_unsupported; /* what cannot be carried over (compose configs) is left out instead of refused */
+};
+struct set_rb_kubernetes {
+    char *server;     /* https://...; empty = of the kubeconfig, or of the pod */
+    char *kubeconfig; /* path; empty = the pod's ServiceAccount */
+    char *context;    /* of the kubeconfig; empty = its current one */
+    char *ca_file, *token_file;
+    char *namespace;
+    char *deployment; /* stable */
+    char *canary;     /* the other of the pair; empty = one Deployment by image patch */
+    char *container;  /* in the pod; empty = the first */
+    int64_t rollout_ms;
+    int64_t timeout_ms;
+};
+struct set_rb_exec { /* programs with arguments; {{names}} are filled in */
+    struct conf_list view, check, up, stop, start, settle, remove, keep, run; /* char * */
+    int64_t timeout_ms;
+};
+enum set_traffic {
+    SET_TRAFFIC_NONE,
+    SET_TRAFFIC_HAPROXY,
+    SET_TRAFFIC_REPLICAS,
+    SET_TRAFFIC_HTTPROUTE,
+    SET_TRAFFIC_NATS,
+    SET_TRAFFIC_WEBHOOK,
+};
+struct set_rb_traffic {
+    int type;      /* enum set_traffic */
+    char *address; /* haproxy: unix:///run/haproxy/admin.sock or tcp://host:port */
+    char *backend; /* haproxy */
+    struct conf_list
+        side_0; /* char *: servers (haproxy), services (httproute) of either side; instance i is server i */
+    struct conf_list side_1;
+    bool set_address;   /* haproxy: the servers get the instances' addresses; false: by name, as configured */
+    char *route;        /* httproute: its name */
+    int64_t rule;       /* httproute: index of the rule */
+    char *url, *token;  /* webhook */
+    int64_t timeout_ms; /* 2 s */
+};
+enum set_check {
+    SET_CHECK_COMMAND,
+    SET_CHECK_HTTP,
+    SET_CHECK_KNOWN,
+    SET_CHECK_PROMETHEUS,
+    SET_CHECK_JSON,
+    SET_CHECK_NATS
+};
+enum set_check_class { SET_CLASS_SECURITY, SET_CLASS_PERFORMANCE, SET_CLASS_ERRORS };
+struct set_rb_check {
+    char *name;
+    int type;                     /* enum set_check */
+    int check_class;              /* enum set_check_class */
+    struct conf_list command;     /* char * */
+    char *url;                    /* {{address}}, {{version}}, {{digest}}, {{side}} are filled in */
+    char *body;                   /* known: the event; http */
+    struct conf_list headers;     /* char *, secrets */
+    struct conf_list expect_json; /* struct set_expect_json */
+    char *query, *query_total;    /* prometheus: PromQL; json: JSONPath. The value, or failures and all */
+    char *service;                /* nats: name in $SRV.STATS */
+    char *most;                   /* decimal: a value above is a failure; empty = only compared */
+    bool compare;                 /* with the former version at the same time */
+    int64_t ratio_percent;        /* values: worse than the former's by more than this is a failure */
+    int64_t min_samples;          /* counts: fewer say nothing */
+    int64_t limit;                /* failures in a row; -1 = by class: 0, 3, 4 */
+    bool suite;                   /* belongs to the final verification only */
+    int64_t timeout_ms;
+    char *ca_file;
+};
+struct set_rb_data {
+    char *repository; /* restic: directory, s3:..., sftp:...; empty = no learning data */
+    char *password_file;
+    struct conf_list env;           /* char *, "NAME=value", secrets: for S3 and the like */
+    struct conf_list path;          /* char *: directories of the learning data as this service sees them */
+    struct conf_list pause, resume; /* char *: program and arguments */
+    char *pause_url, *resume_url;   /* POST */
+    struct conf_list migrate;       /* char *: run in the newer version's image, {{from_schema}} {{to_schema}} */
+    char *stream;                   /* whose position belongs to a snapshot */
+    int64_t read_percent;           /* of the data that `check` reads back */
+    int64_t pause_limit_ms;         /* the writer is resumed after this, come what may */
+    int64_t timeout_ms;
+};
+struct set_rb_auto {
+    bool enabled;      /* false */
+    int64_t within_ms; /* 15 min after a deployment */
+};
+struct set_deployment {
+    char *name;
+    char *agent;  /* that it carries; empty = none */
+    int executor; /* enum set_executor */
+    struct set_rb_docker docker;
+    struct set_rb_kubernetes kubernetes;
+    struct set_rb_exec exec;
+    struct set_rb_traffic traffic;
+    struct conf_list checks; /* struct set_rb_check */
+    struct set_rb_data data;
+    struct set_rb_auto automatic;
+    struct conf_list steps;    /* char *: "100%", ... "0%": what stays on the former version */
+    int64_t step_ms;           /* 30 s */
+    int64_t check_every_ms;    /* 5 s */
+    int64_t capacity_ms;       /* 5 min: longest wait for capacity, then hold */
+    int64_t drain_ms;          /* 30 s */
+    int64_t watch_ms;          /* 120 s */
+    int64_t settle_ms;         /* 10 s healthy until verified */
+    int64_t keep;              /* 3 */
+    char *floor;               /* name or id: versions recorded before it are refused */
+    struct conf_list rejected; /* char *: names or ids that are refused */
+};
+struct set_rollback {
+    struct conf_list deployments;  /* struct set_deployment */
+    struct conf_list exec_allowed; /* char *: absolute paths of programs */
+    int64_t observe_ms;            /* 10 s */
+    int64_t lease_ttl_ms;
+    int64_t member_ttl_ms;
+};
+
 struct settings_index;
 struct settings {
     struct set_nats nats;
@@ -410,6 +537,7 @@ struct settings {
     struct set_guard guard;
     struct set_alert alert;
     struct set_audit audit;
+    struct set_rollback rollback;
     struct settings_index *index; /* of names; NULL = none, then they are looked for one by one */
 };
 extern const struct conf_schema settings_schema;

@@ -23,8 +23,10 @@
 
 extern const struct conf_schema settings_agent_schema; /* settings_agent.c */
 extern const struct conf_schema settings_limits_schema;
-extern const struct conf_schema settings_alert_schema; /* settings_alert.c */
-extern const struct conf_schema settings_audit_schema; /* settings_audit.c */
+extern const struct conf_schema settings_alert_schema;       /* settings_alert.c */
+extern const struct conf_schema settings_audit_schema;       /* settings_audit.c */
+extern const struct conf_schema settings_rollback_schema;    /* settings_rollback.c */
+extern const struct conf_schema settings_expect_json_schema; /* settings.c */
 
 extern const char *const settings_probe_types[];
 extern const char *const settings_channel_types[];
@@ -44,6 +46,10 @@ void settings_check_alert(void *object, struct conf_ctx *ctx);
 void settings_check_route(void *object, struct conf_ctx *ctx);
 void settings_check_quiet(void *object, struct conf_ctx *ctx);
 void settings_check_audit(void *object, struct conf_ctx *ctx);
+void settings_check_deployment(void *object, struct conf_ctx *ctx); /* settings_rollback_check.c */
+void settings_check_rb_check(void *object, struct conf_ctx *ctx);
+void settings_check_rb_data(void *object, struct conf_ctx *ctx);
+void settings_check_rollback(void *object, struct conf_ctx *ctx);
 void settings_check_all(void *object, struct conf_ctx *ctx);
 
 /* settings_index.c: names in order, so that big files load in a time that grows with their size, not its square. */

@@ -17,6 +17,8 @@
 #define SUBJECT_ALERT       SUBJECT_PREFIX "alert"
 #define SUBJECT_DELIVERY    SUBJECT_PREFIX "delivery."   /* + alert id */
 #define SUBJECT_ROLLBACK    SUBJECT_PREFIX "rollback."   /* + deployment */
+#define SUBJECT_VERSION     SUBJECT_PREFIX "version."    /* + deployment.id */
+#define SUBJECT_SHARE       SUBJECT_PREFIX "share."      /* + deployment */
 #define SUBJECT_INCIDENT    SUBJECT_PREFIX "incident."   /* + id */
 #define SUBJECT_AUDIT       SUBJECT_PREFIX "audit."      /* + service */
 #define SUBJECT_CMD         SUBJECT_PREFIX "cmd."        /* + service.verb */
@@ -28,6 +30,7 @@
 #define SUBJECT_CHECKPOINT  SUBJECT_PREFIX "checkpoint." /* + chain */
 #define SUBJECT_PARCEL      SUBJECT_PREFIX "parcel."     /* + reason.node.bucket: alerts that wait */
 /* Kept on no stream: */
+#define SUBJECT_SHARED      SUBJECT_PREFIX "shared."      /* + deployment */
 #define SUBJECT_OBSERVATION SUBJECT_PREFIX "observation." /* + target: between watchers */
 #define SUBJECT_TRAFFIC     SUBJECT_PREFIX "traffic."     /* + target */
 #define SUBJECT_ADVICE      SUBJECT_PREFIX "advice."      /* + target */

@@ -321,10 +321,49 @@ static const struct wire_rule rollback_changed[] = {
     TEXT(2, "job_id", 0, 64),
     EPOCH(3, "epoch"),
     SET(4, "phase"),
-    TEXT(6, "from_version", 0, 256),
-    TEXT(7, "to_version", 0, 256),
+    TEXT(6, "from_version", 0, 64),
+    TEXT(7, "to_version", 0, 64),
     PERCENT(8, "weight_percent"),
     TEXT(11, "started_by", 0, 128),
+    NUMBER(28, "from_side", 0, 1),
+    PERCENT(33, "weight_wanted"),
+    TEXT(34, "snapshot", 0, 128),
+    TEXT(37, "current_version", 0, 64),
+    MESSAGES(38, "versions", 0, 16),
+    MESSAGES(39, "checks", 0, 32),
+    MESSAGES(40, "lineage", 0, 32),
+    MESSAGES(41, "history", 0, 16),
+};
+static const struct wire_rule deployed_version[] = {
+    TEXT(1, "id", 1, 64), TEXT(2, "name", 1, 128),   TEXT(3, "digest", 0, 128), TEXT(4, "config_hash", 0, 64),
+    SET(6, "state"),      TEXT(9, "reason", 0, 512), TEXT(12, "by_job", 0, 64),
+};
+static const struct wire_rule version_record[] = {
+    TOKEN(1, "deployment"),   PRESENT(2, "version"),   TEXT(3, "executor", 1, 32),
+    TEXT(4, "image", 0, 512), BYTES(5, "spec", 49152), TEXTS(6, "gaps", 256, 32),
+};
+static const struct wire_rule lineage[] = {
+    TEXT(1, "version_id", 1, 64), TEXT(2, "version_name", 0, 128), TEXT(3, "snapshot", 1, 128),
+    TEXT(5, "stream", 0, 64),     TEXT(11, "job_id", 0, 64),       TEXT(12, "why", 0, 128),
+};
+static const struct wire_rule rollback_step[] = {PERCENT(1, "weight_percent")};
+static const struct wire_rule rollback_plan[] = {
+    MESSAGES(1, "steps", 0, 16),  TEXT(2, "from_version", 0, 64), TEXT(3, "to_version", 0, 64),
+    TEXT(4, "from_name", 0, 128), TEXT(5, "to_name", 0, 128),     TEXT(7, "data", 0, 16),
+    TEXT(8, "snapshot", 0, 128),  TEXTS(11, "lines", 512, 48),
+};
+static const struct wire_rule check_result[] = {TEXT(1, "name", 1, 64), SET(2, "check_class"), SET(3, "outcome"),
+                                                TEXT(6, "detail", 0, 512)};
+static const struct wire_rule rollback_ended[] = {
+    TEXT(1, "job_id", 1, 64),  TEXT(2, "from_name", 0, 128),  TEXT(3, "to_name", 0, 128),      SET(4, "phase"),
+    TEXT(5, "reason", 0, 512), TEXT(6, "started_by", 0, 128), TEXT(7, "started_why", 0, 1024),
+};
+static const struct wire_rule work_share[] = {TOKEN(1, "deployment"), EPOCH(2, "epoch"), MESSAGES(4, "shares", 1, 8)};
+static const struct wire_rule version_share[] = {TEXT(1, "name", 0, 128), TEXT(2, "id", 0, 64),
+                                                 PERCENT(3, "percent")};
+static const struct wire_rule work_shared[] = {
+    TOKEN(1, "deployment"),     EPOCH(2, "epoch"),     TEXT(3, "instance", 1, 128),
+    TEXT(4, "version", 1, 128), PERCENT(5, "percent"),
 };
 static const struct wire_rule objective_clock[] = {
     KEY(1, "objective"),
@@ -366,8 +405,8 @@ static const struct wire_rule baseline_report[] = {
     TEXT(4, "signed_off_by", 0, 128),
 };
 static const struct wire_rule rollback_command[] = {
-    TOKEN(1, "deployment"), TEXT(2, "by", 1, 128),         TEXT(3, "reason", 1, 1024),
-    ID(4, "job_id"),        TEXT(5, "to_version", 0, 256),
+    TOKEN(1, "deployment"),   TEXT(2, "by", 0, 128),         TEXT(3, "reason", 0, 1024),
+    ID_OR_EMPTY(4, "job_id"), TEXT(5, "to_version", 0, 128), TEXT(8, "restore_snapshot", 0, 128),
 };
 static const struct wire_rule audit_batch[] = {MESSAGES(1, "records", 1, 100)};
 static const struct wire_rule command_reply[] = {
@@ -439,6 +478,16 @@ const struct wire_rules wire_rules[] = {
     ROWS(queue_entry),
     ROWS(baseline_report),
     ROWS(rollback_command),
+    ROWS(deployed_version),
+    ROWS(version_record),
+    ROWS(lineage),
+    ROWS(rollback_step),
+    ROWS(rollback_plan),
+    ROWS(check_result),
+    ROWS(rollback_ended),
+    ROWS(work_share),
+    ROWS(version_share),
+    ROWS(work_shared),
     ROWS(audit_batch),
     ROWS(problem_changed),
     ROWS(silence),

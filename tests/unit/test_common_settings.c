@@ -308,7 +308,7 @@ static void reload_knows_what_needs_a_restart(void **state)
 }
 
 struct shown {
-    char text[65536];
+    char text[262144];
     size_t n;
 };
 static void keep_line(void *ctx, const char *line)
