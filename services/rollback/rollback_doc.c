@@ -18,21 +18,21 @@ static const char *const data_words[] = {
 };
 enum { DATA_WORDS = sizeof data_words / sizeof data_words[0] };
 
-void bytes_free(struct bytes *b)
+void rollback_bytes_free(struct rollback_bytes *b)
 {
     free(b->data);
-    *b = (struct bytes){0};
+    *b = (struct rollback_bytes){0};
 }
 
-bool bytes_copy(struct bytes *to, const void *data, size_t len)
+bool rollback_bytes_copy(struct rollback_bytes *to, const void *data, size_t len)
 {
     void *copy = len > 0 ? malloc(len) : NULL;
     if (len > 0 && !copy)
         return false;
     if (len > 0)
         memcpy(copy, data, len);
-    bytes_free(to);
-    *to = (struct bytes){copy, len};
+    rollback_bytes_free(to);
+    *to = (struct rollback_bytes){copy, len};
     return true;
 }
 
@@ -279,9 +279,9 @@ static void fill_job(struct whole *w, struct rollback_doc *d, const struct rollb
     }
 }
 
-struct bytes rollback_doc_pack(struct rollback_doc *d, const struct rollback_rule *rule, struct err *e)
+struct rollback_bytes rollback_doc_pack(struct rollback_doc *d, const struct rollback_rule *rule, struct err *e)
 {
-    struct bytes b = {0};
+    struct rollback_bytes b = {0};
     struct whole *w = calloc(1, sizeof *w);
     if (!w) {
         err_set(e, "out of memory");

@@ -6,19 +6,19 @@
 #include "rollback/rollback.h"
 
 /* Bytes that somebody owns. */
-struct bytes {
+struct rollback_bytes {
     void *data;
     size_t len;
 };
-void bytes_free(struct bytes *b);
-bool bytes_copy(struct bytes *to, const void *data, size_t len); /* false if memory is out; `to` is freed first */
+void rollback_bytes_free(struct rollback_bytes *b);
+bool rollback_bytes_copy(struct rollback_bytes *to, const void *data, size_t len); /* false if memory is out; `to` is freed first */
 
 /* What fits into a reply together with its text. */
 #define ROLLBACK_DOC_MAX (MESSAGE_MAX - 4096)
 
 /* Packed RollbackChanged; data NULL with the reason in e. The rule gives what the document itself does not hold: classes and limits of the
  * checks, the plan in words. If it would be too long, the oldest of the history are left out of d itself: what is stored is what is known. */
-struct bytes rollback_doc_pack(struct rollback_doc *d, const struct rollback_rule *rule, struct err *e);
+struct rollback_bytes rollback_doc_pack(struct rollback_doc *d, const struct rollback_rule *rule, struct err *e);
 /* Takes a valid message; -1 if it is none of ours (text in e), d is as it was then. */
 int rollback_doc_take(struct rollback_doc *d, const char *deployment, const PB(RollbackChanged) * m, struct err *e);
 /* The same from bytes. */
