@@ -207,7 +207,8 @@ void deployment_marked(struct deployment *d); /* its announcement is on the stre
 void deployment_carry_out(struct deployment *d, const struct queued *q, const struct rollback_effect *effects, size_t n);
 void deployment_wake_at(struct deployment *d, int64_t at_ms);
 void deployment_look(struct deployment *d);
-void deployment_keep_all(struct deployment *d); /* what is kept is said to the executor again */
+void deployment_keep_all(struct deployment *d); /* what is kept is to be said to the executor again ... */
+void deployment_keep_owed(struct deployment *d); /* ... now */
 
 /* rollback_call.c: one question or act, with all that it needs, until its end */
 struct call {
