@@ -203,6 +203,8 @@ struct rollback_event {
             const struct rollback_version *version; /* as found: id, name, digest, config_hash, data_schema, gaps */
             bool healthy;                           /* all its instances are ready */
             bool checks_passed;                     /* its checks passed just now */
+            bool worse;                             /* they say that it is bad: by the judge's limits; a check without data does not */
+            const char *why;                        /* what they say; "" if nothing speaks against it */
             const struct rollback_sight *sight;
         } seen;
     } u;
