@@ -15,17 +15,25 @@ bool program_ok(const char *path, char *why, size_t size);
 struct program;
 struct program_opts {
     const char *const *argv; /* NULL-terminated; argv[0] is an absolute path */
-    const char *const *env;  /* "NAME=value", NULL-terminated, besides PATH and LANG; may be NULL. Values may be secrets: never logged */
-    const void *input;       /* to its stdin; may be NULL */
+    const char *const *
+        env; /* "NAME=value", NULL-terminated, besides PATH and LANG; may be NULL. Values may be secrets: never logged */
+    const void *input; /* to its stdin; may be NULL */
     size_t input_len;
     int64_t timeout_ms; /* then the whole group is killed */
     size_t max_output;  /* of stdout that is kept; 0 = 64 KiB. Of stderr the last 2 KiB are */
 };
-enum program_end { PROGRAM_EXITED, PROGRAM_SIGNALLED, PROGRAM_TIMEOUT, PROGRAM_NOT_STARTED, PROGRAM_TOO_MUCH, PROGRAM_CANCELLED };
+enum program_end {
+    PROGRAM_EXITED,
+    PROGRAM_SIGNALLED,
+    PROGRAM_TIMEOUT,
+    PROGRAM_NOT_STARTED,
+    PROGRAM_TOO_MUCH,
+    PROGRAM_CANCELLED
+};
 struct program_result { /* valid only inside the callback */
     enum program_end end;
-    int code;         /* exit status, or number of the signal */
-    const char *out;  /* zero-terminated after out_len bytes */
+    int code;        /* exit status, or number of the signal */
+    const char *out; /* zero-terminated after out_len bytes */
     size_t out_len;
     const char *err;  /* the end of stderr, one line for people; "" if none */
     const char *text; /* what came of it, one line: "ended with 3: no such thing" */
