@@ -78,7 +78,8 @@ struct executor_kind {
     /* Runs a command once in this version's image with its data; may be NULL. */
     void (*run)(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb, void *ctx);
 };
-extern const struct executor_kind executor_docker, executor_kubernetes, executor_exec;
+/* kubernetes: a pair of Deployments (`canary` is set), or one Deployment by patch: not gradual, does not go home. */
+extern const struct executor_kind executor_docker, executor_kubernetes, executor_kubernetes_patch, executor_exec;
 const struct executor_kind *executor_of(const struct set_deployment *set);
 
 /* Digest and configuration hash make the id. buf of ROLLBACK_ID. */
