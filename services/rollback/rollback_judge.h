@@ -18,9 +18,9 @@ struct rollback_check_rule {
     int check_class; /* enum rollback_class */
     unsigned limit;  /* so many in a row are a regression; 0 and 1 = the first */
     bool compare;
-    bool suite;   /* only in the final verification */
-    double most;  /* < 0 = none */
-    double worse; /* 0.2: values may be worse by a fifth */
+    bool suite;      /* only in the final verification */
+    double most;     /* < 0 = none */
+    double worse;    /* 0.2: values may be worse by a fifth */
     uint64_t min_samples;
 };
 struct rollback_judge_rule {
@@ -76,9 +76,9 @@ struct rollback_judge {
 };
 
 enum rollback_verdict {
-    ROLLBACK_WELL,   /* nothing speaks against it, and every check has said something in this step */
-    ROLLBACK_SILENT, /* nothing speaks against it, but some check has not said anything yet */
-    ROLLBACK_WORSE,  /* a regression */
+    ROLLBACK_WELL,       /* nothing speaks against it, and every check has said something in this step */
+    ROLLBACK_SILENT,     /* nothing speaks against it, but some check has not said anything yet */
+    ROLLBACK_WORSE,      /* a regression */
 };
 /* A person has decided to go on in spite of a regression: failures in a row are forgotten; those to come are not. Begins a step, too. */
 void rollback_judge_forgive(struct rollback_judge *j, const struct rollback_judge_rule *r);

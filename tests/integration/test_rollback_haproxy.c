@@ -157,17 +157,16 @@ static void test_steps(void **state)
     start_proxy(t, "roundrobin", "check inter 200ms");
     struct proxy *x = t->more;
     open_it(t);
-    assert_true(town_check(t));
-    assert_true(town_view(t));
+    TOWN_OK(t, town_check(t));
+    TOWN_OK(t, town_view(t));
     assert_int_equal(t->share[0], 100);
     struct executor_instance at[3];
     at[0] = town_instance(0, "127.0.0.1", x->back[0], true);
     at[1] = town_instance(1, "127.0.0.1", x->back[2], true);
     at[2] = town_instance(1, "127.0.0.1", x->back[3], true);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        if (!town_set(t, steps[i], 100 - steps[i], at, 3))
-            fail_msg("%s", t->text);
-        assert_true(town_view(t));
+        TOWN_OK(t, town_set(t, steps[i], 100 - steps[i], at, 3));
+        TOWN_OK(t, town_view(t));
         assert_int_equal(t->share[0], steps[i]);
         assert_int_equal(t->share[1], 100 - steps[i]);
         measure(x, 100, seen);
@@ -176,15 +175,15 @@ static void test_steps(void **state)
         assert_in_range(seen[2] + 1, seen[3], seen[3] + 2);
     }
     /* The former version is gone: its server is taken out, and a second instance elsewhere is taken in. */
-    assert_true(town_set(t, 0, 100, at + 1, 2));
+    TOWN_OK(t, town_set(t, 0, 100, at + 1, 2));
     at[0] = town_instance(1, "127.0.0.1", x->back[1], true);
-    assert_true(town_set(t, 0, 100, at, 2));
+    TOWN_OK(t, town_set(t, 0, 100, at, 2));
     measure(x, 60, seen);
     assert_int_equal(seen[1], 30);
     assert_int_equal(seen[2], 30);
     /* What is not ready gets nothing. */
     at[0].ready = false;
-    assert_true(town_set(t, 0, 100, at, 2));
+    TOWN_OK(t, town_set(t, 0, 100, at, 2));
     measure(x, 20, seen);
     assert_int_equal(seen[2], 20);
     at[1].ready = at[1].running = false;
@@ -205,11 +204,11 @@ static void test_target_that_haproxy_cannot_reach(void **state)
     struct executor_instance at[2];
     at[0] = town_instance(0, "127.0.0.1", x->back[0], true);
     at[1] = town_instance(1, "127.0.0.1", harness_free_port(), true);
-    assert_true(town_set(t, 100, 0, at, 2)); /* it is ready, with weight 0: checked, and found down */
+    TOWN_OK(t, town_set(t, 100, 0, at, 2)); /* it is ready, with weight 0: checked, and found down */
     for (int64_t end = clock_mono_ms() + HARNESS_WAIT_MS; clock_mono_ms() < end;) {
         if (!town_set(t, 50, 50, at, 2))
             break;
-        assert_true(town_set(t, 100, 0, at, 2)); /* HAProxy has not noticed yet */
+        TOWN_OK(t, town_set(t, 100, 0, at, 2)); /* HAProxy has not noticed yet */
         town_turn(t, 50);
     }
     town_says(t, false, "for down");
@@ -217,8 +216,7 @@ static void test_target_that_haproxy_cannot_reach(void **state)
     assert_int_equal(seen[0], 20);
     /* It comes back at another place: then it goes on. */
     at[1] = town_instance(1, "127.0.0.1", x->back[2], true);
-    if (!town_set(t, 50, 50, at, 2))
-        fail_msg("%s", t->text);
+    TOWN_OK(t, town_set(t, 50, 50, at, 2));
     measure(x, 40, seen);
     assert_int_equal(seen[2], 20);
 }
@@ -233,9 +231,9 @@ static void test_restart(void **state)
     struct executor_instance at[2];
     at[0] = town_instance(0, "127.0.0.1", x->back[0], true);
     at[1] = town_instance(1, "127.0.0.1", x->back[2], true);
-    assert_true(town_check(t));
-    assert_true(town_set(t, 25, 75, at, 2));
-    assert_true(town_view(t));
+    TOWN_OK(t, town_check(t));
+    TOWN_OK(t, town_set(t, 25, 75, at, 2));
+    TOWN_OK(t, town_view(t));
     assert_int_equal(t->share[1], 75);
     harness_kill(x->proc);
     assert_false(town_view(t));
@@ -243,10 +241,10 @@ static void test_restart(void **state)
     assert_false(town_set(t, 10, 90, at, 2));
     harness_start(x->proc);
     /* What is read is the truth: it has forgotten everything. */
-    assert_true(town_view(t));
+    TOWN_OK(t, town_view(t));
     assert_int_equal(t->share[0], 100);
-    assert_true(town_set(t, 25, 75, at, 2));
-    assert_true(town_view(t));
+    TOWN_OK(t, town_set(t, 25, 75, at, 2));
+    TOWN_OK(t, town_view(t));
     assert_int_equal(t->share[1], 75);
     measure(x, 100, seen);
     assert_in_range(seen[2], 60, 90);
@@ -255,7 +253,7 @@ static void test_restart(void **state)
     assert_false(town_view(t));
     town_says(t, false, "does not answer in time");
     harness_thaw(x->proc);
-    assert_true(town_view(t));
+    TOWN_OK(t, town_view(t));
 }
 
 static void test_refused_before_anything(void **state)
@@ -301,7 +299,7 @@ static void test_refused_before_anything(void **state)
     /* An address by name: HAProxy wants an IP address. */
     town_traffic(t, &traffic_haproxy,
                  "type: haproxy, address: 'unix://%s', backend: strange, side_0: [a0, c0], side_1: [b0]", x->sock);
-    assert_true(town_check(t));
+    TOWN_OK(t, town_check(t));
     at[0] = town_instance(0, "no.such.host.invalid", 80, true);
     assert_false(town_set(t, 100, 0, at, 1));
     town_says(t, true, "set_address: false");

@@ -163,6 +163,12 @@ static inline bool town_check(struct town *t)
     return t->ok;
 }
 
+#define TOWN_OK(t, call)                                                                                             \
+    do {                                                                                                             \
+        if (!(call))                                                                                                 \
+            fail_msg("%s: %s", #call, (t)->text);                                                                    \
+    } while (0)
+
 static inline bool town_set(struct town *t, int a, int b, const struct executor_instance *instances, size_t n)
 {
     const struct traffic_order o = {.job = "job-1",
