@@ -353,7 +353,7 @@ static const struct wire_rule rollback_plan[] = {
     TEXT(8, "snapshot", 0, 128),  TEXTS(11, "lines", 512, 48),
 };
 static const struct wire_rule check_result[] = {TEXT(1, "name", 1, 64), SET(2, "check_class"), SET(3, "outcome"),
-                                                TEXT(6, "detail", 0, 512)};
+                                                TEXT(6, "detail", 0, 512), TEXT(16, "former_value", 0, 32)};
 static const struct wire_rule rollback_ended[] = {
     TEXT(1, "job_id", 1, 64),  TEXT(2, "from_name", 0, 128),  TEXT(3, "to_name", 0, 128),      SET(4, "phase"),
     TEXT(5, "reason", 0, 512), TEXT(6, "started_by", 0, 128), TEXT(7, "started_why", 0, 1024),

@@ -100,8 +100,10 @@ struct rollback_job {
     struct {
         int64_t looked_ms, checked_ms; /* asked for last */
         int64_t up_ms;                 /* UP was asked for last */
+        int64_t did_ms;                /* an act ended last */
         int64_t odd_ms;                /* weights were not ours, and were set again */
         int64_t gate_ms;               /* since when the gate is shut */
+        int64_t step_over_ms;          /* when the last step's observation ended */
         bool sessions;                 /* the traffic has counted sessions: its 0 means something */
         bool strays;                   /* were told */
     } live;
@@ -118,9 +120,7 @@ struct rollback_doc {
     struct rollback_ended history[ROLLBACK_HISTORY];     /* newest first */
     /* Not journaled: what runs now, while there is no job. */
     struct {
-        struct rollback_judge judge;
-        int64_t since_ms;
-        bool worse, well, strays, no_strays; /* told */
+        bool worse, well, strays, no_strays; /* was told */
     } watch;
 };
 
@@ -136,7 +136,6 @@ struct rollback_rule {
     size_t n_rejected;
     bool gradual;   /* false: the executor moves everything by itself (one Deployment, image patch): no SHIFT */
     bool goes_home; /* the target ends on side 0 again (a pair of Deployments) */
-    bool by_count;  /* shares follow the numbers of instances (traffic replicas): no more of the target are started than a step needs */
     bool has_data, has_migration;
     bool automatic;
     int64_t automatic_ms;
@@ -219,7 +218,7 @@ enum rollback_effect_kind {
     /* Ask executor and traffic what stands; answers with a ROLLBACK_SIGHT that was begun after this. One that is under way when a LOOK or DO comes is dropped. */
     ROLLBACK_LOOK,
     /* Make all checks once (suite: the long ones, too); answers with ROLLBACK_SAMPLES. While checks are being made already, nothing. Samples: [0] is
-     * `from`, [1] is `to`; without a job [1] is what runs now. */
+     * `from`, [1] is `to`. Without a job the shell judges by itself, see `seen`. */
     ROLLBACK_CHECK,
     ROLLBACK_WAKE,    /* a tick at at_ms at the latest */
     ROLLBACK_RAISE,   /* alert `notice`, with text */
