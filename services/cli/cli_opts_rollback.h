@@ -23,7 +23,8 @@
                 "also a version below the floor, rejected, not verified, or with\ngaps; the reason must say why"),   \
         RB_TEXT("restore", "SNAPSHOT", restore,                                                                      \
                 "put these learning data back before the target starts; `lineage` =\nthe last that the target had"), \
-        RB_FLAG("tainted", 0, tainted, "the learning data are not to be trusted: with --since, restored from\nbefore"), \
+        RB_FLAG("tainted", 0, tainted,                                                                               \
+                "the learning data are not to be trusted: with --since, restored from\nbefore"),                     \
         RB_TEXT("since", "TIME", since,                                                                              \
                 "since when: 2026-01-31T09:05, UTC, or how long ago: 24h; required\nwith --tainted")
 

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define JOB_MAX       64
-#define NAME_IN_ID    40   /* of the deployment's name in an id that is made up */
+#define NAME_IN_ID    40 /* of the deployment's name in an id that is made up */
 #define AGAIN_MS      2000 /* run: an order that was answered with "not now", or not at all, is given again after this */
 #define STATUS(x)     REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_##x
 #define WHO_REQUIRED  "--by NAME and --reason TEXT are required: they land in the audit trail"
@@ -57,19 +57,22 @@ static void fit_id(const char *from, char id[static JOB_MAX + 1])
 }
 
 /* Fills the order from the options; an exit code if they are wrong. id holds its id. */
-static int read_order(struct cli *c, const struct opts_rollback *o, const char *deployment, char id[static JOB_MAX + 1],
-                      PB(RollbackCommand) * ret)
+static int read_order(struct cli *c, const struct opts_rollback *o, const char *deployment,
+                      char id[static JOB_MAX + 1], PB(RollbackCommand) * ret)
 {
     int code = CLI_OK;
     *ret = (PB(RollbackCommand))REDOUBT__V1__ROLLBACK_COMMAND__INIT;
     if (!rollback_name_ok(c, deployment, &code))
         return code;
     if (o->tainted != (o->since != NULL))
-        return cli_fail(c, CLI_USAGE, "--tainted and --since TIME go together: since when are the data not to be trusted?");
+        return cli_fail(c, CLI_USAGE,
+                        "--tainted and --since TIME go together: since when are the data not to be trusted?");
     if (o->tainted && o->restore)
-        return cli_fail(c, CLI_USAGE, "--tainted looks for the snapshot by itself; --restore names one: give one of them");
+        return cli_fail(c, CLI_USAGE,
+                        "--tainted looks for the snapshot by itself; --restore names one: give one of them");
     if (o->since && (ret->tainted_since_unix_ms = audit_query_time(o->since, clock_wall_ms())) < 0)
-        return cli_fail(c, CLI_USAGE, "--since: found `%s`; allowed: 2026-01-31, 2026-01-31T09:05:01Z, or how long ago: 24h",
+        return cli_fail(c, CLI_USAGE,
+                        "--since: found `%s`; allowed: 2026-01-31, 2026-01-31T09:05:01Z, or how long ago: 24h",
                         o->since);
     snprintf(id, JOB_MAX + 1, "%s", o->id ? o->id : "");
     if (o->id && !id_ok(o->id))

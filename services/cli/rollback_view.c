@@ -190,7 +190,8 @@ size_t rollback_view_snapshots(const PB(RollbackChanged) * m, const char *versio
 const char *rollback_view_digest(const char *digest, char buf[static ROLLBACK_VIEW_NAME])
 {
     const char *colon = strchr(digest, ':');
-    int head = colon && strlen(colon) > DIGEST_SHOWN ? (int)(colon - digest) + 1 + DIGEST_SHOWN : ROLLBACK_VIEW_NAME - 1;
+    int head =
+        colon && strlen(colon) > DIGEST_SHOWN ? (int)(colon - digest) + 1 + DIGEST_SHOWN : ROLLBACK_VIEW_NAME - 1;
     snprintf(buf, ROLLBACK_VIEW_NAME, "%.*s", head, *digest ? digest : "-");
     return buf;
 }
@@ -305,7 +306,8 @@ char *rollback_view_where(const PB(RollbackChanged) * m, char buf[static ROLLBAC
         add(buf, ": %s", WORDS(hold_words, m->hold));
         return buf;
     }
-    add(buf, "%s%s", EVENT_NAME(rollback_phase, m->phase), m->emergency && rollback_view_busy(m) ? " (emergency)" : "");
+    add(buf, "%s%s", EVENT_NAME(rollback_phase, m->phase),
+        m->emergency && rollback_view_busy(m) ? " (emergency)" : "");
     if (m->phase == PHASE(SHIFT))
         add_step(m, buf);
     if (m->phase == PHASE(SHIFT) || m->phase == PHASE(ABORTING)) {
