@@ -386,7 +386,7 @@ const struct cli_row cli_rows[] = {
      .text = "VERB: froze, unfroze, overrode, forced (breakers), maintained, silenced, acknowledged, dropped, "
              "restarted,\n"
              "rolled-back, drilled, rotated. The record of what was meant and that of what came of it are one "
-             "act.\n" AUDIT_DIRS,
+             "act: `intended`\nalone has not ended (a rollback: is under way).\n" AUDIT_DIRS,
      .run = cmd_audit_who,
      .defaults = &who_defaults,
      OPTS(who_opts, opts_audit_query)},
