@@ -1,8 +1,10 @@
 // rollback-command.test.mjs - `redoubt rollback` as a person and a script meet it, with a service that does what the test says: exit codes, tables, JSON, and a watch that
 // outlives lost connections. rollback.test.mjs is the same with the real service.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
-import { encode, ceHeaders } from './lib/contract.mjs';
+import { encode, ceHeaders, top } from './lib/contract.mjs';
 import { ABORTED, command, DONE, HELD, IDLE, Service } from './lib/rollback-docs.mjs';
 import { withStack } from './lib/stack.mjs';
 import { until } from './lib/wait.mjs';
@@ -267,5 +269,19 @@ test('run: the exit code is the result', { timeout: 120000 }, async () => {
     s.deaf = false;
     s.answer = () => ({ status: 'COMMAND_STATUS_INVALID', message: 'no version of that name' });
     assert.equal((await cli('run', 'agent-1', ...WHO)).code, 4);
+  });
+});
+
+// A comment that is wrong is worse than none.
+test('the example of a deployment is right when it is taken out of its comment', { timeout: 60000 }, async () => {
+  await withService('rb-example', async (stack) => {
+    const text = fs.readFileSync(path.join(top, 'deploy/redoubt.yaml'), 'utf8');
+    const at = text.indexOf('rollback:\n  deployments: []\n');
+    assert.ok(at > 0);
+    const file = path.join(stack.dir, 'example.yaml');
+    fs.writeFileSync(file, text.slice(0, at) + text.slice(at).replace('deployments: []', 'deployments:').replace(/^ {2}#/gm, '  '));
+    const r = await stack.cli(['config', 'check', file]);
+    assert.equal(r.code, 0, r.err);
+    assert.match(r.out, /1 deployments/);
   });
 });
