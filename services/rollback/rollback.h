@@ -96,6 +96,17 @@ struct rollback_job {
     int64_t again_ms; /* when a failed one is tried again; 0 = none is */
     int64_t overhead_ms, observed_ms;
     struct rollback_judge judge; /* of the present step */
+    /* Not journaled: who takes over begins with zeros, and loses nothing by it. */
+    struct {
+        int64_t looked_ms, checked_ms; /* asked for last */
+        int64_t up_ms;                 /* UP was asked for last */
+        int64_t did_ms;                /* an act ended last */
+        int64_t odd_ms;                /* weights were not ours, and were set again */
+        int64_t gate_ms;               /* since when the gate is shut */
+        int64_t step_over_ms;          /* when the last step's observation ended */
+        bool sessions;                 /* the traffic has counted sessions: its 0 means something */
+        bool strays;                   /* were told */
+    } live;
 };
 
 struct rollback_doc {
@@ -107,6 +118,10 @@ struct rollback_doc {
     struct rollback_version versions[ROLLBACK_VERSIONS]; /* oldest first */
     struct rollback_lineage lineage[ROLLBACK_LINEAGE];   /* newest first */
     struct rollback_ended history[ROLLBACK_HISTORY];     /* newest first */
+    /* Not journaled: what runs now, while there is no job. */
+    struct {
+        bool worse, well, strays, no_strays; /* was told */
+    } watch;
 };
 
 /* The settings, as the decider needs them. */
@@ -127,14 +142,14 @@ struct rollback_rule {
     struct rollback_judge_rule judge;
 };
 
-/* One side as it really stands. */
+/* One side as it really stands. Shares are compared with the plan within 5 points; 0 and 100 exactly. */
 struct rollback_side {
     char version[ROLLBACK_ID]; /* "" = nothing stands there */
     unsigned instances;        /* that exist, running or not */
     unsigned running, ready;
-    int share;              /* percent of the traffic by what was read back; -1 = not known */
-    unsigned sessions;      /* in hand; 0 also if not known */
-    char why[160];          /* why it is not ready; "" otherwise */
+    int share;         /* percent of the traffic by what was read back; -1 with traffic_known = it cannot be read back: not compared */
+    unsigned sessions; /* in hand; 0 also if not known */
+    char why[160];     /* why it is not ready; "" otherwise */
     char job[ROLLBACK_JOB]; /* which job made it; "" = deployed by others */
 };
 struct rollback_sight {
@@ -189,20 +204,27 @@ struct rollback_event {
             const struct rollback_version *version; /* as found: id, name, digest, config_hash, data_schema, gaps */
             bool healthy;                           /* all its instances are ready */
             bool checks_passed;                     /* its checks passed just now */
+            bool worse;                             /* they say that it is bad: by the judge's limits; a check without data does not */
+            const char *why;                        /* what they say; "" if nothing speaks against it */
             const struct rollback_sight *sight;
         } seen;
     } u;
 };
 
 enum rollback_effect_kind {
-    ROLLBACK_DO,      /* carry out `op` (serial) with version, side, count, share */
-    ROLLBACK_LOOK,    /* ask executor and traffic what stands; answers with ROLLBACK_SIGHT */
-    ROLLBACK_CHECK,   /* make all checks once (suite: the long ones, too); answers with ROLLBACK_SAMPLES */
+    /* Carry out `op` (serial) with version, side, count, share. SNAPSHOT: keep = the writer stays paused; snapshot "abort" = the second one of this job, of the
+     * data that an abort replaces (its tag is another, so that the first is not taken for it). RESTORE: snapshot. RESUME_WRITER: of this version and side. */
+    ROLLBACK_DO,
+    /* Ask executor and traffic what stands; answers with a ROLLBACK_SIGHT that was begun after this. One that is under way when a LOOK or DO comes is dropped. */
+    ROLLBACK_LOOK,
+    /* Make all checks once (suite: the long ones, too); answers with ROLLBACK_SAMPLES. While checks are being made already, nothing. Samples: [0] is
+     * `from`, [1] is `to`. Without a job the shell judges by itself, see `seen`. */
+    ROLLBACK_CHECK,
     ROLLBACK_WAKE,    /* a tick at at_ms at the latest */
     ROLLBACK_RAISE,   /* alert `notice`, with text */
     ROLLBACK_RESOLVE, /* its end */
     ROLLBACK_RECORD,  /* audit: `action`, strict, text */
-    ROLLBACK_KEEP,    /* protect (keep = true) or release image and snapshot of `version` */
+    ROLLBACK_KEEP,    /* protect (keep = true) or release the image of `version` and `snapshot`; either may be "" */
     ROLLBACK_REPLY,   /* the answer to the order: status and text */
 };
 enum rollback_notice {
@@ -227,7 +249,8 @@ struct rollback_effect {
     int64_t at_ms;
     int notice; /* enum rollback_notice */
     const char *action;
-    int status; /* REPLY: CommandStatus */
+    char by[ROLLBACK_WHO]; /* RECORD: who ordered it */
+    int status;            /* REPLY: CommandStatus */
     char text[ROLLBACK_WHY + 200];
 };
 

@@ -61,9 +61,11 @@ struct executor_kind {
     const char *name;
     bool gradual;   /* versions stand side by side */
     bool goes_home; /* the target ends on side 0 (struct rollback_rule) */
-    /* NULL with the reason in e: wrong settings. `set` stays valid until close. */
+    /* NULL with the reason in e: wrong settings. `set` stays valid until close. Cheap, without I/O: --check opens and closes, too, and then s
+     * has loop and settings only (bus, store, http and outbox are NULL). The same holds for traffic, checks and data. */
     struct executor *(*open)(struct service *s, const struct set_deployment *set, struct err *e);
-    void (*close)(struct executor *x); /* cancels what is in hand: its callbacks do not come any more */
+    /* Cancels what is in hand: its callbacks do not come any more. Also of traffic, checks and data. */
+    void (*close)(struct executor *x);
     void (*view)(struct executor *x, executor_view_cb cb, void *ctx);
     /* Changes nothing. Could this version be brought up? Missing image, room on the disk, rights, names taken, what cannot be carried over. */
     void (*check)(struct executor *x, const struct executor_order *o, executor_cb cb, void *ctx);
@@ -82,7 +84,8 @@ struct executor_kind {
     void (*run)(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb,
                 void *ctx);
 };
-extern const struct executor_kind executor_docker, executor_kubernetes, executor_exec;
+/* kubernetes: a pair of Deployments (`canary` is set), or one Deployment by patch: not gradual, does not go home. */
+extern const struct executor_kind executor_docker, executor_kubernetes, executor_kubernetes_patch, executor_exec;
 const struct executor_kind *executor_of(const struct set_deployment *set);
 
 /* Digest and configuration hash make the id. buf of ROLLBACK_ID. */

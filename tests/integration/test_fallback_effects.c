@@ -671,16 +671,17 @@ static void the_executor_restarts(void **state)
     exhausted("e-run", true);
     WAIT(record_of("e-run", "agent.restart", OUTCOME(DONE), "exit status 0"));
     const PB(AuditRecord) *r = record_of("e-run", "agent.restart", OUTCOME(DONE), "exit status 0");
-    /* Nothing but these three in its environment. */
+    /* Nothing but these four in its environment. */
     const char *tail = strstr(r->detail, ": ");
     assert_non_null(tail);
     assert_non_null(strstr(r->detail, "PATH=/usr/local/sbin"));
+    assert_non_null(strstr(r->detail, "LANG=C.UTF-8"));
     assert_non_null(strstr(r->detail, "REDOUBT_AGENT=e-run"));
     assert_non_null(strstr(r->detail, "REDOUBT_RESTART_ID=e-run-restart-"));
     size_t lines = 1;
     for (const char *c = tail; *c; c++)
         lines += *c == '|';
-    assert_int_equal(lines, 3);
+    assert_int_equal(lines, 4);
     assert_non_null(record_of("e-run", "agent.restart", OUTCOME(INTENDED), ""));
     exhausted("e-run", false);
     WAIT(posture_of("e-run") == POSTURE(NORMAL));

@@ -1,5 +1,5 @@
-/* alert_program.c - looks at a program, and at every directory above it. */
-#include "alert/alert_program.h"
+/* program_ok.c - may this program be run? Looks at it, and at every directory above it. */
+#include "common/program.h"
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -45,7 +45,7 @@ static bool way_ok(const char *path, char *why, size_t size)
     }
 }
 
-bool alert_program_ok(const char *path, char *why, size_t size)
+bool program_ok(const char *path, char *why, size_t size)
 {
     char real[PATH_MAX];
     struct stat st;
