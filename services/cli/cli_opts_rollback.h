@@ -63,6 +63,13 @@ static const struct cli_opt rollback_order_opts[] = {
     RB_TEXT("id", "JOB", id, "only if this is the present job"),
     RB_FLAG("follow", 'f', follow, "then follow it, as `redoubt rollback watch` does"),
 };
+static const struct cli_opt rollback_abort_opts[] = {
+    RB_BY_AND_REASON,
+    RB_FLAG("emergency", 0, emergency, "in one step, as soon as the former version can carry everything"),
+    RB_FLAG("force", 0, force, "end it as it stands; what cannot be put back is left to people"),
+    RB_TEXT("id", "JOB", id, "only if this is the present job"),
+    RB_FLAG("follow", 'f', follow, "then follow it, as `redoubt rollback watch` does"),
+};
 static const struct cli_opt rollback_resume_opts[] = {
     RB_BY_AND_REASON,
     RB_FLAG("force", 0, force, "go on although the checks say nothing, or see a regression"),

@@ -244,7 +244,8 @@ static const char *offered(const PB(RollbackChanged) * m, char *all, size_t size
     *all = 0;
     for (size_t i = 0; rollback_view_next(m, i, buf); i++) {
         assert_int_equal(sscanf(buf, "redoubt rollback %31s agent-1", verb), 1);
-        snprintf(all + strlen(all), size - strlen(all), "%s%s", *all ? " " : "", verb);
+        snprintf(all + strlen(all), size - strlen(all), "%s%s%s", *all ? " " : "", verb,
+                 strstr(buf, " --force ") ? "!" : "");
         assert_true(i < 8);
     }
     return all;
@@ -260,11 +261,13 @@ static void commands_that_go_on_are_offered(void **state)
     f.m.phase = PHASE(HOLD);
     f.m.held_phase = PHASE(SHIFT);
     f.m.hold = HOLD(REGRESSION);
+    assert_string_equal(offered(&f.m, all, sizeof all), "resume! abort emergency");
+    f.m.hold = HOLD(CAPACITY);
     assert_string_equal(offered(&f.m, all, sizeof all), "resume abort emergency");
     f.m.hold = HOLD(TARGET_LOST); /* nobody is sent to what is dead */
     assert_string_equal(offered(&f.m, all, sizeof all), "resume abort");
     f.m.held_phase = PHASE(ABORTING);
-    assert_string_equal(offered(&f.m, all, sizeof all), "resume");
+    assert_string_equal(offered(&f.m, all, sizeof all), "resume abort!");
     f.m.phase = PHASE(ABORTING);
     assert_string_equal(offered(&f.m, all, sizeof all), "hold");
     f.m.phase = PHASE(VERIFY);
@@ -290,6 +293,9 @@ static void versions_are_told_apart(void **state)
     char buf[ROLLBACK_VIEW_NAME];
     make(&f);
     assert_ptr_equal(rollback_view_last_verified(&f.m), &f.versions[1]);
+    f.versions[0].verified_unix_ms = 5; /* verified last, though recorded first */
+    assert_ptr_equal(rollback_view_last_verified(&f.m), &f.versions[0]);
+    f.versions[0].verified_unix_ms = 0;
     f.versions[1].state = VERSION(RECORDED);
     assert_ptr_equal(rollback_view_last_verified(&f.m), &f.versions[0]);
     f.m.current_version = f.versions[0].id;
