@@ -362,8 +362,10 @@ static const struct wire_rule work_share[] = {TOKEN(1, "deployment"), EPOCH(2, "
 static const struct wire_rule version_share[] = {TEXT(1, "name", 0, 128), TEXT(2, "id", 0, 64),
                                                  PERCENT(3, "percent")};
 static const struct wire_rule work_shared[] = {
-    TOKEN(1, "deployment"),     EPOCH(2, "epoch"),     TEXT(3, "instance", 1, 128),
-    TEXT(4, "version", 1, 128), PERCENT(5, "percent"),
+    TOKEN(1, "deployment"),
+    TEXT(3, "instance", 1, 128),
+    TEXT(4, "version", 1, 128),
+    PERCENT(5, "percent"),
 };
 static const struct wire_rule objective_clock[] = {
     KEY(1, "objective"),

@@ -151,7 +151,7 @@ bool kube_lasting(int status)
 
 bool kube_conflict(const struct kube_reply *r)
 {
-    return r->status == 409 || r->status == 422;
+    return r->status == 409;
 }
 
 void kube_words(const struct kube *k, char *buf, size_t size, const char *what, int status, const json_t *body)
@@ -349,10 +349,14 @@ void kube_close(struct kube *k)
     if (!k)
         return;
     while (k->follows)
-        kube_unfollow(k->follows);
-    for (struct kube_call *c = k->calls, *next; c; c = next) {
-        next = c->next;
+        kube_follow_drop(k->follows);
+    while (k->calls) {
+        struct kube_call *c = k->calls;
+        *c->link = c->next;
+        if (c->next)
+            c->next->link = c->link;
         c->k = NULL;
+        c->cb(c->ctx, NULL);
         if (c->http)
             http_cancel(c->http); /* on_done comes later, and ends it */
         else

@@ -12,7 +12,7 @@
 struct kube;
 /* NULL with the reason in e: settings that cannot be used. `set` stays valid until close. */
 struct kube *kube_open(struct loop *l, struct http *h, const struct set_rb_kubernetes *set, struct err *e);
-/* What is in hand is dropped: its callbacks do not come any more. NULL is fine. */
+/* What is in hand is dropped: its callbacks come now, with r NULL, so that their ctx can be freed. NULL is fine. */
 void kube_close(struct kube *k);
 const char *kube_namespace(const struct kube *k);
 
@@ -48,11 +48,11 @@ struct kube_reply { /* valid only inside the callback */
     const char *error; /* what, where, what to do; "" if ok */
     json_t *body;      /* NULL if there is none; who keeps it takes a reference */
 };
-typedef void (*kube_cb)(void *ctx, const struct kube_reply *r);
+typedef void (*kube_cb)(void *ctx, const struct kube_reply *r); /* r NULL: the client is closed */
 /* Returns at once; the callback comes once, later, on the loop. */
 void kube_call(struct kube *k, const struct kube_request *q, kube_cb cb, void *ctx);
 
-/* Somebody else changed it meanwhile: read again and decide. A JSON patch whose test fails answers 422. */
+/* Somebody else changed it meanwhile: read again and decide. */
 bool kube_conflict(const struct kube_reply *r);
 
 /* ---- following one object (kube_follow.c) ---- */

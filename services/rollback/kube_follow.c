@@ -61,6 +61,14 @@ void kube_unfollow(struct kube_follow *f)
     maybe_free(f);
 }
 
+void kube_follow_drop(struct kube_follow *f)
+{
+    kube_cb cb = f->cb;
+    void *ctx = f->ctx;
+    kube_unfollow(f);
+    cb(ctx, NULL);
+}
+
 static void tell(struct kube_follow *f, const struct kube_reply *r)
 {
     f->telling = true;

@@ -29,6 +29,7 @@ void kube_wire_free(struct kube_wire *w);
 int kube_reload(struct kube *k, struct err *e);
 /* Percent-encodes what a query must not hold; malloc'ed or NULL. */
 char *kube_escape(const char *text);
+void kube_follow_drop(struct kube_follow *f); /* the client is closed */
 /* What an answer that is no success means, in words. */
 void kube_words(const struct kube *k, char *buf, size_t size, const char *what, int status, const json_t *body);
 bool kube_lasting(int status);
