@@ -95,7 +95,7 @@ static void view_pod(struct viewing *v, const struct kube_side *s, const json_t 
         return;
     i->ready = kube_pod_ready(pod, i->why, sizeof i->why);
     i->running = strcmp(kube_text(pod, "status.phase"), "Running") == 0 && !kube_at(pod, "metadata.deletionTimestamp");
-    if (i->ready && current && !s->state && !settled) {
+    if (i->ready && current && !kube_side_ours(s) && !settled) {
         i->ready = false; /* an old pod with the same image looks the same */
         snprintf(i->why, sizeof i->why, "the Deployment is being rolled out");
     }

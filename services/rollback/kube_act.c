@@ -375,6 +375,18 @@ static int64_t wanted(const struct act *a)
     return a->x->pair ? (int64_t)a->count : -1;
 }
 
+static json_t *state_text(const struct act *a, const char *hash, const char *job)
+{
+    json_t *state = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:s,s:{s:s,s:i}}", "id", a->version, "name", a->name, "digest", a->digest,
+                              "config", kube_text(a->spec, "config"), "pull", kube_text(a->spec, "pull"), "hash", hash, "job", job, "side",
+                              a->side, "stale", a->stale, "was", "id", a->was, "side", a->was_side);
+    char *text = json_dumps(state, JSON_COMPACT);
+    json_t *j = json_string(text ? text : "");
+    free(text);
+    json_decref(state);
+    return j;
+}
+
 static void on_dry(void *ctx, const struct kube_reply *r)
 {
     struct act *a = ctx;
@@ -389,15 +401,9 @@ static void on_dry(void *ctx, const struct kube_reply *r)
         json_object_set(hashes, name, json_object_get(entry, "hash"));
     json_t *hashed = kube_hashed(template, a->x->set->kubernetes.container, hashes);
     executor_config_hash(hashed, a->hash);
-    json_t *state = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:s,s:{s:s,s:i}}", "id", a->version, "name", a->name, "digest", a->digest,
-                              "config", kube_text(a->spec, "config"), "pull", kube_text(a->spec, "pull"), "hash", a->hash, "job", a->job, "side", a->side, "stale", a->stale,
-                              "was", "id", a->was, "side", a->was_side);
-    char *text = json_dumps(state, JSON_COMPACT);
-    json_t *annotations = json_pack("{s:s,s:n}", KUBE_STATE, text ? text : "", KUBE_STOPPED);
+    json_t *annotations = json_pack("{s:o,s:n}", KUBE_STATE, state_text(a, a->hash, a->job), KUBE_STOPPED);
     patch(a, a->template, wanted(a), annotations, false, on_patched);
-    free(text);
     json_decref(annotations);
-    json_decref(state);
     json_decref(hashed);
     json_decref(hashes);
     json_decref(template);
@@ -466,6 +472,8 @@ static void act_scale(struct act *a, const struct kube_side *s)
     } else if (a->kind == ACT_STOP) {
         snprintf(mark, sizeof mark, "%s %lld", a->version, now);
         annotations = json_pack("{s:s}", KUBE_STOPPED, now == 0 && *stopped ? stopped : mark);
+        if (!s->state)
+            json_object_set_new(annotations, KUBE_STATE, state_text(a, s->hash, ""));
         patch(a, NULL, 0, annotations, false, on_patched);
     } else {
         annotations = json_pack("{s:n,s:n}", KUBE_STATE, KUBE_STOPPED);

@@ -7,6 +7,7 @@
 #include "rollback/rollback_executor.h"
 
 /* An annotation of a Deployment whose template we have set. It counts only as long as the template is the one that it was written for:
+ * Of a version that others deployed it is written when it is stopped (without a job), as nobody can say its digest while no pod runs.
  * {"id", "name", "digest", "config", "image", "hash" of template and ConfigMaps as they were then, "job", "side", "stale", "was": {"id", "side"}}. */
 #define KUBE_STATE   "io.redoubt.state"
 #define KUBE_STOPPED "io.redoubt.stopped" /* id of the version that was scaled to 0; its number of pods: "id n" */
@@ -40,6 +41,8 @@ void kube_look(struct kube *k, const struct set_rb_kubernetes *set, const json_t
 /* Fills in what follows from deployment, pods and objects. */
 void kube_side_read(struct kube_side *s, const struct set_rb_kubernetes *set, const struct kube_look *l);
 void kube_side_free(struct kube_side *s);
+/* Have we set this template? Then its pods say which version they are. */
+bool kube_side_ours(const struct kube_side *s);
 /* Does this pod have the template that its Deployment has now? As far as can be told from the pod. */
 bool kube_side_current(const struct kube_side *s, const json_t *pod);
 

@@ -19,11 +19,16 @@ __attribute__((format(printf, 2, 3))) static void gap(struct executor_version *v
     va_end(ap);
 }
 
+bool kube_side_ours(const struct kube_side *s)
+{
+    return *kube_text(s->state, "job");
+}
+
 bool kube_side_current(const struct kube_side *s, const json_t *pod)
 {
     const json_t *want = kube_at(s->deployment, "spec.template"), *a = kube_at(want, "spec.containers");
     const char *marked = kube_annotation(pod, KUBE_STATE);
-    if (s->state)
+    if (kube_side_ours(s))
         return strcmp(marked, kube_text(s->state, "id")) == 0;
     for (size_t i = 0; i < json_array_size(a); i++) {
         const json_t *c = json_array_get(a, i);
