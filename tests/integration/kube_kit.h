@@ -68,7 +68,6 @@ static inline void on_control(void *ctx, const struct http_result *r)
         fail_msg("the test server: %s %d %s", http_fault_text(r->fault), r->status, r->body);
 }
 
-
 struct asked {
     struct town *t;
     bool done;
@@ -93,7 +92,8 @@ __attribute__((format(printf, 2, 3))) static inline void control(struct town *t,
         *p = (char)(*p == '\'' ? '"' : *p);
     struct asked a = {.t = t};
     snprintf(url, sizeof url, "%s/_test", t->url);
-    struct http_request q = {.method = "POST", .url = url, .body = body, .body_len = strlen(body), .max_response = 16 << 20};
+    struct http_request q = {
+        .method = "POST", .url = url, .body = body, .body_len = strlen(body), .max_response = 16 << 20};
     (void)http_start(t->s.http, &q, NULL, on_asked, &a);
     until(t, &a.done, "the test server");
 }
@@ -116,18 +116,20 @@ static inline size_t count_objects(struct town *t, const char *prefix)
     json_t *value;
     size_t n = 0;
     control(t, "{}");
-    json_object_foreach(json_object_get(t->state, "objects"), key, value)
-        n += strncmp(key, prefix, strlen(prefix)) == 0;
+    json_object_foreach(json_object_get(t->state, "objects"), key, value) n +=
+        strncmp(key, prefix, strlen(prefix)) == 0;
     return n;
 }
 
 /* A Deployment with track NAME; `more` goes into the pod template's labels, `pod` into its spec, `container` into the container. */
-static inline void deploy(struct town *t, const char *name, const char *image, int replicas, const char *labels, const char *pod,
-                          const char *container, const char *spec)
+static inline void deploy(struct town *t, const char *name, const char *image, int replicas, const char *labels,
+                          const char *pod, const char *container, const char *spec)
 {
     control(t,
-            "{'apply':{'deployments':[{'metadata':{'name':'%s'},'spec':{'replicas':%d,'selector':{'matchLabels':{'app':'agent','track':'%s'}}%s,"
-            "'template':{'metadata':{'labels':{'app':'agent','track':'%s'%s}},'spec':{'containers':[{'name':'agent','image':'%s','ports':"
+            "{'apply':{'deployments':[{'metadata':{'name':'%s'},'spec':{'replicas':%d,'selector':{'matchLabels':{'"
+            "app':'agent','track':'%s'}}%s,"
+            "'template':{'metadata':{'labels':{'app':'agent','track':'%s'%s}},'spec':{'containers':[{'name':'agent','"
+            "image':'%s','ports':"
             "[{'containerPort':8080}]%s}]%s}}}}]}}",
             name, replicas, name, spec, name, labels, image, container, pod);
 }
@@ -217,7 +219,8 @@ static inline void wait_ready(struct town *t, struct seen *s, unsigned a, unsign
         if (s->ok && ready_on(s, 0) == a && ready_on(s, 1) == b && s->n == a + b)
             return;
     } while (clock_mono_ms() < end_ms);
-    fail_msg("waited in vain for %u and %u ready: %u of %u and %u of %u: %s", a, b, ready_on(s, 0), all_on(s, 0), ready_on(s, 1), all_on(s, 1), s->text);
+    fail_msg("waited in vain for %u and %u ready: %u of %u and %u of %u: %s", a, b, ready_on(s, 0), all_on(s, 0),
+             ready_on(s, 1), all_on(s, 1), s->text);
 }
 
 static inline const struct seen_version *version_on(const struct seen *s, int side)
@@ -230,29 +233,37 @@ static inline const struct seen_version *version_on(const struct seen *s, int si
     return NULL;
 }
 
-static inline struct seen act(struct town *t, void (*fn)(struct executor *, const struct executor_order *, executor_cb, void *),
+static inline struct seen act(struct town *t,
+                              void (*fn)(struct executor *, const struct executor_order *, executor_cb, void *),
                               const struct seen_version *v, int side, unsigned count)
 {
     struct seen s = {0};
-    struct executor_order o = {.job = "job-1", .version = v->v.id, .name = v->v.name, .image = v->image, .digest = v->v.digest,
-                               .spec = v->spec, .spec_len = strlen(v->spec), .side = side, .count = count};
+    struct executor_order o = {.job = "job-1",
+                               .version = v->v.id,
+                               .name = v->v.name,
+                               .image = v->image,
+                               .digest = v->v.digest,
+                               .spec = v->spec,
+                               .spec_len = strlen(v->spec),
+                               .side = side,
+                               .count = count};
     fn(t->x, &o, on_result, &s);
     assert_false(s.done);
     until(t, &s.done, "an act");
     return s;
 }
 
-#define ACT(what, v, side, count)                                                                                                      \
-    do {                                                                                                                               \
-        struct seen s_ = act(t, t->xk->what, (v), (side), (count));                                                                    \
-        if (!s_.ok)                                                                                                                    \
-            fail_msg("%s: %s", #what, s_.text);                                                                                        \
+#define ACT(what, v, side, count)                                                                                    \
+    do {                                                                                                             \
+        struct seen s_ = act(t, t->xk->what, (v), (side), (count));                                                  \
+        if (!s_.ok)                                                                                                  \
+            fail_msg("%s: %s", #what, s_.text);                                                                      \
     } while (0)
-#define REFUSED(what, v, side, count, words, for_ever)                                                                                 \
-    do {                                                                                                                               \
-        struct seen s_ = act(t, t->xk->what, (v), (side), (count));                                                                    \
-        if (s_.ok || !strstr(s_.text, words) || s_.lasting != (for_ever))                                                              \
-            fail_msg("%s: ok=%d lasting=%d %s", #what, s_.ok, s_.lasting, s_.text);                                                    \
+#define REFUSED(what, v, side, count, words, for_ever)                                                               \
+    do {                                                                                                             \
+        struct seen s_ = act(t, t->xk->what, (v), (side), (count));                                                  \
+        if (s_.ok || !strstr(s_.text, words) || s_.lasting != (for_ever))                                            \
+            fail_msg("%s: ok=%d lasting=%d %s", #what, s_.ok, s_.lasting, s_.text);                                  \
     } while (0)
 
 static inline struct seen traffic_see(struct town *t)
@@ -302,19 +313,45 @@ static inline void open_all(struct town *t, const char *canary)
         fail_msg("%s", e.text);
 }
 
-static inline int town_setup(void **state)
+/* One server for all tests of a program: each begins with an empty one. */
+struct shared {
+    struct harness *h;
+    struct harness_proc *api;
+};
+
+static inline int shared_setup(void **state)
 {
-    struct town *t = calloc(1, sizeof *t);
-    struct err e = {""};
+    struct shared *g = calloc(1, sizeof *g);
     char port[16];
     signal(SIGPIPE, SIG_IGN);
-    t->h = harness_open();
+    g->h = harness_open();
     int n = harness_free_port();
     snprintf(port, sizeof port, "%d", n);
-    snprintf(t->url, sizeof t->url, "http://127.0.0.1:%d", n);
-    snprintf(t->token_file, sizeof t->token_file, "%s/token", harness_dir(t->h));
     const char *argv[] = {"node", "tests/e2e/lib/kube.mjs", port, NULL};
-    t->api = harness_run(t->h, "kube", n, argv);
+    g->api = harness_run(g->h, "kube", n, argv);
+    *state = g;
+    return 0;
+}
+
+static inline int shared_teardown(void **state)
+{
+    struct shared *g = *state;
+    harness_close(g->h);
+    free(g);
+    return 0;
+}
+
+static inline int town_setup(void **state)
+{
+    struct shared *g = *state;
+    struct town *t = calloc(1, sizeof *t);
+    struct err e = {""};
+    t->h = g->h;
+    t->api = g->api;
+    snprintf(t->url, sizeof t->url, "http://127.0.0.1:%d", g->api->port);
+    snprintf(t->token_file, sizeof t->token_file, "%s/token", harness_dir(t->h));
+    if (!harness_alive(t->api))
+        harness_start(t->api);
     t->desc = (struct service_desc){.name = "rollback"};
     t->s.desc = &t->desc;
     if (loop_init(&t->s.loop) || !(t->s.http = http_open(&t->s.loop, &e)))
@@ -322,12 +359,20 @@ static inline int town_setup(void **state)
     char *none = (char *)(uintptr_t) "";
     t->set = (struct set_deployment){.name = (char *)(uintptr_t) "agent",
                                      .executor = SET_EXECUTOR_KUBERNETES,
-                                     .kubernetes = {.server = t->url, .kubeconfig = none, .context = none, .ca_file = none,
-                                                    .token_file = t->token_file, .namespace = (char *)(uintptr_t) "agents",
-                                                    .deployment = (char *)(uintptr_t) "stable", .canary = none, .container = none,
-                                                    .rollout_ms = 15000, .timeout_ms = 5000},
+                                     .kubernetes = {.server = t->url,
+                                                    .kubeconfig = none,
+                                                    .context = none,
+                                                    .ca_file = none,
+                                                    .token_file = t->token_file,
+                                                    .namespace = (char *)(uintptr_t) "agents",
+                                                    .deployment = (char *)(uintptr_t) "stable",
+                                                    .canary = none,
+                                                    .container = none,
+                                                    .rollout_ms = 15000,
+                                                    .timeout_ms = 5000},
                                      .traffic = {.route = none, .timeout_ms = 2000}};
     write_token(t, "first");
+    control(t, "{'reset':true}");
     *state = t;
     return 0;
 }
@@ -349,7 +394,6 @@ static inline int town_teardown(void **state)
     until(t, &closed, "the end of all calls");
     json_decref(t->state);
     loop_done(&t->s.loop);
-    harness_close(t->h);
     free(t);
     return 0;
 }

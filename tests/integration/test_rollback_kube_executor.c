@@ -49,7 +49,8 @@ static void a_pair_carries_two_versions(void **state)
     assert_string_equal(version_on(&s, 0)->v.id, v2s.versions[0].v.id);
     for (size_t i = 0; i < s.n; i++)
         assert_string_equal(s.instances[i].job, s.instances[i].side == 1 ? "job-1" : "");
-    const char *image = kube_text(kube_container(kube_at(object(t, "deployments/canary"), "spec.template"), ""), "image");
+    const char *image =
+        kube_text(kube_container(kube_at(object(t, "deployments/canary"), "spec.template"), ""), "image");
     assert_non_null(strstr(image, "reg.example/agent@sha256:"));
     assert_non_null(strstr(image, v1->v.digest));
 
@@ -103,7 +104,8 @@ static void configmaps_are_as_they_were(void **state)
     struct town *t = *state;
     struct seen s = {0}, v1 = {0};
     const char *from = ",'envFrom':[{'configMapRef':{'name':'conf'}},{'secretRef':{'name':'key'}}]";
-    control(t, "{'apply':{'configmaps':[{'metadata':{'name':'conf'},'data':{'limit':'5'}}],'secrets':[{'metadata':{'name':'key'},'data':{'k':'eA=='}}]}}");
+    control(t, "{'apply':{'configmaps':[{'metadata':{'name':'conf'},'data':{'limit':'5'}}],'secrets':[{'metadata':{'"
+               "name':'key'},'data':{'k':'eA=='}}]}}");
     deploy(t, "stable", "agent:v1", 2, "", "", from, "");
     deploy(t, "canary", "agent:v1", 0, "", "", "", "");
     open_all(t, "canary");
@@ -111,7 +113,8 @@ static void configmaps_are_as_they_were(void **state)
     char first[ROLLBACK_ID];
     snprintf(first, sizeof first, "%s", v1.versions[0].v.id);
     /* Another configuration is another version. */
-    control(t, "{'apply':{'configmaps':[{'metadata':{'name':'conf'},'data':{'limit':'500'}}],'secrets':[{'metadata':{'name':'key'},'data':{'k':'eQ=='}}]}}");
+    control(t, "{'apply':{'configmaps':[{'metadata':{'name':'conf'},'data':{'limit':'500'}}],'secrets':[{'metadata':{"
+               "'name':'key'},'data':{'k':'eQ=='}}]}}");
     wait_ready(t, &s, 2, 0);
     assert_string_not_equal(s.versions[0].v.id, first);
 
@@ -125,7 +128,8 @@ static void configmaps_are_as_they_were(void **state)
     assert_string_equal(version_on(&s, 1)->v.id, first);
     assert_int_equal(count_objects(t, "configmaps/"), 2);
     assert_string_equal(kube_text(object(t, "configmaps/conf"), "data.limit"), "500"); /* the other's is left alone */
-    const json_t *refs = json_object_get(kube_container(kube_at(object(t, "deployments/canary"), "spec.template"), ""), "envFrom");
+    const json_t *refs =
+        json_object_get(kube_container(kube_at(object(t, "deployments/canary"), "spec.template"), ""), "envFrom");
     char copy[300];
     snprintf(copy, sizeof copy, "configmaps/%s", kube_text(json_array_get(refs, 0), "configMapRef.name"));
     assert_non_null(strstr(copy, "conf-rb-"));
@@ -170,7 +174,8 @@ static void what_cannot_be_is_refused_before(void **state)
     struct seen said = act(t, t->xk->check, v, 1, 3);
     assert_true(said.ok && strstr(said.text, "could not be looked for"));
     assert_non_null(strstr(said.text, "right to get secrets"));
-    control(t, "{'denied':[],'apply':{'horizontalpodautoscalers':[{'metadata':{'name':'h'},'spec':{'scaleTargetRef':{'kind':'Deployment','name':'stable'}}}]}}");
+    control(t, "{'denied':[],'apply':{'horizontalpodautoscalers':[{'metadata':{'name':'h'},'spec':{'scaleTargetRef':{"
+               "'kind':'Deployment','name':'stable'}}}]}}");
     REFUSED(check, v, 1, 3, "HorizontalPodAutoscaler h scales Deployment stable", true);
     control(t, "{'remove':{'horizontalpodautoscalers':['h']}}");
     deploy(t, "canary", "agent:v1", 0, "", "", "", ",'paused':true");
@@ -182,7 +187,8 @@ static void what_cannot_be_is_refused_before(void **state)
     REFUSED(check, &broken, 1, 3, "422", true);
     broken.spec = (char *)(uintptr_t) "{";
     REFUSED(check, &broken, 1, 3, "without a pod template", true);
-    broken.spec = (char *)(uintptr_t) "{\"template\":{\"spec\":{\"containers\":[{\"name\":\"agent\",\"image\":\"a\"}]}},\"configmaps\":{\"big\":{\"hash\":\"00\"}}}";
+    broken.spec = (char *)(uintptr_t) "{\"template\":{\"spec\":{\"containers\":[{\"name\":\"agent\",\"image\":\"a\"}]"
+                                      "}},\"configmaps\":{\"big\":{\"hash\":\"00\"}}}";
     REFUSED(check, &broken, 1, 3, "its contents were not kept", true);
     control(t, "{'quota':4}");
     REFUSED(up, v, 1, 3, "exceeded quota", true);
@@ -213,7 +219,8 @@ static void what_passes_is_tried_again(void **state)
     assert_non_null(strstr(s.text, "401"));
     assert_null(strstr(s.text, "wrong")); /* secrets are not told */
     write_token(t, "second");
-    control(t, "{'faults':[{'times':2,'status':429,'retryAfter':0,'method':'PATCH'},{'times':1,'status':503,'method':'PATCH'},{'times':2,'match':'pods'}],"
+    control(t, "{'faults':[{'times':2,'status':429,'retryAfter':0,'method':'PATCH'},{'times':1,'status':503,'method':"
+               "'PATCH'},{'times':2,'match':'pods'}],"
                "'conflicts':3,'cut':60,'gone':true}");
     ACT(up, &v1.versions[0], 1, 2);
     wait_ready(t, &s, 3, 2);
@@ -297,8 +304,13 @@ static void closed_is_closed(void **state)
     wait_ready(t, &v1, 3, 0);
     /* Whatever is in hand, after any time: looks, calls, waits between tries, what is followed. */
     for (int wait_ms = 0; wait_ms < 120; wait_ms += 8) {
-        struct executor_order o = {.job = "j", .version = v1.versions[0].v.id, .name = "v1", .digest = v1.versions[0].v.digest,
-                                   .spec = v1.versions[0].spec, .spec_len = strlen(v1.versions[0].spec), .side = 1,
+        struct executor_order o = {.job = "j",
+                                   .version = v1.versions[0].v.id,
+                                   .name = "v1",
+                                   .digest = v1.versions[0].v.digest,
+                                   .spec = v1.versions[0].spec,
+                                   .spec_len = strlen(v1.versions[0].spec),
+                                   .side = 1,
                                    .count = 3 + (unsigned)wait_ms};
         control(t, "{'ready_ms':1000,'quota':%d,'faults':[{'times':2,'status':503}]}", 2000);
         t->xk->up(t->x, &o, never, NULL);
@@ -328,9 +340,12 @@ static void tls_is_checked(void **state)
     int n = harness_free_port();
     const char *dir = harness_dir(t->h);
     snprintf(command, sizeof command,
-             "cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=kube -addext subjectAltName=IP:127.0.0.1 "
-             "-keyout k.pem -out c.pem 2>/dev/null && { echo 'current-context: x'; echo 'contexts: [{name: x, context: {cluster: c, user: u, namespace: agents}}]';"
-             " echo 'users: [{name: u, user: {token: first}}]'; printf 'clusters: [{name: c, cluster: {server: \"https://127.0.0.1:%d\", "
+             "cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "
+             "/CN=kube -addext subjectAltName=IP:127.0.0.1 "
+             "-keyout k.pem -out c.pem 2>/dev/null && { echo 'current-context: x'; echo 'contexts: [{name: x, "
+             "context: {cluster: c, user: u, namespace: agents}}]';"
+             " echo 'users: [{name: u, user: {token: first}}]'; printf 'clusters: [{name: c, cluster: {server: "
+             "\"https://127.0.0.1:%d\", "
              "certificate-authority-data: %%s}}]\\n' \"$(base64 -w0 c.pem)\"; } > config",
              dir, n);
     assert_int_equal(run(command), 0);
@@ -377,5 +392,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(closed_is_closed, town_setup, town_teardown),
         cmocka_unit_test_setup_teardown(tls_is_checked, town_setup, town_teardown),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, shared_setup, shared_teardown);
 }
