@@ -24,7 +24,14 @@ struct program_opts {
     bool merge;         /* stdout is taken as stderr: the end of both is kept, as it came */
     bool leave;         /* what it has started goes on after its own end; not after a time-out */
 };
-enum program_end { PROGRAM_EXITED, PROGRAM_SIGNALLED, PROGRAM_TIMEOUT, PROGRAM_NOT_STARTED, PROGRAM_TOO_MUCH, PROGRAM_CANCELLED };
+enum program_end {
+    PROGRAM_EXITED,
+    PROGRAM_SIGNALLED,
+    PROGRAM_TIMEOUT,
+    PROGRAM_NOT_STARTED,
+    PROGRAM_TOO_MUCH,
+    PROGRAM_CANCELLED
+};
 struct program_result { /* valid only inside the callback */
     enum program_end end;
     int code;        /* exit status, or number of the signal */

@@ -18,17 +18,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ROLLBACK_ID        17  /* of a version: 16 hexadecimal digits */
-#define ROLLBACK_NAME      129 /* of a version, for people */
-#define ROLLBACK_JOB       65
-#define ROLLBACK_WHO       129
-#define ROLLBACK_WHY       513
-#define ROLLBACK_SNAPSHOT  129
-#define ROLLBACK_VERSIONS  16
-#define ROLLBACK_STEPS     16
-#define ROLLBACK_HISTORY   16
-#define ROLLBACK_LINEAGE   32
-#define ROLLBACK_EFFECTS   16
+#define ROLLBACK_ID       17  /* of a version: 16 hexadecimal digits */
+#define ROLLBACK_NAME     129 /* of a version, for people */
+#define ROLLBACK_JOB      65
+#define ROLLBACK_WHO      129
+#define ROLLBACK_WHY      513
+#define ROLLBACK_SNAPSHOT 129
+#define ROLLBACK_VERSIONS 16
+#define ROLLBACK_STEPS    16
+#define ROLLBACK_HISTORY  16
+#define ROLLBACK_LINEAGE  32
+#define ROLLBACK_EFFECTS  16
 
 /* Phases, stages, holds and operations are those of the contract. */
 #define ROLLBACK_PHASE(x) REDOUBT__V1__ROLLBACK_PHASE__ROLLBACK_PHASE_##x
@@ -49,7 +49,8 @@ struct rollback_version {
 };
 
 struct rollback_lineage {
-    char version[ROLLBACK_ID], name[ROLLBACK_NAME], snapshot[ROLLBACK_SNAPSHOT], stream[65], job[ROLLBACK_JOB], why[129];
+    char version[ROLLBACK_ID], name[ROLLBACK_NAME], snapshot[ROLLBACK_SNAPSHOT], stream[65], job[ROLLBACK_JOB],
+        why[129];
     int64_t taken_ms, data_schema;
     uint64_t sequence, files, bytes;
     bool verified;
@@ -67,9 +68,9 @@ enum rollback_data { ROLLBACK_DATA_NONE, ROLLBACK_DATA_KEEP, ROLLBACK_DATA_RESTO
 
 struct rollback_plan {
     size_t n_steps;
-    int weight[ROLLBACK_STEPS]; /* percent that stays on `from`, falling, the last 0 */
-    unsigned instances;         /* that carried everything when the job began */
-    int data;                   /* enum rollback_data */
+    int weight[ROLLBACK_STEPS];       /* percent that stays on `from`, falling, the last 0 */
+    unsigned instances;               /* that carried everything when the job began */
+    int data;                         /* enum rollback_data */
     char snapshot[ROLLBACK_SNAPSHOT]; /* to restore; "" otherwise */
 };
 
@@ -99,8 +100,10 @@ struct rollback_job {
     struct {
         int64_t looked_ms, checked_ms; /* asked for last */
         int64_t up_ms;                 /* UP was asked for last */
+        int64_t did_ms;                /* an act ended last */
         int64_t odd_ms;                /* weights were not ours, and were set again */
         int64_t gate_ms;               /* since when the gate is shut */
+        int64_t step_over_ms;          /* when the last step's observation ended */
         bool sessions;                 /* the traffic has counted sessions: its 0 means something */
         bool strays;                   /* were told */
     } live;
@@ -117,9 +120,7 @@ struct rollback_doc {
     struct rollback_ended history[ROLLBACK_HISTORY];     /* newest first */
     /* Not journaled: what runs now, while there is no job. */
     struct {
-        struct rollback_judge judge;
-        int64_t since_ms;
-        bool worse, well, strays, no_strays; /* told */
+        bool worse, well, strays, no_strays; /* was told */
     } watch;
 };
 
@@ -127,14 +128,14 @@ struct rollback_doc {
 struct rollback_rule {
     size_t n_steps;
     int weight[ROLLBACK_STEPS];
-    int64_t step_ms, check_every_ms, capacity_ms, drain_ms, watch_ms, settle_ms, op_ms; /* op_ms: an op without an end is asked about anew */
+    int64_t step_ms, check_every_ms, capacity_ms, drain_ms, watch_ms, settle_ms,
+        op_ms; /* op_ms: an op without an end is asked about anew */
     unsigned keep;
     const char *floor; /* "" = none */
     const char *const *rejected;
     size_t n_rejected;
     bool gradual;   /* false: the executor moves everything by itself (one Deployment, image patch): no SHIFT */
     bool goes_home; /* the target ends on side 0 again (a pair of Deployments) */
-    bool by_count;  /* shares follow the numbers of instances (traffic replicas): no more of the target are started than a step needs */
     bool has_data, has_migration;
     bool automatic;
     int64_t automatic_ms;
@@ -154,8 +155,8 @@ struct rollback_side {
 struct rollback_sight {
     bool executor_known, traffic_known;
     struct rollback_side side[2];
-    unsigned strays;  /* instances of ours that belong to neither side: an earlier job left them */
-    char error[256];  /* why something is not known */
+    unsigned strays; /* instances of ours that belong to neither side: an earlier job left them */
+    char error[256]; /* why something is not known */
 };
 
 enum rollback_event_kind {
@@ -217,7 +218,7 @@ enum rollback_effect_kind {
     /* Ask executor and traffic what stands; answers with a ROLLBACK_SIGHT that was begun after this. One that is under way when a LOOK or DO comes is dropped. */
     ROLLBACK_LOOK,
     /* Make all checks once (suite: the long ones, too); answers with ROLLBACK_SAMPLES. While checks are being made already, nothing. Samples: [0] is
-     * `from`, [1] is `to`; without a job [1] is what runs now. */
+     * `from`, [1] is `to`. Without a job the shell judges by itself, see `seen`. */
     ROLLBACK_CHECK,
     ROLLBACK_WAKE,    /* a tick at at_ms at the latest */
     ROLLBACK_RAISE,   /* alert `notice`, with text */
@@ -254,8 +255,8 @@ struct rollback_effect {
 };
 
 /* True if the document changed: store, then carry out. False: carry out at once. *ret_n <= ROLLBACK_EFFECTS. */
-bool rollback_decide(struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_event *ev, int64_t now_ms,
-                     struct rollback_effect out[static ROLLBACK_EFFECTS], size_t *ret_n);
+bool rollback_decide(struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_event *ev,
+                     int64_t now_ms, struct rollback_effect out[static ROLLBACK_EFFECTS], size_t *ret_n);
 /* An empty document. */
 void rollback_doc_init(struct rollback_doc *d, const char *deployment);
 /* What must hold of every document; NULL, or what does not. */
@@ -266,17 +267,17 @@ bool rollback_busy(const struct rollback_doc *d);
 /* ---- registry (rollback_registry.c) ---- */
 
 /* By id or name (the newest of that name); "" = the last verified one besides the current. NULL if there is none, with the reason and what to do in why. */
-const struct rollback_version *rollback_choose(const struct rollback_doc *d, const struct rollback_rule *rule, const char *name, bool force,
-                                               char *why, size_t size);
+const struct rollback_version *rollback_choose(const struct rollback_doc *d, const struct rollback_rule *rule,
+                                               const char *name, bool force, char *why, size_t size);
 
 /* ---- plan (rollback_plan.c) ---- */
 
 /* The plan of an order, without any change; -1 with the reason in why. */
-int rollback_make_plan(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_order *o, unsigned instances,
-                       struct rollback_plan *ret, char *why, size_t size);
+int rollback_make_plan(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_order *o,
+                       unsigned instances, struct rollback_plan *ret, char *why, size_t size);
 /* Line i of the plan in words; false if there is none. */
-bool rollback_plan_line(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_plan *p, const char *from,
-                        const char *to, size_t i, char *buf, size_t size);
+bool rollback_plan_line(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_plan *p,
+                        const char *from, const char *to, size_t i, char *buf, size_t size);
 /* Instances of the target that must be ready before `weight` percent are left on `from`: ceil(instances * (100 - weight) / 100). */
 unsigned rollback_needs(const struct rollback_plan *p, int weight);
 

@@ -117,6 +117,9 @@ static void sight(struct call *c)
         job.version[!j->from_side] = j->to;
     }
     rollback_sight_make(&c->sight, &c->view, c->traffic_asked ? &c->traffic : NULL, &job);
+    /* Nothing was set by this process: there is nothing to read back. */
+    if (c->d->set->traffic.type == SET_TRAFFIC_NONE && c->traffic.share[0] + c->traffic.share[1] == 0)
+        c->sight.side[0].share = c->sight.side[1].share = -1;
 }
 
 static void on_traffic(void *ctx, const struct traffic_view *v)
@@ -195,8 +198,9 @@ static void on_record(void *ctx, enum bus_status st, const struct bus_msg *m)
     if (st == BUS_OK && m)
         record_take(d, m->data, m->len, c->version, &e);
     else
-        err_set(&e, "%s", st == BUS_REFUSED ? "there is no record of it on the stream: deploy it once so that it is seen"
-                                            : "the stream that holds its record cannot be read: is NATS reachable?");
+        err_set(&e, "%s",
+                st == BUS_REFUSED ? "there is no record of it on the stream: deploy it once so that it is seen"
+                                  : "the stream that holds its record cannot be read: is NATS reachable?");
     if (e.text[0])
         snprintf(c->text, sizeof c->text, "how %s is made again is not known: %.300s", c->name, e.text);
     order_made(c);
@@ -240,7 +244,8 @@ static void part(struct call *c, bool ok, bool lasting, const char *what, const 
         size_t used = strlen(c->text);
         c->lasting = (c->failed ? c->lasting : true) && lasting; /* of use to try again if one of them may pass */
         c->failed = true;
-        snprintf(c->text + used, sizeof c->text - used, "%s%s: %.300s", used ? "; " : "", what, text && *text ? text : "no");
+        snprintf(c->text + used, sizeof c->text - used, "%s%s: %.300s", used ? "; " : "", what,
+                 text && *text ? text : "no");
     }
     if (--c->waits == 0)
         c->then(c);

@@ -1,11 +1,13 @@
 /* rollback_doc.c - the document of a deployment, which is its journal, as bytes: whole, both ways. */
 #include "rollback/rollback_doc.h"
 #include "common/utf8.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SAME(ours, theirs) _Static_assert((int)(ours) + 1 == (int)REDOUBT__V1__##theirs, "the contract's number differs")
+#define SAME(ours, theirs)                                                                                           \
+    _Static_assert((int)(ours) + 1 == (int)REDOUBT__V1__##theirs, "the contract's number differs")
 SAME(ROLLBACK_SECURITY, CHECK_CLASS__CHECK_CLASS_SECURITY);
 SAME(ROLLBACK_PERFORMANCE, CHECK_CLASS__CHECK_CLASS_PERFORMANCE);
 SAME(ROLLBACK_ERRORS, CHECK_CLASS__CHECK_CLASS_ERRORS);
@@ -83,8 +85,9 @@ static void clean_all(struct rollback_doc *d)
         clean(d->job.judge.checks[i].detail);
 }
 
-void rollback_plan_fill(struct rollback_plan_message *x, const struct rollback_doc *d, const struct rollback_rule *rule,
-                        const struct rollback_plan *p, const char *from, const char *to)
+void rollback_plan_fill(struct rollback_plan_message *x, const struct rollback_doc *d,
+                        const struct rollback_rule *rule, const struct rollback_plan *p, const char *from,
+                        const char *to)
 {
     PB(RollbackPlan) *m = &x->m;
     *m = (PB(RollbackPlan))PB_INIT(ROLLBACK_PLAN);
@@ -130,6 +133,7 @@ struct whole {
     struct rollback_plan_message plan;
     PB(DeployedVersion) version[ROLLBACK_VERSIONS], *versions[ROLLBACK_VERSIONS];
     PB(CheckResult) check[ROLLBACK_CHECKS], *checks[ROLLBACK_CHECKS];
+    char value[ROLLBACK_CHECKS][32];
     PB(Lineage) line[ROLLBACK_LINEAGE], *lineage[ROLLBACK_LINEAGE];
     PB(RollbackEnded) end[ROLLBACK_HISTORY], *history[ROLLBACK_HISTORY];
 };
@@ -171,18 +175,25 @@ static void fill_checks(struct whole *w, struct rollback_doc *d, const struct ro
             if (strcmp(rule->judge.checks[k].name, c->name) == 0)
                 r = &rule->judge.checks[k];
         m->name = c->name;
-        m->check_class = r ? (Redoubt__V1__CheckClass)(r->check_class + 1) : REDOUBT__V1__CHECK_CLASS__CHECK_CLASS_ERRORS;
+        m->check_class =
+            r ? (Redoubt__V1__CheckClass)(r->check_class + 1) : REDOUBT__V1__CHECK_CLASS__CHECK_CLASS_ERRORS;
         m->limit = r ? r->limit : 0;
-        m->outcome = c->outcome ? (Redoubt__V1__CheckOutcome)c->outcome : REDOUBT__V1__CHECK_OUTCOME__CHECK_OUTCOME_NO_DATA;
+        m->outcome =
+            c->outcome ? (Redoubt__V1__CheckOutcome)c->outcome : REDOUBT__V1__CHECK_OUTCOME__CHECK_OUTCOME_NO_DATA;
         m->in_a_row = c->in_a_row;
         m->detail = c->detail;
         m->at_unix_ms = c->at_ms;
         m->seen = c->seen;
         m->counting = c->counting;
-        m->former_bad = c->base_bad[0];
-        m->former_all = c->base_all[0];
-        m->target_bad = c->base_bad[1];
-        m->target_all = c->base_all[1];
+        m->former_base_bad = c->base_bad[0];
+        m->former_base_all = c->base_all[0];
+        m->target_base_bad = c->base_bad[1];
+        m->target_base_all = c->base_all[1];
+        m->former_bad = c->former_bad;
+        m->former_all = c->former_all;
+        if (c->former_known && isfinite(c->former_value))
+            snprintf(w->value[i], sizeof w->value[i], "%.17g", c->former_value);
+        m->former_value = w->value[i];
     }
     w->m.n_checks = j->n;
     w->m.checks = w->checks;
@@ -337,6 +348,17 @@ static int number(struct taking *t, const char *what, uint64_t v, int most)
     return 0;
 }
 
+static double decimal(struct taking *t, const char *from)
+{
+    char *end;
+    double v = strtod(from, &end);
+    if (!*end && isfinite(v))
+        return v;
+    if (!t->bad)
+        t->bad = err_set(t->e, "the value of a check is no number");
+    return 0;
+}
+
 static void take_versions(struct taking *t, struct rollback_doc *d, const PB(RollbackChanged) * m)
 {
     count(t, "versions", &d->n_versions, m->n_versions, ROLLBACK_VERSIONS);
@@ -373,10 +395,14 @@ static void take_checks(struct taking *t, struct rollback_doc *d, const PB(Rollb
         c->at_ms = x->at_unix_ms;
         c->seen = x->seen;
         c->counting = x->counting;
-        c->base_bad[0] = x->former_bad;
-        c->base_all[0] = x->former_all;
-        c->base_bad[1] = x->target_bad;
-        c->base_all[1] = x->target_all;
+        c->base_bad[0] = x->former_base_bad;
+        c->base_all[0] = x->former_base_all;
+        c->base_bad[1] = x->target_base_bad;
+        c->base_all[1] = x->target_base_all;
+        c->former_bad = x->former_bad;
+        c->former_all = x->former_all;
+        c->former_known = x->former_value[0];
+        c->former_value = x->former_value[0] ? decimal(t, x->former_value) : 0;
     }
 }
 

@@ -11,7 +11,8 @@ struct rollback_bytes {
     size_t len;
 };
 void rollback_bytes_free(struct rollback_bytes *b);
-bool rollback_bytes_copy(struct rollback_bytes *to, const void *data, size_t len); /* false if memory is out; `to` is freed first */
+bool rollback_bytes_copy(struct rollback_bytes *to, const void *data,
+                         size_t len); /* false if memory is out; `to` is freed first */
 
 /* What fits into a reply together with its text. */
 #define ROLLBACK_DOC_MAX (MESSAGE_MAX - 4096)
@@ -31,10 +32,12 @@ struct rollback_plan_message {
     PB(RollbackStep) * steps[ROLLBACK_STEPS];
     char line[48][512];
     char *lines[48];
-    char from[ROLLBACK_ID], to[ROLLBACK_ID], from_name[ROLLBACK_NAME], to_name[ROLLBACK_NAME], snapshot[ROLLBACK_SNAPSHOT];
+    char from[ROLLBACK_ID], to[ROLLBACK_ID], from_name[ROLLBACK_NAME], to_name[ROLLBACK_NAME],
+        snapshot[ROLLBACK_SNAPSHOT];
 };
-void rollback_plan_fill(struct rollback_plan_message *x, const struct rollback_doc *d, const struct rollback_rule *rule,
-                        const struct rollback_plan *p, const char *from, const char *to);
+void rollback_plan_fill(struct rollback_plan_message *x, const struct rollback_doc *d,
+                        const struct rollback_rule *rule, const struct rollback_plan *p, const char *from,
+                        const char *to);
 
 /* A version of the document by its id; NULL if it is not known. */
 const struct rollback_version *rollback_doc_version(const struct rollback_doc *d, const char *id);

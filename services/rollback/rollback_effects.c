@@ -41,10 +41,11 @@ static void on_looked(struct call *c)
     deployment_event(d, q);
 }
 
+/* A look that is asked for sees what stands from now on: one that is under way is made again when it ends. */
 void deployment_look(struct deployment *d)
 {
     if (d->looking) {
-        /* One that began before the last act is asked again when it ends. */
+        d->look_again = true;
         return;
     }
     d->looking = true;
@@ -54,22 +55,29 @@ void deployment_look(struct deployment *d)
 
 /* ---- keeping ---- */
 
-static void forget_unkept(struct deployment *d, const char *id)
+static bool same_keep(const struct rollback_effect *a, const struct rollback_effect *b)
+{
+    return strcmp(a->version, b->version) == 0 && strcmp(a->snapshot, b->snapshot) == 0;
+}
+
+static void forget_unkept(struct deployment *d, const struct rollback_effect *e)
 {
     for (size_t i = 0; i < d->n_unkept; i++)
-        if (strcmp(d->unkept[i], id) == 0) {
-            memmove(d->unkept[i], d->unkept[i + 1], (d->n_unkept - i - 1) * sizeof d->unkept[0]);
-            d->n_unkept--;
+        if (same_keep(&d->unkept[i], e)) {
+            d->unkept[i] = d->unkept[--d->n_unkept];
             return;
         }
 }
 
 /* Tried again with the next observation. */
-static void remember_unkept(struct deployment *d, const char *id)
+static void remember_unkept(struct deployment *d, const struct rollback_effect *e)
 {
-    forget_unkept(d, id);
-    if (d->n_unkept < ROLLBACK_VERSIONS)
-        snprintf(d->unkept[d->n_unkept++], ROLLBACK_ID, "%s", id);
+    forget_unkept(d, e);
+    struct rollback_effect *more = realloc(d->unkept, (d->n_unkept + 1) * sizeof *more);
+    if (!more || d->n_unkept >= UNKEPT_MAX)
+        return;
+    d->unkept = more;
+    d->unkept[d->n_unkept++] = *e;
 }
 
 static void keep_result(struct call *c, bool ok, const char *what, const char *text)
@@ -77,10 +85,10 @@ static void keep_result(struct call *c, bool ok, const char *what, const char *t
     struct deployment *d = c->d;
     if (!ok) {
         metric_add(&not_kept, 1);
-        log_warn(c->e.keep ? "not protected from clean-up" : "not released", F_STR("deployment", d->name), F_STR("what", what),
-                 F_STR("version", c->e.version), F_STR("why", text));
-        if (c->e.keep)
-            remember_unkept(d, c->e.version);
+        log_warn(c->e.keep ? "not protected from clean-up" : "not released", F_STR("deployment", d->name),
+                 F_STR("what", what), F_STR("version", c->e.version), F_STR("snapshot", c->e.snapshot),
+                 F_STR("why", text));
+        remember_unkept(d, &c->e);
     }
     if (--c->waits == 0)
         call_end(c);
@@ -101,54 +109,53 @@ static void keep_now(struct call *c)
     struct deployment *d = c->d;
     c->waits = 1;
     deployment_open(d);
-    if (d->open && d->executor_kind->keep) {
+    if (d->open && d->executor_kind->keep && c->e.version[0]) {
         c->waits++;
         d->executor_kind->keep(d->executor, &c->order, c->e.keep, on_image_kept, c);
     }
-    for (size_t i = 0; d->data && i < d->doc->n_lineage; i++)
-        if (strcmp(d->doc->lineage[i].version, c->e.version) == 0) {
-            c->waits++;
-            data_keep(d->data, d->doc->lineage[i].snapshot, c->e.keep, on_snapshot_kept, c);
-        }
+    if (d->data && c->e.snapshot[0]) {
+        c->waits++;
+        data_keep(d->data, c->e.snapshot, c->e.keep, on_snapshot_kept, c);
+    }
     keep_result(c, d->open, "all", d->closed_why);
 }
 
 static void keep(struct deployment *d, const struct rollback_effect *e)
 {
-    forget_unkept(d, e->version);
-    call_order(call_new(d, e), e->version, 0, 0, keep_now);
+    struct call *c = call_new(d, e);
+    forget_unkept(d, e);
+    if (e->version[0])
+        call_order(c, e->version, 0, 0, keep_now);
+    else
+        keep_now(c);
 }
 
-static void keep_version(struct deployment *d, const char *id)
-{
-    struct rollback_effect e = {.kind = ROLLBACK_KEEP, .keep = true};
-    snprintf(e.version, sizeof e.version, "%s", id);
-    keep(d, &e);
-}
-
+/* Clean-ups by others may have taken the mark away while nobody looked. */
 void deployment_keep_all(struct deployment *d)
 {
     for (size_t i = 0; i < d->doc->n_versions; i++)
-        if (d->doc->versions[i].kept)
-            remember_unkept(d, d->doc->versions[i].id);
+        if (d->doc->versions[i].kept) {
+            struct rollback_effect e = {.kind = ROLLBACK_KEEP, .keep = true};
+            snprintf(e.version, sizeof e.version, "%s", d->doc->versions[i].id);
+            remember_unkept(d, &e);
+        }
 }
 
 void deployment_keep_owed(struct deployment *d)
 {
-    char owed[ROLLBACK_VERSIONS][ROLLBACK_ID];
+    struct rollback_effect *owed = d->unkept;
     size_t n = d->n_unkept;
-    memcpy(owed, d->unkept, sizeof owed);
+    d->unkept = NULL;
     d->n_unkept = 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct rollback_version *v = rollback_doc_version(d->doc, owed[i]);
-        if (v && v->kept)
-            keep_version(d, owed[i]);
-    }
+    for (size_t i = 0; i < n; i++)
+        keep(d, &owed[i]);
+    free(owed);
 }
 
 /* ---- all ---- */
 
-void deployment_carry_out(struct deployment *d, const struct queued *q, const struct rollback_effect *effects, size_t n)
+void deployment_carry_out(struct deployment *d, const struct queued *q, const struct rollback_effect *effects,
+                          size_t n)
 {
     bool tilted = service_tilted(d->room->s);
     uint64_t generation = d->generation;
@@ -161,7 +168,8 @@ void deployment_carry_out(struct deployment *d, const struct queued *q, const st
                 snprintf(why, sizeof why, "not done, since the audit trail cannot be written: %s", d->unrecorded_why);
                 deployment_did_not(d, e, false, why);
             } else if (tilted) {
-                log_warn("an act waits: this replica was suspended or its clock has jumped", F_STR("deployment", d->name),
+                log_warn("an act waits: this replica was suspended or its clock has jumped",
+                         F_STR("deployment", d->name),
                          F_INT("serial", e->serial)); /* asked for again when that is over */
             } else if (deployment_fence(d) != 0) {
                 deployment_do(d, e);

@@ -36,15 +36,6 @@ static int64_t op_limit(const struct set_deployment *set)
     return most + set->traffic.timeout_ms + OP_SLACK_MS;
 }
 
-/* One Deployment whose image is patched, and traffic that cannot be shared, go over as a whole. */
-static bool gradual(const struct deployment *d)
-{
-    const struct set_deployment *set = d->set;
-    if (!d->executor_kind->gradual || set->traffic.type == SET_TRAFFIC_NONE)
-        return false;
-    return set->executor != SET_EXECUTOR_KUBERNETES || *set->kubernetes.canary;
-}
-
 static bool make_rule(struct deployment *d)
 {
     const struct set_deployment *set = d->set;
@@ -67,7 +58,8 @@ static bool make_rule(struct deployment *d)
         .floor = set->floor,
         .rejected = d->rejected,
         .n_rejected = set->rejected.n,
-        .gradual = gradual(d),
+        .gradual = d->executor_kind->gradual &&
+                   set->traffic.type != SET_TRAFFIC_NONE, /* what cannot be shared goes over as a whole */
         .goes_home = d->executor_kind->goes_home,
         .has_data = data_has(set),
         .has_migration = data_has(set) && set->data.migrate.n > 0 && d->executor_kind->run,
@@ -110,8 +102,8 @@ static bool open_all(struct service *s, const struct set_deployment *set, const 
     return false;
 }
 
-static void close_all(const struct executor_kind *xk, const struct traffic_kind *tk, struct executor *x, struct traffic *t,
-                      struct checks *c, struct data *data)
+static void close_all(const struct executor_kind *xk, const struct traffic_kind *tk, struct executor *x,
+                      struct traffic *t, struct checks *c, struct data *data)
 {
     if (data)
         data_close(data);
@@ -129,7 +121,8 @@ void deployment_open(struct deployment *d)
     uint64_t held;
     if (d->open)
         return;
-    if (open_all(d->room->s, d->set, d->executor_kind, d->traffic_kind, &d->executor, &d->traffic, &d->checks, &d->data, &e)) {
+    if (open_all(d->room->s, d->set, d->executor_kind, d->traffic_kind, &d->executor, &d->traffic, &d->checks,
+                 &d->data, &e)) {
         d->rule.judge = *checks_rule(d->checks);
         d->open = true;
         d->closed_why[0] = '\0';
@@ -142,8 +135,8 @@ void deployment_open(struct deployment *d)
     d->data = NULL;
     snprintf(d->closed_why, sizeof d->closed_why, "%s", e.text);
     if (log_allowed(&d->closed_limit, clock_mono_ms(), CLOSED_EVERY_MS, &held))
-        log_error("a deployment cannot be reached by its settings", F_STR("deployment", d->name), F_STR("why", e.text),
-                  F_STR("next", "tried again"));
+        log_error("a deployment cannot be reached by its settings", F_STR("deployment", d->name),
+                  F_STR("why", e.text), F_STR("next", "tried again"));
 }
 
 void deployment_close(struct deployment *d)
@@ -174,7 +167,8 @@ void deployment_settings_free(struct deployment *d)
 
 void deployment_settle_settings(struct deployment *d)
 {
-    if (!d->next_set || (d->doc && d->place != AWAY && rollback_busy(d->doc)) || d->place == RECORDING || d->place == STORING)
+    if (!d->next_set || (d->doc && d->place != AWAY && rollback_busy(d->doc)) || d->place == RECORDING ||
+        d->place == STORING)
         return;
     struct set_deployment *set = d->next_set;
     d->next_set = NULL;

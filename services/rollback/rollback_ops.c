@@ -5,12 +5,14 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "rollback/rollback_fill.h"
 #include "rollback/rollback_shell.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-METRIC_DEFINE(acts, METRIC_COUNTER, "redoubt_rollback_acts_total", "Acts of executor, traffic and data that have ended.");
+METRIC_DEFINE(acts, METRIC_COUNTER, "redoubt_rollback_acts_total",
+              "Acts of executor, traffic and data that have ended.");
 METRIC_DEFINE(failures, METRIC_COUNTER, "redoubt_rollback_act_failures_total", "Of them, those that failed.");
 
 static const char *op_name(int op)
@@ -25,7 +27,10 @@ static struct queued *did(const struct rollback_effect *e, bool ok, bool lasting
         abort(); /* the decider waits for it */
     q->kind = ROLLBACK_DID;
     q->u.did = (struct rollback_did){.serial = e->serial, .op = e->op, .ok = ok, .lasting = lasting};
-    snprintf(q->u.did.text, sizeof q->u.did.text, "%s", text && *text ? text : ok ? "done" : "it failed without a reason");
+    snprintf(q->u.did.text, sizeof q->u.did.text, "%s",
+             text && *text ? text
+             : ok          ? "done"
+                           : "it failed without a reason");
     return q;
 }
 
@@ -47,10 +52,12 @@ static void ended(struct call *c, struct queued *q)
     if (!q->u.did.ok) {
         metric_add(&failures, 1);
         log_warn("an act of a rollback has failed", F_STR("deployment", d->name), F_STR("op", op_name(e.op)),
-                 F_INT("serial", e.serial), F_STR("version", e.version), F_INT("took_ms", took), F_STR("why", q->u.did.text));
+                 F_INT("serial", e.serial), F_STR("version", e.version), F_INT("took_ms", took),
+                 F_STR("why", q->u.did.text));
     } else {
         log_info("an act of a rollback is done", F_STR("deployment", d->name), F_STR("op", op_name(e.op)),
-                 F_INT("serial", e.serial), F_STR("version", e.version), F_INT("took_ms", took), F_STR("how", q->u.did.text));
+                 F_INT("serial", e.serial), F_STR("version", e.version), F_INT("took_ms", took),
+                 F_STR("how", q->u.did.text));
     }
     deployment_event(d, q);
 }
@@ -165,6 +172,8 @@ static void set_weights(struct call *c)
 
 /* ---- learning data ---- */
 
+static const char before_rollback[] = "before rollback", before_abort[] = "before the abort of a rollback";
+
 static void on_data(void *ctx, const struct data_result *r)
 {
     struct call *c = ctx;
@@ -178,7 +187,7 @@ static void on_data(void *ctx, const struct data_result *r)
         snprintf(l->version, sizeof l->version, "%s", c->version);
         snprintf(l->name, sizeof l->name, "%s", rollback_doc_name(d->doc, c->version));
         snprintf(l->job, sizeof l->job, "%s", c->job);
-        snprintf(l->why, sizeof l->why, "before rollback");
+        snprintf(l->why, sizeof l->why, "%s", c->second ? before_abort : before_rollback);
         l->data_schema = v ? v->data_schema : 0;
     }
     ended(c, q);
@@ -202,15 +211,18 @@ static void act_on_data(struct call *c)
         end_with(c, true, false, "this deployment has no learning data");
         return;
     }
-    snprintf(c->job, sizeof c->job, "%s", j->id);
+    /* The second snapshot of a job goes by another name, or the first would be taken for it. */
+    c->second = strcmp(c->e.snapshot, "abort") == 0 && c->e.op == ROLLBACK_OP(SNAPSHOT);
+    snprintf(c->job, sizeof c->job, "%.*s%s", c->second ? ROLLBACK_JOB - 8 : ROLLBACK_JOB - 1, j->id,
+             c->second ? "-abort" : "");
     snprintf(c->version, sizeof c->version, "%s", c->e.version[0] ? c->e.version : j->from);
     call_addresses(c, 0, c->version);
     const char *const *at = c->addresses[0];
     size_t n = c->n_addresses[0];
-    bool stays = j->plan.data == ROLLBACK_DATA_RESTORE || j->plan.data == ROLLBACK_DATA_MIGRATE;
     switch (c->e.op) {
     case ROLLBACK_OP(SNAPSHOT):
-        data_save(d->data, c->job, c->version, "before rollback", stays, at, n, on_data, c);
+        data_save(d->data, c->job, c->version, c->second ? before_abort : before_rollback, c->e.keep, at, n, on_data,
+                  c);
         break;
     case ROLLBACK_OP(RESTORE):
         data_restore(d->data, c->job, c->e.snapshot, at, n, on_data, c);
@@ -220,37 +232,23 @@ static void act_on_data(struct call *c)
     }
 }
 
-static char *fill_schema(const char *text, int64_t from, int64_t to)
-{
-    static const char from_mark[] = "{{from_schema}}", to_mark[] = "{{to_schema}}";
-    char *out = malloc(2 * strlen(text) + 64), *p = out; /* a mark is longer than half of any number */
-    while (out && *text) {
-        if (strncmp(text, from_mark, sizeof from_mark - 1) == 0) {
-            p += sprintf(p, "%" PRId64, from);
-            text += sizeof from_mark - 1;
-        } else if (strncmp(text, to_mark, sizeof to_mark - 1) == 0) {
-            p += sprintf(p, "%" PRId64, to);
-            text += sizeof to_mark - 1;
-        } else {
-            *p++ = *text++;
-        }
-    }
-    if (out)
-        *p = '\0';
-    return out;
-}
-
 /* By the newer version's own command: it knows what it has changed. */
 static void migrate(struct call *c)
 {
     struct deployment *d = c->d;
     const struct rollback_job *j = &d->doc->job;
-    const struct rollback_version *from = rollback_doc_version(d->doc, j->from), *to = rollback_doc_version(d->doc, j->to);
+    const struct rollback_version *from = rollback_doc_version(d->doc, j->from),
+                                  *to = rollback_doc_version(d->doc, j->to);
     const struct conf_list *argv = &d->set->data.migrate;
-    c->argv = calloc(argv->n + 1, sizeof *c->argv);
-    for (size_t i = 0; c->argv && i < argv->n; i++)
-        if (!(c->argv[i] = fill_schema(*CONF_AT(*argv, char *, i), from ? from->data_schema : 0, to ? to->data_schema : 0)))
-            break;
+    char from_schema[24], to_schema[24];
+    snprintf(from_schema, sizeof from_schema, "%" PRId64, from ? from->data_schema : 0);
+    snprintf(to_schema, sizeof to_schema, "%" PRId64, to ? to->data_schema : 0);
+    const struct fill_name names[] = {{"from_schema", from_schema}, {"to_schema", to_schema}};
+    struct err e;
+    if (argv->n > 0 && !(c->argv = fill_argv(argv, names, sizeof names / sizeof names[0], &e))) {
+        end_with(c, false, true, e.text);
+        return;
+    }
     if (!c->spec || !d->executor_kind->run || argv->n == 0) {
         execute(c); /* says why not */
         return;
@@ -266,9 +264,10 @@ void deployment_do(struct deployment *d, const struct rollback_effect *e)
     struct call *c = call_new(d, e);
     const struct rollback_job *j = &d->doc->job;
     d->turned++;
-    log_info("an act of a rollback begins", F_STR("deployment", d->name), F_STR("job", j->id), F_STR("op", op_name(e->op)),
-             F_INT("serial", e->serial), F_STR("version", e->version), F_INT("side", e->side), F_INT("count", e->count),
-             F_INT("share_0", e->share[0]), F_INT("share_1", e->share[1]));
+    log_info("an act of a rollback begins", F_STR("deployment", d->name), F_STR("job", j->id),
+             F_STR("op", op_name(e->op)), F_INT("serial", e->serial), F_STR("version", e->version),
+             F_INT("side", e->side), F_INT("count", e->count), F_INT("share_0", e->share[0]),
+             F_INT("share_1", e->share[1]));
     switch (e->op) {
     case ROLLBACK_OP(PREFLIGHT):
         call_order(c, e->version, e->side, e->count, preflight);

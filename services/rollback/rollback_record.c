@@ -25,8 +25,8 @@ static void record_free(struct version_record *r)
     free(r);
 }
 
-static bool add(struct deployment *d, const char *id, const char *name, const char *digest, const char *image, const void *spec,
-                size_t len)
+static bool add(struct deployment *d, const char *id, const char *name, const char *digest, const char *image,
+                const void *spec, size_t len)
 {
     if (record_known(d, id))
         return true; /* it never changes */
@@ -64,7 +64,8 @@ bool record_take(struct deployment *d, const void *data, size_t len, const char 
     if (strcmp(m->deployment, d->name) != 0 || strcmp(m->version->id, id) != 0)
         err_set(e, "the record on the stream is of %s of %s", m->version->id, m->deployment);
     else if (strcmp(m->executor, executor_names[d->set->executor]) != 0)
-        err_set(e, "its record was made by executor %s, and the settings say %s", m->executor, executor_names[d->set->executor]);
+        err_set(e, "its record was made by executor %s, and the settings say %s", m->executor,
+                executor_names[d->set->executor]);
     else if (m->spec.len == 0)
         err_set(e, "its record has no spec");
     else if (!(good = add(d, id, m->version->name, m->version->digest, m->image, m->spec.data, m->spec.len)))
@@ -76,7 +77,8 @@ bool record_take(struct deployment *d, const void *data, size_t len, const char 
 void record_say(struct deployment *d, const struct executor_version *v, bus_stored_cb cb, void *ctx)
 {
     char subject[SUBJECT_MAX_LEN], id[SUBJECT_MAX_LEN];
-    const char *gaps[8];
+    const char *gaps[9];
+    char too_large[128];
     const struct rollback_version *known = rollback_doc_version(d->doc, v->v.id);
     PB(DeployedVersion) dv = PB_INIT(DEPLOYED_VERSION);
     dv.id = (char *)v->v.id;
@@ -93,8 +95,15 @@ void record_say(struct deployment *d, const struct executor_version *v, bus_stor
     m.executor = (char *)executor_names[d->set->executor];
     m.image = (char *)v->image;
     m.spec = (ProtobufCBinaryData){.data = (uint8_t *)v->spec, .len = v->spec_len};
-    for (size_t i = 0; i < v->n_gaps; i++)
+    for (size_t i = 0; i < v->n_gaps && i < sizeof v->gap / sizeof v->gap[0]; i++)
         gaps[m.n_gaps++] = v->gap[i];
+    if (v->spec_len > RECORD_SPEC_MAX) {
+        snprintf(too_large, sizeof too_large, "its spec has %zu bytes; at most %d can be recorded", v->spec_len,
+                 RECORD_SPEC_MAX);
+        gaps[m.n_gaps++] = too_large;
+        m.spec.len = 0;
+        dv.gaps = true;
+    }
     m.gaps = (char **)gaps;
     snprintf(subject, sizeof subject, "%s%s.%s", SUBJECT_VERSION, d->name, v->v.id);
     snprintf(id, sizeof id, "version/%s/%s", d->name, v->v.id);

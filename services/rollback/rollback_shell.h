@@ -23,6 +23,7 @@ extern const struct service_desc rollback_service;
 
 #define REPLY_TEXT 160 /* a reply subject */
 #define KEY_TEXT   (NAME_MAX_LEN + 24)
+#define UNKEPT_MAX (ROLLBACK_VERSIONS + ROLLBACK_LINEAGE)
 
 /* How a version is made again: of its VersionRecord. */
 struct version_record {
@@ -128,14 +129,17 @@ struct deployment {
 
     struct call *calls;
     bool looking, look_again, seeing, checking;
-    uint64_t turned; /* grows when an act begins or ends: a look from before is of no use */
-    char unkept[ROLLBACK_VERSIONS][ROLLBACK_ID]; /* versions whose keeping is still to be said to the executor */
+    uint64_t turned;                /* grows when an act begins or ends: a look from before is of no use */
+    struct rollback_effect *unkept; /* what is still to be protected from clean-up */
     size_t n_unkept;
     struct version_record *records_known;
     char on_stream[ROLLBACK_VERSIONS][ROLLBACK_ID]; /* versions whose records this process has put on the stream */
-    size_t n_on_stream;
+    size_t n_on_stream, next_on_stream;
     struct rollback_judge observed; /* without a job: of `observed_version` */
     char observed_version[ROLLBACK_ID];
+    int64_t observed_step_ms; /* when what was counted began */
+    unsigned unseen;          /* observations without an answer, in a row */
+    bool unseen_alert;
 
     /* An operator who waits to hear how PREPARE ends. */
     char starting[REPLY_TEXT], starting_job[ROLLBACK_JOB];
@@ -154,8 +158,8 @@ struct rollback_room {
     struct deployment *of[PARTITIONS];
     size_t said_held, said_members;
     struct deployment *deployments;
-    bool synced;            /* the watch has replayed the present, and the bus is up since */
-    bool ever_synced;       /* that happened once in this process */
+    bool synced;      /* the watch has replayed the present, and the bus is up since */
+    bool ever_synced; /* that happened once in this process */
     bool bus_up;
     int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
     bool store_alert;
@@ -181,7 +185,7 @@ uint64_t deployment_fence(const struct deployment *d);
 
 /* rollback_open.c: settings and backends */
 bool deployment_take_settings(struct deployment *d, const struct set_deployment *set); /* false if memory is out */
-void deployment_open(struct deployment *d); /* what is not open yet; says why it cannot be */
+void deployment_open(struct deployment *d);  /* what is not open yet; says why it cannot be */
 void deployment_close(struct deployment *d); /* cancels what is in hand */
 void deployment_settings_free(struct deployment *d);
 void deployment_settle_settings(struct deployment *d); /* takes over what waits, if no job is under way */
@@ -200,14 +204,15 @@ bool deployment_decided(const struct deployment *d); /* its document is known */
 void deployment_recorded(struct deployment *d, bool durable, const char *why);
 void deployment_free(struct deployment *d);
 void rollback_queued_free(struct queued *q);
-void rollback_put_again(void *ctx); /* the write that had no answer */
+void rollback_put_again(void *ctx);           /* the write that had no answer */
 void deployment_marked(struct deployment *d); /* its announcement is on the stream */
 
 /* rollback_effects.c: what a decision asks for */
-void deployment_carry_out(struct deployment *d, const struct queued *q, const struct rollback_effect *effects, size_t n);
+void deployment_carry_out(struct deployment *d, const struct queued *q, const struct rollback_effect *effects,
+                          size_t n);
 void deployment_wake_at(struct deployment *d, int64_t at_ms);
 void deployment_look(struct deployment *d);
-void deployment_keep_all(struct deployment *d); /* what is kept is to be said to the executor again ... */
+void deployment_keep_all(struct deployment *d);  /* what is kept is to be said to the executor again ... */
 void deployment_keep_owed(struct deployment *d); /* ... now */
 
 /* rollback_call.c: one question or act, with all that it needs, until its end */
@@ -224,7 +229,8 @@ struct call {
     struct rollback_sight sight;
     /* What is asked for; the texts are the call's own. */
     struct executor_order order;
-    char job[ROLLBACK_JOB], version[ROLLBACK_ID], name[ROLLBACK_NAME], digest[129], image[513], snapshot[ROLLBACK_SNAPSHOT];
+    char job[ROLLBACK_JOB], version[ROLLBACK_ID], name[ROLLBACK_NAME], digest[129], image[513],
+        snapshot[ROLLBACK_SNAPSHOT];
     char *spec;
     struct traffic_order shares;
     char side_version[2][ROLLBACK_ID], side_name[2][ROLLBACK_NAME], side_digest[2][129];
@@ -234,6 +240,7 @@ struct call {
     /* What came of several questions. */
     unsigned waits;
     bool failed, lasting;
+    bool second; /* SNAPSHOT: the job's second */
     char text[1024];
     uint64_t turned;
     int64_t began_mono_ms;
@@ -266,6 +273,7 @@ void deployment_on_observe(void *ctx);
 void deployment_check(struct deployment *d, const struct rollback_effect *e);
 
 /* rollback_record.c: versions' records */
+#define RECORD_SPEC_MAX 49152 /* the contract's */
 const struct version_record *record_known(const struct deployment *d, const char *id);
 void record_from_view(struct deployment *d, const struct executor_version *v);
 bool record_take(struct deployment *d, const void *data, size_t len, const char *id, struct err *e);
@@ -275,10 +283,11 @@ void records_free(struct deployment *d);
 
 /* rollback_say.c */
 void deployment_announce(struct deployment *d);
+void deployment_unseen(struct deployment *d, const char *why); /* NULL = it is seen again */
 void deployment_alert(struct deployment *d, const struct rollback_effect *e, bool resolved);
 /* Of a decision on `doc`; done calls deployment_recorded() for strict ones. */
-void deployment_audit(struct deployment *d, const struct rollback_doc *doc, const struct rollback_effect *e, const struct queued *q,
-                      bool intended);
+void deployment_audit(struct deployment *d, const struct rollback_doc *doc, const struct rollback_effect *e,
+                      const struct queued *q, bool intended);
 void deployment_say_change(struct deployment *d, const struct rollback_doc *was, const struct rollback_doc *now);
 void deployment_resettle_metrics(struct rollback_room *r);
 
@@ -286,9 +295,11 @@ void deployment_resettle_metrics(struct rollback_room *r);
 void cmd_rollback(struct service *s, const void *message, const struct bus_msg *m);
 void cmd_rollback_holder(struct service *s, const void *message, const struct bus_msg *m);
 void cmd_rollback_answer(struct deployment *d, const struct queued *q, const struct rollback_effect *e);
-void cmd_rollback_progress(struct deployment *d); /* the document has changed: whoever waits for PREPARE may be told */
+void cmd_rollback_progress(
+    struct deployment *d); /* the document has changed: whoever waits for PREPARE may be told */
 void cmd_rollback_not_started(struct deployment *d, const char *why);
 void cmd_rollback_on_limit(void *ctx);
-#define ROLLBACK_HOLDER_CMD SUBJECT_CMD "rollback.leader." /* to all replicas: whoever acts for the deployment answers */
+#define ROLLBACK_HOLDER_CMD                                                                                          \
+    SUBJECT_CMD "rollback.leader." /* to all replicas: whoever acts for the deployment answers */
 
 #endif

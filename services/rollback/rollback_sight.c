@@ -81,7 +81,9 @@ static void add(struct rollback_side *side, const struct executor_instance *x)
     side->ready += x->running && x->ready;
     if (!(x->running && x->ready) && !side->why[0])
         snprintf(side->why, sizeof side->why, "%.60s: %.90s", x->name[0] ? x->name : x->handle,
-                 x->why[0] ? x->why : x->running ? "not ready" : "not running");
+                 x->why[0]    ? x->why
+                 : x->running ? "not ready"
+                              : "not running");
     if (!side->job[0])
         snprintf(side->job, sizeof side->job, "%s", x->job);
 }

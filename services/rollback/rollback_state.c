@@ -77,7 +77,8 @@ static void trouble(struct deployment *d, const char *what, const char *why, con
 {
     uint64_t held;
     if (log_allowed(&d->room->trouble, clock_mono_ms(), TROUBLE_EVERY_MS, &held))
-        log_warn(what, F_STR("deployment", d->name), F_STR("why", why), F_INT("held_back", held), F_STR("next", next));
+        log_warn(what, F_STR("deployment", d->name), F_STR("why", why), F_INT("held_back", held),
+                 F_STR("next", next));
 }
 
 bool deployment_decided(const struct deployment *d)
@@ -294,8 +295,8 @@ static void decide(struct deployment *d, struct queued *q)
     const char *broken = changed ? rollback_broken(next) : NULL;
     if (broken) {
         metric_add(&broken_own, 1);
-        log_error("a decision would break the document; not taken", F_STR("deployment", d->name), F_INT("event", q->kind),
-                  F_STR("why", broken));
+        log_error("a decision would break the document; not taken", F_STR("deployment", d->name),
+                  F_INT("event", q->kind), F_STR("why", broken));
         free(next);
         refuse(d, q, "this cannot be done: it would break the document (a bug; the log has more)");
         return;
@@ -319,8 +320,10 @@ static void decide(struct deployment *d, struct queued *q)
     for (size_t i = 0; i < n; i++)
         if (effects[i].kind == ROLLBACK_RECORD && effects[i].strict)
             deployment_audit(d, next, &effects[i], q, acts);
-    if (!changed)
-        free(next);
+    if (!changed) { /* what is remembered without being stored */
+        free(d->doc);
+        d->doc = next;
+    }
     if (d->records == 0)
         recorded_all(d);
 }
@@ -438,7 +441,8 @@ static void write_next(struct deployment *d)
         d->next_packed = rollback_doc_pack(d->next, &d->rule, &e);
         if (!d->next_packed.data) {
             metric_add(&broken_own, 1);
-            log_error("own document is not valid; the decision is not taken", F_STR("deployment", d->name), F_STR("why", e.text));
+            log_error("own document is not valid; the decision is not taken", F_STR("deployment", d->name),
+                      F_STR("why", e.text));
             struct queued *q = d->deciding;
             d->deciding = NULL;
             drop_decision(d);
@@ -524,7 +528,8 @@ static void restore(struct deployment *d, uint64_t rev, const char *why)
     struct err e = {""};
     struct rollback_doc *streamed = d->seen.data ? doc_new() : NULL;
     if (streamed && rollback_doc_unpack(streamed, d->name, d->seen.data, d->seen.len, &e)) {
-        log_error("the last announcement on the stream cannot be used", F_STR("deployment", d->name), F_STR("why", e.text));
+        log_error("the last announcement on the stream cannot be used", F_STR("deployment", d->name),
+                  F_STR("why", e.text));
         free(streamed);
         streamed = NULL;
     }
@@ -539,8 +544,8 @@ static void restore(struct deployment *d, uint64_t rev, const char *why)
         return;
     } else {
         if (rev > 0)
-            log_error("the document is damaged and nothing else is known: starting anew", F_STR("deployment", d->name),
-                      F_STR("why", why));
+            log_error("the document is damaged and nothing else is known: starting anew",
+                      F_STR("deployment", d->name), F_STR("why", why));
         struct rollback_doc *doc = doc_new();
         rollback_doc_init(doc, d->name);
         if (doc->epoch == 0)
@@ -563,7 +568,8 @@ static void loaded(struct deployment *d, enum store_status st, const struct stor
     }
     if (st == STORE_ERROR) {
         move(d, HURT);
-        trouble(d, "document not read", doc->error, "read again; a key that holds something else must be removed by hand");
+        trouble(d, "document not read", doc->error,
+                "read again; a key that holds something else must be removed by hand");
         return;
     }
     struct err e = {"it is gone"};
@@ -660,6 +666,7 @@ void deployment_free(struct deployment *d)
     rollback_bytes_free(&d->packed);
     rollback_bytes_free(&d->seen);
     records_free(d);
+    free(d->unkept);
     if (d->timers)
         loop_timer_close(&d->wake, close_observe);
     else

@@ -24,7 +24,7 @@ static const struct {
     {"No such server", "check `traffic.side_0` and `side_1`, or HAProxy's configuration", true},
     {"Require 'backend/server'", "check `traffic.backend` and the names of the servers", true},
     {"Absolute weight can only", "weights are 0 to 256: this is a fault of Redoubt", true},
-    {"Backend is using a static LB algorithm", "use `balance roundrobin`, `leastconn` or `random` in this backend", true},
+    {"Backend is using a static LB algorithm", "use `balance roundrobin` or `random` in this backend", true},
     {"Invalid addr", "a server takes an IP address only: give instances by IP, or `set_address: false`", true},
     {"Unknown command", "what answers there is HAProxy, but does not know this command: 2.2 or later is needed", true},
     {"Process is over its memory limits", "HAProxy has no memory left", false},

@@ -250,16 +250,14 @@ static void turn(struct job *j)
     struct traffic_view v;
     struct err e;
     bool over = clock_mono_ms() >= j->until_ms;
-    if (j->kind == VIEW) {
-        look(t, &v, &e);
-        if (!t->synced)
-            v = (struct traffic_view){.error = "the present was not read from NATS yet: is it reachable?"};
-        finish(j, &v);
-        return;
-    }
     if (!t->synced || !bus_up(t->s->bus)) {
         if (over)
             finish_text(j, "NATS is not reachable");
+        return;
+    }
+    if (j->kind == VIEW) {
+        look(t, &v, &e);
+        finish(j, &v);
         return;
     }
     if (j->kind == CHECK) {
@@ -309,8 +307,7 @@ static void turn_all(struct traffic *t)
     struct job *j, *next;
     DL_FOREACH_SAFE(t->jobs, j, next)
     {
-        if (j->kind != VIEW)
-            turn(j);
+        turn(j);
     }
 }
 
@@ -403,12 +400,12 @@ static struct job *begin(struct traffic *t, enum kind kind, traffic_view_cb view
 static void wait_for(struct job *j, int64_t ms)
 {
     j->until_ms = clock_mono_ms() + ms;
-    loop_timer_start(&j->timer, 0, ms > 0 ? ms : 1);
+    loop_timer_start(&j->timer, 0, ms);
 }
 
 static void nats_view(struct traffic *t, traffic_view_cb cb, void *ctx)
 {
-    wait_for(begin(t, VIEW, cb, NULL, ctx), 0);
+    wait_for(begin(t, VIEW, cb, NULL, ctx), t->set->traffic.timeout_ms);
 }
 
 static void nats_check(struct traffic *t, traffic_cb cb, void *ctx)
