@@ -422,6 +422,8 @@ export class KubeApi {
       const body = chunks.length ? JSON.parse(Buffer.concat(chunks)) : {};
       if (url.pathname === '/_test') return send(200, this.control(body));
       if (this.seen.requests.length < 5000) this.seen.requests.push(`${req.method} ${url.pathname}${url.search}`);
+      // What there is may be asked by anybody.
+      if (/^\/(version|api|apis)(\/[a-z0-9.]+){0,2}$/.test(url.pathname)) return send(200, this.discover(url.pathname));
       if (req.headers.authorization !== `Bearer ${this.token}`) {
         this.seen.unauthorized++;
         throw new ApiError(401, 'Unauthorized', 'Unauthorized');
