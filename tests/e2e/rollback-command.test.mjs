@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { encode, ceHeaders, top } from './lib/contract.mjs';
-import { ABORTED, command, DONE, HELD, IDLE, Service } from './lib/rollback-docs.mjs';
+import { ABORTED, bin, command, DONE, HELD, IDLE, Service } from './lib/rollback-docs.mjs';
 import { withStack } from './lib/stack.mjs';
 import { until } from './lib/wait.mjs';
 
@@ -183,6 +183,42 @@ test('a watch ends with its job, whatever is lost meanwhile', { timeout: 120000 
     left.child.kill('SIGTERM');
     assert.deepEqual((await left.end).code, 1);
     assert.match(left.err, /the job goes on/);
+  });
+});
+
+// What a terminal would show: lines, and the cursor's way up over what is drawn anew.
+function screen(text) {
+  const rows = [];
+  let at = 0;
+  for (const part of text.replace(/\r/g, '').split(/(\n|\u001b\[\d*[AJ])/)) {
+    const up = /^\u001b\[(\d+)A$/.exec(part);
+    if (up) at -= Number(up[1]);
+    else if (part === '\u001b[J') rows.length = at;
+    else if (part === '\n') at++;
+    else rows[at] = (rows[at] ?? '') + part.replace(/\u001b\[[\d;]*m/g, '');
+  }
+  return rows;
+}
+
+test('on a terminal the job is drawn in place', { timeout: 60000 }, async () => {
+  await withService('rb-tty', async (stack, s) => {
+    const evil = 'x\u001b[2J\nlong '.repeat(30);
+    const checks = [{ name: 'known-answer', check_class: 'CHECK_CLASS_SECURITY', outcome: 'CHECK_OUTCOME_PASSED' }];
+    await s.say({ checks });
+    const w = command(stack, ['-qec', `${bin}/redoubt rollback watch agent-1`, '/dev/null'], { TERM: 'xterm' }, 'script');
+    const rows = () => screen(w.out);
+    await until(() => `the drawing: ${JSON.stringify(w.out)}`, () => rows().some((l) => /checks +known-answer PASSED/.test(l)));
+    assert.ok(rows().some((l) => /traffic +v2 +50 % \[#{12}-{12}\] +50 % v1/.test(l)));
+    assert.ok(rows().some((l) => /progress +\[#+-+\] +\d+ %, .* so far, at least .* left/.test(l)));
+    await s.say({ ...HELD, reason: evil });
+    await until('the hold', () => rows().some((l) => /job +HOLDS in SHIFT/.test(l)));
+    assert.equal(rows().filter((l) => /^ +traffic /.test(l)).length, 1, 'drawn over, not below');
+    await s.say(DONE);
+    const end = await w.end;
+    assert.equal(end.code, 0);
+    assert.equal(rows().filter((l) => /^ +(traffic|job|progress) /.test(l)).length, 0, 'the drawing is gone at the end');
+    assert.ok(!end.out.includes('\u001b[2J'), 'no text of the bus drives the terminal');
+    assert.match(rows().filter((l) => l).at(-1), /done/);
   });
 });
 
