@@ -2,7 +2,7 @@
  *
  *   UP:    look -> copies of ConfigMaps -> dry run (what would it be stored as?) -> patch -> wait
  *   START, STOP, REMOVE: look -> patch -> wait (REMOVE: -> copies that nobody refers to any more)
- * Every patch tests the version that was looked at: who was slower looks again. What is done already is not done again. */
+ * Every patch names the resourceVersion that was looked at: who was slower looks again. What is done already is not done again. */
 #include "rollback/executor_kubernetes.h"
 #include <stdio.h>
 #include <stdlib.h>

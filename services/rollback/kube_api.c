@@ -151,7 +151,7 @@ bool kube_lasting(int status)
 
 bool kube_conflict(const struct kube_reply *r)
 {
-    return r->status == 409 || r->status == 422;
+    return r->status == 409;
 }
 
 void kube_words(const struct kube *k, char *buf, size_t size, const char *what, int status, const json_t *body)

@@ -52,7 +52,7 @@ typedef void (*kube_cb)(void *ctx, const struct kube_reply *r); /* r NULL: the c
 /* Returns at once; the callback comes once, later, on the loop. */
 void kube_call(struct kube *k, const struct kube_request *q, kube_cb cb, void *ctx);
 
-/* Somebody else changed it meanwhile: read again and decide. A JSON patch whose test fails answers 422. */
+/* Somebody else changed it meanwhile: read again and decide. */
 bool kube_conflict(const struct kube_reply *r);
 
 /* ---- following one object (kube_follow.c) ---- */

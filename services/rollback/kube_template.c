@@ -225,7 +225,8 @@ static json_t *merged(const json_t *deployment, const json_t *annotations)
 json_t *kube_deployment_patch(const json_t *deployment, const json_t *template, int64_t replicas, const json_t *annotations)
 {
     json_t *patch = json_array();
-    op(patch, "test", "/metadata/resourceVersion", json_string(kube_text(deployment, "metadata.resourceVersion")));
+    /* Not its own version any more: 409, whoever it was. */
+    op(patch, "replace", "/metadata/resourceVersion", json_string(kube_text(deployment, "metadata.resourceVersion")));
     if (annotations)
         op(patch, "add", "/metadata/annotations", merged(deployment, annotations));
     if (template)

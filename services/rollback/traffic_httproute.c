@@ -107,7 +107,7 @@ static json_t *weights_patch(const struct traffic *t, const json_t *object, cons
 {
     json_t *patch = json_array();
     char path[120];
-    json_array_append_new(patch, json_pack("{s:s,s:s,s:s}", "op", "test", "path", "/metadata/resourceVersion", "value",
+    json_array_append_new(patch, json_pack("{s:s,s:s,s:s}", "op", "replace", "path", "/metadata/resourceVersion", "value",
                                            kube_text(object, "metadata.resourceVersion")));
     for (int i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "/spec/rules/%lld/backendRefs/%zu/weight", (long long)t->set->traffic.rule, r->at[i]);
