@@ -23,7 +23,8 @@
                 "also a version below the floor, rejected, not verified, or with\ngaps; the reason must say why"),   \
         RB_TEXT("restore", "SNAPSHOT", restore,                                                                      \
                 "put these learning data back before the target starts; `lineage` =\nthe last that the target had"), \
-        RB_FLAG("tainted", 0, tainted, "the learning data are not to be trusted: with --since, restored from\nbefore"), \
+        RB_FLAG("tainted", 0, tainted,                                                                               \
+                "the learning data are not to be trusted: with --since, restored from\nbefore"),                     \
         RB_TEXT("since", "TIME", since,                                                                              \
                 "since when: 2026-01-31T09:05, UTC, or how long ago: 24h; required\nwith --tainted")
 
@@ -59,6 +60,13 @@ static const struct cli_opt rollback_watch_opts[] = {
 };
 static const struct cli_opt rollback_order_opts[] = {
     RB_BY_AND_REASON,
+    RB_TEXT("id", "JOB", id, "only if this is the present job"),
+    RB_FLAG("follow", 'f', follow, "then follow it, as `redoubt rollback watch` does"),
+};
+static const struct cli_opt rollback_abort_opts[] = {
+    RB_BY_AND_REASON,
+    RB_FLAG("emergency", 0, emergency, "in one step, as soon as the former version can carry everything"),
+    RB_FLAG("force", 0, force, "end it as it stands; what cannot be put back is left to people"),
     RB_TEXT("id", "JOB", id, "only if this is the present job"),
     RB_FLAG("follow", 'f', follow, "then follow it, as `redoubt rollback watch` does"),
 };

@@ -386,7 +386,7 @@ const struct cli_row cli_rows[] = {
      .text = "VERB: froze, unfroze, overrode, forced (breakers), maintained, silenced, acknowledged, dropped, "
              "restarted,\n"
              "rolled-back, drilled, rotated. The record of what was meant and that of what came of it are one "
-             "act.\n" AUDIT_DIRS,
+             "act: `intended`\nalone has not ended (a rollback: is under way).\n" AUDIT_DIRS,
      .run = cmd_audit_who,
      .defaults = &who_defaults,
      OPTS(who_opts, opts_audit_query)},
@@ -556,9 +556,9 @@ const struct cli_row cli_rows[] = {
      .text =
          "Begun again with the same id, it follows the job that it has started. Ends with 0 if the rollback is done "
          "and its\n"
-         "target is the current version; 1 if it was aborted, refused or held too long; 3 if the suite was not "
-         "heard for too\n"
-         "long; 4 if the order was refused. SIGTERM ends the command and leaves the job going.",
+         "target is the current version; 1 if it was aborted, refused or held too long; 3 if its end was not seen: "
+         "the suite was\n"
+         "not heard for too long, or SIGTERM came, which leaves the job going; 4 if the order was refused.",
      .connects = true,
      .answer_ms = 20000,
      .run = cmd_rollback_run,
@@ -566,7 +566,7 @@ const struct cli_row cli_rows[] = {
      OPTS(rollback_run_opts, opts_rollback)},
     ROLLBACK("hold", "stay where it is, at the present shares, until it is resumed", rollback_order_opts),
     ROLLBACK("resume", "go on from a hold", rollback_resume_opts),
-    ROLLBACK("abort", "back to the former version, by steps; from wherever it is", rollback_order_opts),
+    ROLLBACK("abort", "back to the former version, by steps; from wherever it is", rollback_abort_opts),
     ROLLBACK("emergency", "all traffic to the target at once, as soon as it can carry it", rollback_order_opts),
     {.path = "rollback history",
      .args = "DEPLOYMENT",

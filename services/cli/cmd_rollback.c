@@ -10,12 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define JOB_MAX       64
-#define NAME_IN_ID    40   /* of the deployment's name in an id that is made up */
-#define AGAIN_MS      2000 /* run: an order that was answered with "not now", or not at all, is given again after this */
-#define STATUS(x)     REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_##x
-#define WHO_REQUIRED  "--by NAME and --reason TEXT are required: they land in the audit trail"
-#define JOB_VARIABLES 2
+#define JOB_MAX      64
+#define NAME_IN_ID   40   /* of the deployment's name in an id that is made up */
+#define AGAIN_MS     2000 /* run: an order that was answered with "not now", or not at all, is given again after this */
+#define STATUS(x)    REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_##x
+#define WHO_REQUIRED "--by NAME and --reason TEXT are required: they land in the audit trail"
 
 /* The id is the same when the order is given again: by it the service knows that it is the same order. */
 static void make_id(const char *deployment, char id[static JOB_MAX + 1])
@@ -57,19 +56,22 @@ static void fit_id(const char *from, char id[static JOB_MAX + 1])
 }
 
 /* Fills the order from the options; an exit code if they are wrong. id holds its id. */
-static int read_order(struct cli *c, const struct opts_rollback *o, const char *deployment, char id[static JOB_MAX + 1],
-                      PB(RollbackCommand) * ret)
+static int read_order(struct cli *c, const struct opts_rollback *o, const char *deployment,
+                      char id[static JOB_MAX + 1], PB(RollbackCommand) * ret)
 {
     int code = CLI_OK;
     *ret = (PB(RollbackCommand))REDOUBT__V1__ROLLBACK_COMMAND__INIT;
     if (!rollback_name_ok(c, deployment, &code))
         return code;
     if (o->tainted != (o->since != NULL))
-        return cli_fail(c, CLI_USAGE, "--tainted and --since TIME go together: since when are the data not to be trusted?");
+        return cli_fail(c, CLI_USAGE,
+                        "--tainted and --since TIME go together: since when are the data not to be trusted?");
     if (o->tainted && o->restore)
-        return cli_fail(c, CLI_USAGE, "--tainted looks for the snapshot by itself; --restore names one: give one of them");
+        return cli_fail(c, CLI_USAGE,
+                        "--tainted looks for the snapshot by itself; --restore names one: give one of them");
     if (o->since && (ret->tainted_since_unix_ms = audit_query_time(o->since, clock_wall_ms())) < 0)
-        return cli_fail(c, CLI_USAGE, "--since: found `%s`; allowed: 2026-01-31, 2026-01-31T09:05:01Z, or how long ago: 24h",
+        return cli_fail(c, CLI_USAGE,
+                        "--since: found `%s`; allowed: 2026-01-31, 2026-01-31T09:05:01Z, or how long ago: 24h",
                         o->since);
     snprintf(id, JOB_MAX + 1, "%s", o->id ? o->id : "");
     if (o->id && !id_ok(o->id))
@@ -104,16 +106,18 @@ static int plan(struct cli_link *k, const PB(RollbackCommand) * order, bool json
     int code = cli_ask(k, "rollback", "plan", order, &r);
     if (code != CLI_OK)
         return code;
+    /* There may be a plan although it would be refused now: both are told. */
     PB(RollbackPlan) *p = NULL;
-    if (r->status != STATUS(OK))
-        code = cli_said(k, r);
-    else if (!(p = wire_unpack(PB_DESC(rollback_plan), r->payload.data, r->payload.len, &e)))
+    if ((r->status == STATUS(OK) || r->payload.len > 0) &&
+        !(p = wire_unpack(PB_DESC(rollback_plan), r->payload.data, r->payload.len, &e)))
         code = cli_fail(k->c, CLI_FAILED, "the answer cannot be read: %s", e.text);
-    else if (json)
+    else if (p && json)
         print_json(p);
     for (size_t i = 0; p && !json && i < p->n_lines; i++)
         printf("%2zu. %s\n", i + 1, term_clean(p->lines[i], 0, text, sizeof text));
-    if (p && !json)
+    if (code == CLI_OK && r->status != STATUS(OK))
+        code = cli_said(k, r);
+    else if (p && !json)
         term_print(&k->c->out, TERM_DIM, "This is the plan; nothing was done.\n");
     wire_free(p);
     wire_free(r);
@@ -223,20 +227,35 @@ static void wait_ms(struct cli_link *k, int64_t ms)
         loop_run_until(&k->loop, &never, 100);
 }
 
+/* The job was begun, and refused when it was looked at closely: that is its end, and not a wrong order. */
+static bool ended_refused(const PB(CommandReply) * r, const char *id)
+{
+    PB(RollbackChanged) *doc = rollback_of_reply(r);
+    bool refused = doc && rollback_view_fate(doc, id, NULL) == ROLLBACK_FATE_REFUSED;
+    wire_free(doc);
+    return refused;
+}
+
 /* Gives the order until it is taken or refused, or the time is over: a Job may start before the suite does. */
 static int begin(struct cli_link *k, const PB(RollbackCommand) * order, int64_t limit_ms)
 {
     int64_t until = clock_mono_ms() + limit_ms;
+    char said[1100] = "";
     for (;;) {
         PB(CommandReply) *r = NULL;
         char text[1100];
         int code = cli_ask_again(k, "rollback", "start", order, &r);
         bool later = code == CLI_UNREACHABLE || (r && r->status == STATUS(UNAVAILABLE));
         bool again = later && !k->interrupted && clock_mono_ms() < until;
-        if (code == CLI_OK && again)
-            cli_fail(k->c, 0, "not now: %s; trying again", term_clean(r->message, 0, text, sizeof text));
-        else if (code == CLI_OK)
+        if (code == CLI_OK && again) {
+            if (strcmp(term_clean(r->message, 0, text, sizeof text), said) != 0)
+                cli_fail(k->c, 0, "not now: %s; trying again", text);
+            memcpy(said, text, sizeof said);
+        } else if (code == CLI_OK && ended_refused(r, order->job_id)) {
+            code = CLI_OK; /* followed, which tells its end */
+        } else if (code == CLI_OK) {
             code = cli_said(k, r);
+        }
         wire_free(r);
         if (!again)
             return code;

@@ -51,7 +51,8 @@ static void print_all(const struct rollback_docs *d, const struct term *t)
     int64_t now = clock_wall_ms();
     char at[EVENT_TIME_MAX], text[ROLLBACK_VIEW_TEXT];
     if (d->n == 0) {
-        printf("no deployment is known: `rollback.deployments` of the settings names them (`redoubt config show --help-text`), "
+        printf("no deployment is known: `rollback.deployments` of the settings names them (`redoubt config show "
+               "--help-text`), "
                "and redoubt-rollback must run\n");
         return;
     }
@@ -104,10 +105,9 @@ int cmd_rollback_list(struct cli *c, const void *opts, int argc, char **argv)
 
 static void print_versions(const PB(RollbackChanged) * m, const struct rollback_records *r, const struct term *t)
 {
-    static const struct term_column columns[] = {{"", false},        {"VERSION", false},  {"ID", false},
-                                                 {"DIGEST", false},  {"STATE", false},    {"VERIFIED", false},
-                                                 {"KEPT", false},    {"SCHEMA", true},    {"SNAPSHOTS", true},
-                                                 {"REMARKS", false}};
+    static const struct term_column columns[] = {
+        {"", false},         {"VERSION", false}, {"ID", false},    {"DIGEST", false},   {"STATE", false},
+        {"VERIFIED", false}, {"KEPT", false},    {"SCHEMA", true}, {"SNAPSHOTS", true}, {"REMARKS", false}};
     int64_t now = clock_wall_ms();
     char at[EVENT_TIME_MAX], digest[ROLLBACK_VIEW_NAME], remark[ROLLBACK_VIEW_TEXT];
     if (m->n_versions == 0) {
@@ -218,8 +218,11 @@ static void print_checks(const PB(RollbackChanged) * m, const struct term *t)
         bool passed = k->outcome == REDOUBT__V1__CHECK_OUTCOME__CHECK_OUTCOME_PASSED;
         term_cell(tab, TERM_BOLD, "%s", k->name);
         term_cell(tab, TERM_PLAIN, "%s", EVENT_NAME(check_class, k->check_class));
-        term_cell(tab, failed ? TERM_RED : passed ? TERM_GREEN : TERM_YELLOW, "%s",
-                  EVENT_NAME(check_outcome, k->outcome));
+        term_cell(tab,
+                  failed   ? TERM_RED
+                  : passed ? TERM_GREEN
+                           : TERM_YELLOW,
+                  "%s", EVENT_NAME(check_outcome, k->outcome));
         term_cell(tab, TERM_PLAIN, "%u of %u", k->in_a_row, k->limit ? k->limit : 1);
         term_cell(tab, TERM_PLAIN, "%s", when(k->at_unix_ms, now, at));
         term_cell(tab, TERM_PLAIN, "%s", k->detail);
@@ -412,9 +415,9 @@ int cmd_rollback_history(struct cli *c, const void *opts, int argc, char **argv)
 
 int cmd_rollback_lineage(struct cli *c, const void *opts, int argc, char **argv)
 {
-    static const struct term_column columns[] = {{"TAKEN", false}, {"VERSION", false}, {"SNAPSHOT", false},
-                                                 {"STREAM", false}, {"FILES", true},   {"BYTES", true},
-                                                 {"SCHEMA", true}, {"STATE", false},   {"WHY", false}};
+    static const struct term_column columns[] = {{"TAKEN", false},  {"VERSION", false}, {"SNAPSHOT", false},
+                                                 {"STREAM", false}, {"FILES", true},    {"BYTES", true},
+                                                 {"SCHEMA", true},  {"STATE", false},   {"WHY", false}};
     static const struct past p = {columns, COUNT(columns), lineage_rows, "lineage",
                                   "no snapshot of learning data is known"};
     (void)argc;

@@ -6,10 +6,8 @@ int cmd_rollback_watch(struct cli *c, const void *opts, int argc, char **argv)
 {
     (void)argc;
     const struct opts_rollback *o = opts;
-    const struct rollback_follow_opts f = {.json = o->json,
-                                           .in_place = !o->lines,
-                                           .hold_limit_ms = o->no_wait ? 0 : -1,
-                                           .lost_limit_ms = -1};
+    const struct rollback_follow_opts f = {
+        .json = o->json, .in_place = !o->lines, .hold_limit_ms = o->no_wait ? 0 : -1, .lost_limit_ms = -1};
     struct cli_link link;
     int code = cli_link_open(&link, c);
     if (code == CLI_OK)

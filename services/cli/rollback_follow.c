@@ -124,13 +124,14 @@ static void draw(struct follow *f)
     if (!m || !rollback_view_busy(m))
         return;
     term_measure(t);
-    row(f, rollback_view_colour(m), "job", "%s %s", rollback_view_where(m, text), rollback_view_now(m, now, now_text));
+    row(f, rollback_view_colour(m), "job", "%s %s", rollback_view_where(m, text),
+        rollback_view_now(m, now, now_text));
     row(f, TERM_BOLD, "traffic", "%s", rollback_view_bar(m, text));
     unsigned percent = rollback_view_progress(m, now, &left_ms);
     cli_span(now - m->started_unix_ms, span, sizeof span);
     if (left_ms >= 0)
-        row(f, TERM_PLAIN, "progress", "%s, %s so far, at least %s left", rollback_view_progress_bar(percent, text), span,
-            cli_span(left_ms, left, sizeof left));
+        row(f, TERM_PLAIN, "progress", "%s, %s so far, at least %s left", rollback_view_progress_bar(percent, text),
+            span, cli_span(left_ms, left, sizeof left));
     else
         row(f, TERM_PLAIN, "progress", "%s, %s so far", rollback_view_progress_bar(percent, text), span);
     for (size_t i = 0; i < m->n_checks; i++)
@@ -184,7 +185,8 @@ static void say_connection(struct follow *f)
         undraw(f);
         fflush(stdout);
         fprintf(stderr, "redoubt %s: %s\n", k->c->row->path,
-                k->up ? "connected again" : "the connection was lost; the job goes on, and is followed again when it is back");
+                k->up ? "connected again"
+                      : "the connection was lost; the job goes on, and is followed again when it is back");
     }
     f->downs = k->downs;
     f->up = k->up;
@@ -192,7 +194,8 @@ static void say_connection(struct follow *f)
     if (deaf && !f->deaf_said && k->up) {
         undraw(f);
         fflush(stdout);
-        fprintf(stderr, "redoubt %s: redoubt-rollback has not answered for %d s; its job goes on when a replica runs again\n",
+        fprintf(stderr,
+                "redoubt %s: redoubt-rollback has not answered for %d s; its job goes on when a replica runs again\n",
                 k->c->row->path, DEAF_MS / 1000);
         f->deaf_said = true;
     }
@@ -205,7 +208,7 @@ static void say_connection(struct follow *f)
 static int say_interrupted(struct follow *f)
 {
     undraw(f);
-    return cli_fail(f->k->c, CLI_FAILED, "interrupted; the job goes on: `redoubt rollback watch %s` follows it",
+    return cli_fail(f->k->c, CLI_UNREACHABLE, "interrupted; the job goes on: `redoubt rollback watch %s` follows it",
                     f->deployment);
 }
 

@@ -155,10 +155,14 @@ const char *rollback_view_name(const PB(RollbackChanged) * m, const char *id)
 
 const PB(DeployedVersion) * rollback_view_last_verified(const PB(RollbackChanged) * m)
 {
-    for (size_t i = m->n_versions; i-- > 0;)
-        if (m->versions[i]->state == VERSION(VERIFIED) && strcmp(m->versions[i]->id, m->current_version) != 0)
-            return m->versions[i];
-    return NULL;
+    const PB(DeployedVersion) *best = NULL;
+    for (size_t i = 0; i < m->n_versions; i++) {
+        const PB(DeployedVersion) *v = m->versions[i];
+        if (v->state == VERSION(VERIFIED) && strcmp(v->id, m->current_version) != 0 &&
+            (!best || v->verified_unix_ms >= best->verified_unix_ms))
+            best = v;
+    }
+    return best;
 }
 
 const char *rollback_view_handle(const PB(DeployedVersion) * v)
@@ -190,7 +194,8 @@ size_t rollback_view_snapshots(const PB(RollbackChanged) * m, const char *versio
 const char *rollback_view_digest(const char *digest, char buf[static ROLLBACK_VIEW_NAME])
 {
     const char *colon = strchr(digest, ':');
-    int head = colon && strlen(colon) > DIGEST_SHOWN ? (int)(colon - digest) + 1 + DIGEST_SHOWN : ROLLBACK_VIEW_NAME - 1;
+    int head =
+        colon && strlen(colon) > DIGEST_SHOWN ? (int)(colon - digest) + 1 + DIGEST_SHOWN : ROLLBACK_VIEW_NAME - 1;
     snprintf(buf, ROLLBACK_VIEW_NAME, "%.*s", head, *digest ? digest : "-");
     return buf;
 }
@@ -305,7 +310,8 @@ char *rollback_view_where(const PB(RollbackChanged) * m, char buf[static ROLLBAC
         add(buf, ": %s", WORDS(hold_words, m->hold));
         return buf;
     }
-    add(buf, "%s%s", EVENT_NAME(rollback_phase, m->phase), m->emergency && rollback_view_busy(m) ? " (emergency)" : "");
+    add(buf, "%s%s", EVENT_NAME(rollback_phase, m->phase),
+        m->emergency && rollback_view_busy(m) ? " (emergency)" : "");
     if (m->phase == PHASE(SHIFT))
         add_step(m, buf);
     if (m->phase == PHASE(SHIFT) || m->phase == PHASE(ABORTING)) {
@@ -382,29 +388,36 @@ bool rollback_view_problem(const PB(RollbackChanged) * m, char buf[static ROLLBA
 
 /* ---- what a person can do ---- */
 
+enum next { NEXT_HOLD, NEXT_RESUME, NEXT_RESUME_FORCE, NEXT_ABORT, NEXT_ABORT_FORCE, NEXT_EMERGENCY, NEXTS };
 static const struct {
-    const char *verb, *what;
-} next_rows[] = {
-    {"hold", "stay where it is"},
-    {"resume", "go on with what it waits for"},
-    {"abort", "back to the former version, by steps"},
-    {"emergency", "all traffic to the target at once, as soon as it can carry it"},
+    const char *verb, *option, *what;
+} next_rows[NEXTS] = {
+    [NEXT_HOLD] = {"hold", "", "stay where it is"},
+    [NEXT_RESUME] = {"resume", "", "go on with what it waits for"},
+    [NEXT_RESUME_FORCE] = {"resume", " --force", "go on in spite of the regression"},
+    [NEXT_ABORT] = {"abort", "", "back to the former version, by steps"},
+    [NEXT_ABORT_FORCE] = {"abort", " --force", "end it as it stands"},
+    [NEXT_EMERGENCY] = {"emergency", "", "all traffic to the target at once, as soon as it can carry it"},
 };
 
-static bool fits(const PB(RollbackChanged) * m, size_t row)
+static bool fits(const PB(RollbackChanged) * m, enum next row)
 {
-    bool holds = m->phase == PHASE(HOLD);
-    int phase = (int)(holds ? m->held_phase : m->phase);
+    bool holds = m->phase == PHASE(HOLD), worse = holds && m->hold == HOLD(REGRESSION);
     bool lost = holds && (m->hold == HOLD(TARGET_LOST) || m->hold == HOLD(BOTH_LOST));
+    int phase = (int)(holds ? m->held_phase : m->phase);
     switch (row) {
-    case 0:
+    case NEXT_HOLD:
         return !holds;
-    case 1:
-        return holds;
-    case 2:
+    case NEXT_RESUME:
+        return holds && !worse;
+    case NEXT_RESUME_FORCE:
+        return worse;
+    case NEXT_ABORT:
         return phase != PHASE(ABORTING);
+    case NEXT_ABORT_FORCE:
+        return holds && phase == PHASE(ABORTING);
     default:
-        return !lost && !m->emergency && phase != PHASE(ABORTING) && phase <= (int)PHASE(SHIFT);
+        return !lost && !m->emergency && phase <= (int)PHASE(SHIFT);
     }
 }
 
@@ -419,11 +432,11 @@ bool rollback_view_next(const PB(RollbackChanged) * m, size_t i, char buf[static
             i == 0 ? "--dry-run" : "--by NAME --reason WHY");
         return true;
     }
-    for (size_t row = 0; row < sizeof next_rows / sizeof next_rows[0]; row++) {
-        if (!fits(m, row) || i-- > 0)
+    for (size_t row = 0; row < NEXTS; row++) {
+        if (!fits(m, (enum next)row) || i-- > 0)
             continue;
-        add(buf, "redoubt rollback %s %s --by NAME --reason WHY   # %s", next_rows[row].verb, m->deployment,
-            next_rows[row].what);
+        add(buf, "redoubt rollback %s %s%s --by NAME --reason WHY   # %s", next_rows[row].verb, m->deployment,
+            next_rows[row].option, next_rows[row].what);
         return true;
     }
     return false;

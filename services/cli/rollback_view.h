@@ -25,7 +25,8 @@ bool rollback_view_over(enum rollback_fate f);
 bool rollback_view_busy(const PB(RollbackChanged) * m);
 enum term_colour rollback_view_colour(const PB(RollbackChanged) * m);
 
-const PB(DeployedVersion) * rollback_view_version(const PB(RollbackChanged) * m, const char *id); /* NULL if not there */
+const PB(DeployedVersion) *
+    rollback_view_version(const PB(RollbackChanged) * m, const char *id); /* NULL if not there */
 /* How a command names the version: by its name, or by its id if a shell would read the name as something else. */
 const char *rollback_view_handle(const PB(DeployedVersion) * v);
 /* What people call the version; its id if nothing is known of it, "-" for none. */

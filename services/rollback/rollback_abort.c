@@ -67,7 +67,7 @@ static bool data_back(struct turn *t)
     struct rollback_effect *e;
     if (!j->data_replaced)
         return true;
-    if (j->data_done && !j->writer_paused) {
+    if (j->data_done) {
         e = rollback_do(t, ROLLBACK_OP(SNAPSHOT), j->from, j->from_side, j->plan.instances);
         if (e) {
             e->keep = true;
@@ -116,7 +116,7 @@ void rollback_aborting(struct turn *t)
     }
     if (t->rule->gradual ? !rollback_abort_shift(t) : !moved_back(t))
         return;
-    if (t->rule->gradual && j->target_made && rollback_reassert(t, 100))
+    if (t->rule->gradual && rollback_reassert(t, 100))
         return;
     if (t->rule->gradual && !target_gone(t))
         return;

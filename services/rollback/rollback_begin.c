@@ -129,7 +129,7 @@ void rollback_target_up(struct turn *t)
     /* First of all nothing goes to where nothing stands yet. */
     if (t->rule->gradual && j->live.up_ms == 0 && j->live.odd_ms == 0 && !rollback_shows(t, 100) &&
         rollback_from(t)->ready > 0) {
-        if (rollback_do_weight(t, 100))
+        if (rollback_can_take(t, 100) && rollback_do_weight(t, 100))
             j->live.odd_ms = t->now_ms;
         return;
     }

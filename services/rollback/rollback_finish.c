@@ -137,12 +137,8 @@ static void go_home(struct turn *t)
     const struct rollback_side *s = t->sight->side;
     unsigned n = j->plan.instances;
     bool home = strcmp(s[0].version, j->to) == 0;
-    if (!t->sight->traffic_known) {
-        rollback_say(t, "waits: %s", t->sight->error);
-        if (rollback_waits(t, t->rule->capacity_ms))
-            rollback_hold(t, ROLLBACK_HOLD(FAILED), "the weights could not be read: %s", t->sight->error);
-    } else if (!home && strcmp(s[0].version, j->from) == 0) {
-        if (carried(t, &s[1], 1))
+    if (!home && strcmp(s[0].version, j->from) == 0) {
+        if (!rollback_reassert(t, 0) && carried(t, &s[1], 1))
             rollback_do(t, ROLLBACK_OP(REMOVE), j->from, 0, n);
     } else if (!home && s[0].version[0]) {
         rollback_hold(t, ROLLBACK_HOLD(CHANGED), "%s stands on side 0: somebody else has deployed",
@@ -180,8 +176,14 @@ void rollback_clear_up(struct turn *t)
             rollback_hold(t, ROLLBACK_HOLD(FAILED), "what stands could not be seen: %s", t->sight->error);
     } else if (!t->rule->gradual) {
         settle(t, j->from_side);
+    } else if (!t->sight->traffic_known) {
+        rollback_say(t, "waits: %s", t->sight->error);
+        if (rollback_waits(t, t->rule->capacity_ms))
+            rollback_hold(t, ROLLBACK_HOLD(FAILED), "the weights could not be read: %s", t->sight->error);
     } else if (t->rule->goes_home && rollback_to_side(t) == 1) {
         go_home(t);
+    } else if (rollback_reassert(t, 0)) {
+        return;
     } else if (rollback_from(t)->instances > 0) {
         if (carried(t, rollback_to(t), rollback_to_side(t)))
             rollback_do(t, ROLLBACK_OP(REMOVE), j->from, j->from_side, j->plan.instances);

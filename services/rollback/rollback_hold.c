@@ -29,7 +29,7 @@ static void to_former(struct turn *t)
     else if (j->hold != ROLLBACK_HOLD(TARGET_LOST) && j->hold != ROLLBACK_HOLD(BOTH_LOST))
         rollback_hold(t, ROLLBACK_HOLD(TARGET_LOST), "%s has died (%s): traffic goes back to %s",
                       rollback_name(t->d, j->to), rollback_why_not(rollback_to(t)), rollback_name(t->d, j->from));
-    if (carried > j->weight)
+    if (carried > rollback_share(t))
         rollback_do_weight(t, carried);
     else if (from->running < j->plan.instances)
         rollback_want_from(t, j->plan.instances);
@@ -48,7 +48,7 @@ static void to_target(struct turn *t)
                           rollback_name(t->d, j->from), rollback_name(t->d, j->to));
         return;
     }
-    if (left < j->weight) {
+    if (left < rollback_share(t)) {
         if (rollback_do_weight(t, left))
             rollback_raise(t, ROLLBACK_NOTICE_HOLD, true, "%s: %s has died while the rollback holds; its traffic goes to %s",
                            t->d->deployment, rollback_name(t->d, j->from), rollback_name(t->d, j->to));

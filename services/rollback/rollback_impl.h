@@ -68,6 +68,9 @@ bool rollback_lost_to(const struct turn *t);   /* it has traffic, and nothing of
 bool rollback_lost_from(const struct turn *t);
 bool rollback_insecure(const struct turn *t); /* a security check stands against the target */
 const char *rollback_why_not(const struct rollback_side *s); /* why it is not ready; never empty */
+int rollback_share(const struct turn *t); /* percent on the former version now; as it was left, if that is not known */
+/* May the former version get this weight, as far as capacity goes? If not, what is missing is asked for. */
+bool rollback_can_take(struct turn *t, int weight);
 /* Asks for instances that do not run, at most once in a while. */
 void rollback_want_to(struct turn *t);
 void rollback_want_from(struct turn *t, unsigned count);

@@ -74,8 +74,10 @@ static void gate_opens(struct turn *t, int weight)
             rollback_move(t, ROLLBACK_PHASE(DRAIN));
         else
             observe_begin(t);
-    } else {
+    } else if (rollback_can_take(t, weight)) {
         set(t, weight);
+    } else if (rollback_over(t, j->stage_since_ms, t->rule->capacity_ms)) {
+        rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "%.400s", j->reason);
     }
 }
 
@@ -88,25 +90,26 @@ static void gate(struct turn *t)
     unsigned needs = rollback_needs(&j->plan, weight);
     if (needs == 0)
         needs = 1; /* nothing can be observed of what does not stand */
-    if (t->sight->executor_known && to->ready >= needs) {
+    bool known = t->sight->executor_known && t->sight->traffic_known;
+    if (known && to->ready >= needs) {
         gate_opens(t, weight);
         return;
     }
     if (!j->live.gate_ms)
         j->live.gate_ms = t->now_ms;
-    if (!t->sight->executor_known)
+    if (!known)
         rollback_say(t, "waits: %s", t->sight->error);
     else
         rollback_say(t, "waits for capacity: %u instances of %s must be ready for %d %% of the traffic, %u are: %s", needs,
                      rollback_name(t->d, j->to), 100 - weight, to->ready, rollback_why_not(to));
     if (rollback_over(t, j->stage_since_ms, t->rule->capacity_ms)) {
         rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "%u of %u instances of %s are ready: %s", to->ready, needs,
-                      rollback_name(t->d, j->to), t->sight->executor_known ? rollback_why_not(to) : t->sight->error);
+                      rollback_name(t->d, j->to), known ? rollback_why_not(to) : t->sight->error);
         return;
     }
     /* The former version is dead: what the target can carry is better than nothing. */
     int carried = 100 - rollback_carries(&j->plan, to->ready);
-    if (rollback_lost_from(t) && carried < j->weight)
+    if (rollback_lost_from(t) && carried < rollback_share(t))
         set(t, carried);
     else if (t->sight->executor_known && to->running < j->plan.instances)
         rollback_want_to(t);
@@ -236,7 +239,6 @@ static int mirrored(const struct rollback_job *j)
 static void abort_gate(struct turn *t)
 {
     struct rollback_job *j = t->j;
-    settle_weight(t);
     if (j->weight == 100 && rollback_shows(t, 100)) {
         rollback_stage(t, 0);
         return;
@@ -252,7 +254,7 @@ static void abort_gate(struct turn *t)
     }
     rollback_say(t, "waits for capacity on the way back: %u instances of %s must be ready for %d %%, %u are: %s", needs,
                  rollback_name(t->d, j->from), weight, from->ready, rollback_why_not(from));
-    if (to->ready == 0 && carried > j->weight)
+    if (to->ready == 0 && carried > rollback_share(t))
         set(t, carried);
     else if (rollback_over(t, j->stage_since_ms, t->rule->capacity_ms))
         rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "on the way back %u of %u instances of %s are ready: %s", from->ready,
@@ -285,11 +287,23 @@ static void abort_observe(struct turn *t)
     }
 }
 
+/* The way back begins where the traffic really is. */
+static void adopt_weight(struct turn *t)
+{
+    struct rollback_job *j = t->j;
+    if (rollback_shows(t, j->weight))
+        return;
+    j->weight = j->wanted = rollback_share(t);
+    t->changed = true;
+}
+
 bool rollback_abort_shift(struct turn *t)
 {
     struct rollback_job *j = t->j;
     if (j->stage == 0)
         return true;
+    if (j->stage == ROLLBACK_STAGE(GATE) || j->stage == ROLLBACK_STAGE(SET))
+        adopt_weight(t);
     if (rollback_lost_from(t) && rollback_to(t)->ready > 0 && j->weight > 0) {
         rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "%s has died on the way back", rollback_name(t->d, j->from));
         rollback_holding(t);

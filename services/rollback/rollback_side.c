@@ -141,11 +141,42 @@ void rollback_want_from(struct turn *t, unsigned count)
         t->j->live.up_ms = t->now_ms;
 }
 
+int rollback_share(const struct turn *t)
+{
+    int share = t->sight->traffic_known ? t->sight->side[t->j->from_side].share : -1;
+    return share >= 0 ? share : t->j->weight;
+}
+
+/* Whoever gets more must be able to carry it, unless the other one is dead. */
+bool rollback_can_take(struct turn *t, int weight)
+{
+    const struct rollback_job *j = t->j;
+    const struct rollback_side *from = rollback_from(t), *to = rollback_to(t);
+    bool to_from = rollback_share(t) < weight;
+    const struct rollback_side *gains = to_from ? from : to, *loses = to_from ? to : from;
+    unsigned needs = to_from ? rollback_needs_from(&j->plan, weight) : rollback_needs(&j->plan, weight);
+    if (!t->sight->executor_known)
+        return false;
+    if (rollback_share(t) == weight || gains->ready >= needs || loses->ready == 0)
+        return true;
+    rollback_say(t, "%d %% of the traffic is on %s; it stays until %u instances of %s are ready: %s", rollback_share(t),
+                 rollback_name(t->d, j->from), needs,
+                 rollback_name(t->d, to_from ? j->from : j->to), rollback_why_not(gains));
+    if (to_from)
+        rollback_want_from(t, j->plan.instances);
+    else
+        rollback_want_to(t);
+    return false;
+}
+
 bool rollback_reassert(struct turn *t, int weight)
 {
     struct rollback_job *j = t->j;
-    if (!t->rule->gradual || !t->sight->traffic_known || rollback_shows(t, weight))
+    if (!t->rule->gradual || !t->sight->traffic_known || rollback_shows(t, weight)) {
+        j->live.off = false;
         return false;
+    }
+    j->live.off = true;
     const struct rollback_side *s = t->sight->side;
     bool again = j->live.odd_ms && j->live.odd_ms <= t->now_ms && !rollback_over(t, j->live.odd_ms, ROLLBACK_ODD_MS);
     if (again && j->tries == 0) {
@@ -156,6 +187,8 @@ bool rollback_reassert(struct turn *t, int weight)
                           s[j->from_side].share, s[!j->from_side].share, weight, rollback_name(t->d, j->from));
         return true;
     }
+    if (!rollback_can_take(t, weight))
+        return true;
     if (rollback_do_weight(t, weight)) {
         j->live.odd_ms = t->now_ms;
         rollback_say(t, "traffic was at %d %% to %d %%, and is set to %d %% on %s again", s[j->from_side].share,

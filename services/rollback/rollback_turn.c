@@ -76,6 +76,7 @@ void rollback_stage(struct turn *t, int stage)
 {
     t->j->stage = stage;
     t->j->stage_since_ms = t->now_ms;
+    t->j->live.off = false;
     t->changed = t->look = true;
 }
 
@@ -243,7 +244,7 @@ struct rollback_effect *rollback_do(struct turn *t, int op, const char *version,
 bool rollback_do_weight(struct turn *t, int weight)
 {
     struct rollback_job *j = t->j;
-    if (!free_for(t))
+    if (!free_for(t) || !t->sight->traffic_known) /* what would be moved is not known */
         return false;
     rollback_record(t, "rollback.weight", NULL, "from %d %% to %d %% on %s", j->weight, weight,
                     rollback_name(t->d, j->from));
