@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 static bool name_ok(const char *name)
 {
     size_t n = strlen(name);
-    return n > 0 && n < 254 && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") == n && *name != '.' && *name != '-';
+    return n > 0 && n < 254 && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") == n && *name != '.' &&
+           *name != '-';
 }
 
 static struct executor *open_kubernetes(struct service *s, const struct set_deployment *set, struct err *e)
@@ -19,8 +19,8 @@ static struct executor *open_kubernetes(struct service *s, const struct set_depl
     const struct set_rb_kubernetes *k = &set->kubernetes;
     struct err why = {""};
     if (!name_ok(k->deployment) || (*k->canary && !name_ok(k->canary)) || strcmp(k->deployment, k->canary) == 0) {
-        err_set(e, "%s: kubernetes: found `%.100s` and `%.100s`; allowed: names of two Deployments, or of one", set->name, k->deployment,
-                k->canary);
+        err_set(e, "%s: kubernetes: found `%.100s` and `%.100s`; allowed: names of two Deployments, or of one",
+                set->name, k->deployment, k->canary);
         return NULL;
     }
     struct executor *x = calloc(1, sizeof *x);
@@ -59,13 +59,15 @@ struct viewing {
 static void add_address(struct executor_instance *i, const json_t *pod, const char *container)
 {
     const char *ip = kube_text(pod, "status.podIP");
-    int64_t port = kube_int(json_array_get(json_object_get(kube_container(pod, container), "ports"), 0), "containerPort", 0);
+    int64_t port =
+        kube_int(json_array_get(json_object_get(kube_container(pod, container), "ports"), 0), "containerPort", 0);
     bool six = strchr(ip, ':') != NULL;
     if (*ip && port > 0)
         snprintf(i->address, sizeof i->address, "%s%s%s:%lld", six ? "[" : "", ip, six ? "]" : "", (long long)port);
 }
 
-static struct executor_instance *add_instance(struct viewing *v, const char *handle, const char *version, const char *job, int side)
+static struct executor_instance *add_instance(struct viewing *v, const char *handle, const char *version,
+                                              const char *job, int side)
 {
     if (v->n == EXECUTOR_INSTANCES)
         return NULL;
@@ -94,8 +96,9 @@ static void view_pod(struct viewing *v, const struct kube_side *s, const json_t 
     if (!i)
         return;
     i->ready = kube_pod_ready(pod, i->why, sizeof i->why);
-    i->running = strcmp(kube_text(pod, "status.phase"), "Running") == 0 && !kube_at(pod, "metadata.deletionTimestamp");
-    if (i->ready && current && !s->state && !settled) {
+    i->running =
+        strcmp(kube_text(pod, "status.phase"), "Running") == 0 && !kube_at(pod, "metadata.deletionTimestamp");
+    if (i->ready && current && !kube_side_ours(s) && !settled) {
         i->ready = false; /* an old pod with the same image looks the same */
         snprintf(i->why, sizeof i->why, "the Deployment is being rolled out");
     }
@@ -105,7 +108,8 @@ static void view_pod(struct viewing *v, const struct kube_side *s, const json_t 
 /* Without the right to see pods: as many as the Deployment says. */
 static void view_numbers(struct viewing *v, const struct kube_side *s, int side)
 {
-    int64_t n = kube_int(s->deployment, "status.replicas", 0), ready = kube_int(s->deployment, "status.readyReplicas", 0);
+    int64_t n = kube_int(s->deployment, "status.replicas", 0),
+            ready = kube_int(s->deployment, "status.readyReplicas", 0);
     int64_t old = n - kube_int(s->deployment, "status.updatedReplicas", 0);
     for (int64_t k = 0; k < n; k++) {
         char handle[300];
@@ -134,8 +138,8 @@ static void view_side(struct viewing *v, struct kube_side *s, int side)
     else
         view_numbers(v, s, side);
     if (v->n == before && *s->version.v.id && strncmp(stopped, s->version.v.id, ROLLBACK_ID - 1) == 0) {
-        struct executor_instance *i =
-            add_instance(v, kube_text(s->deployment, "metadata.name"), s->version.v.id, kube_text(s->state, "job"), side);
+        struct executor_instance *i = add_instance(v, kube_text(s->deployment, "metadata.name"), s->version.v.id,
+                                                   kube_text(s->state, "job"), side);
         if (i)
             snprintf(i->why, sizeof i->why, "it was stopped");
     }

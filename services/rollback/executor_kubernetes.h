@@ -29,8 +29,8 @@ struct act {
     unsigned tries; /* that met somebody else's change */
     /* Of the last look. */
     json_t *deployment, *other; /* of the side that is acted upon; of the other one, NULL without */
-    json_t *copies; /* {"ConfigMap": "its copy"} */
-    json_t *make;   /* array of ConfigMaps that are to be created */
+    json_t *copies;             /* {"ConfigMap": "its copy"} */
+    json_t *make;               /* array of ConfigMaps that are to be created */
     json_t *template;
     char was[ROLLBACK_ID], hash[65];
     int was_side;
@@ -45,7 +45,8 @@ struct act {
     char missing[600], notes[600];
 };
 
-struct act *act_new(struct executor *x, enum act_kind kind, const struct executor_order *o, executor_cb cb, void *ctx);
+struct act *act_new(struct executor *x, enum act_kind kind, const struct executor_order *o, executor_cb cb,
+                    void *ctx);
 /* Frees it, and tells: ok without an error. Nothing of it may be in hand. */
 void act_end(struct act *a, bool lasting, const char *error_or_null, const char *text);
 void act_drop(struct act *a); /* the client is closed */

@@ -82,7 +82,8 @@ void act_look(struct act *a, kube_look_cb cb)
     const char *name;
     char copy[254];
     forget_look(a);
-    json_object_foreach(json_object_get(a->spec, "configmaps"), name, value) {
+    json_object_foreach(json_object_get(a->spec, "configmaps"), name, value)
+    {
         kube_copy_name(name, kube_text(value, "hash"), copy, sizeof copy);
         json_object_set_new(also, name, json_true());
         json_object_set_new(also, copy, json_true());
@@ -139,8 +140,8 @@ static json_t *copy_object(const struct act *a, const char *name, const char *co
     json_object_set_new(object, "kind", json_string("ConfigMap"));
     json_object_set_new(object, "immutable", json_true());
     json_object_set_new(object, "metadata",
-                        json_pack("{s:s,s:{s:s},s:{s:s}}", "name", copy, "labels", KUBE_OWNER, a->x->set->name, "annotations",
-                                  "io.redoubt.copy-of", name));
+                        json_pack("{s:s,s:{s:s},s:{s:s}}", "name", copy, "labels", KUBE_OWNER, a->x->set->name,
+                                  "annotations", "io.redoubt.copy-of", name));
     return object;
 }
 
@@ -160,9 +161,10 @@ static int plan_configmap(struct act *a, const struct kube_look *l, const char *
     bool kept = json_object_size(data) > 0;
     json_decref(data);
     if (!kept || json_is_object(json_object_get(l->configmaps, copy))) {
-        snprintf(text, sizeof text,
-                 "kubernetes: ConfigMap %.253s is not what version %s had, and %s; put its former contents back by hand", name, a->name,
-                 kept ? "somebody else has taken the name of its copy" : "its contents were not kept");
+        snprintf(
+            text, sizeof text,
+            "kubernetes: ConfigMap %.253s is not what version %s had, and %s; put its former contents back by hand",
+            name, a->name, kept ? "somebody else has taken the name of its copy" : "its contents were not kept");
         act_end(a, true, text, "");
         return -1;
     }
@@ -178,14 +180,13 @@ int act_plan_template(struct act *a, const struct kube_look *l)
     a->copies = json_object();
     a->make = json_array();
     if (!recorded || !kube_container(recorded, a->x->set->kubernetes.container)) {
-        snprintf(text, sizeof text, "kubernetes: version %s was recorded without %s: deploy it by other means", a->name,
-                 recorded ? "the container of kubernetes.container" : "a pod template");
+        snprintf(text, sizeof text, "kubernetes: version %s was recorded without %s: deploy it by other means",
+                 a->name, recorded ? "the container of kubernetes.container" : "a pod template");
         act_end(a, true, text, "");
         return -1;
     }
-    json_object_foreach(json_object_get(a->spec, "configmaps"), name, entry)
-        if (plan_configmap(a, l, name, entry) < 0)
-            return -1;
+    json_object_foreach(json_object_get(a->spec, "configmaps"), name,
+                        entry) if (plan_configmap(a, l, name, entry) < 0) return -1;
     a->template = kube_template_for(recorded, a->deployment, a->x->set->kubernetes.container, pull, a->copies);
     /* Pods of this template say so themselves. */
     json_t *meta = json_object_get(a->template, "metadata"), *notes = json_object_get(meta, "annotations");
@@ -205,8 +206,8 @@ static void on_limit(void *ctx)
 {
     struct act *a = ctx;
     char text[700];
-    snprintf(text, sizeof text, "kubernetes: Deployment %s was not done within kubernetes.rollout: %s", kube_text(a->deployment, "metadata.name"),
-             *a->stuck ? a->stuck : "it could not be read");
+    snprintf(text, sizeof text, "kubernetes: Deployment %s was not done within kubernetes.rollout: %s",
+             kube_text(a->deployment, "metadata.name"), *a->stuck ? a->stuck : "it could not be read");
     kube_unfollow(a->follow);
     act_end(a, false, text, "");
 }
@@ -223,7 +224,8 @@ static enum kube_rollout numbers(const struct act *a, const json_t *d, char *why
     }
     if (ends ? all == 0 : updated >= (long long)a->count)
         return KUBE_ROLLED;
-    snprintf(why, size, ends ? "%lld pods are still there" : "%lld pods of %u have been made", ends ? all : updated, a->count);
+    snprintf(why, size, ends ? "%lld pods are still there" : "%lld pods of %u have been made", ends ? all : updated,
+             a->count);
     if (!ends && strcmp(kube_text(failure, "status"), "True") == 0) {
         snprintf(why, size, "%.200s", kube_text(failure, "message"));
         return KUBE_STUCK;
@@ -284,7 +286,8 @@ static void on_deleted(void *ctx, const struct kube_reply *r)
         return;
     }
     if (!r->ok && r->status != 404)
-        snprintf(a->notes, sizeof a->notes, "; %.500s", r->error); /* it costs nothing but a name: no reason to fail */
+        snprintf(a->notes, sizeof a->notes, "; %.500s",
+                 r->error); /* it costs nothing but a name: no reason to fail */
     delete_next(a);
 }
 
@@ -293,14 +296,15 @@ static void delete_next(struct act *a)
     char text[800], name[254];
     size_t n = json_array_size(a->make);
     if (n == 0) {
-        snprintf(text, sizeof text, "Deployment %s has no pods of version %s any more%s", kube_text(a->deployment, "metadata.name"), a->name,
-                 a->notes);
+        snprintf(text, sizeof text, "Deployment %s has no pods of version %s any more%s",
+                 kube_text(a->deployment, "metadata.name"), a->name, a->notes);
         act_end(a, false, NULL, text);
         return;
     }
     snprintf(name, sizeof name, "%s", kube_text(json_array_get(a->make, n - 1), ""));
     json_array_remove(a->make, n - 1);
-    kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_CONFIGMAPS, .verb = KUBE_DELETE, .name = name}, on_deleted, a);
+    kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_CONFIGMAPS, .verb = KUBE_DELETE, .name = name},
+              on_deleted, a);
 }
 
 static void on_copies(void *ctx, const struct kube_reply *r)
@@ -336,11 +340,15 @@ static void finish(struct act *a)
     char text[400], selector[200];
     if (a->kind == ACT_REMOVE) {
         snprintf(selector, sizeof selector, "%s=%s", KUBE_OWNER, a->x->set->name);
-        kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_CONFIGMAPS, .verb = KUBE_LIST, .selector = selector}, on_copies, a);
+        kube_call(a->x->kube,
+                  &(struct kube_request){.kind = KUBE_CONFIGMAPS, .verb = KUBE_LIST, .selector = selector}, on_copies,
+                  a);
         return;
     }
     snprintf(text, sizeof text, "Deployment %s: version %s: %s", kube_text(a->deployment, "metadata.name"), a->name,
-             a->kind == ACT_STOP ? "scaled to 0" : a->x->pair ? "its pods are made" : "rolled out");
+             a->kind == ACT_STOP ? "scaled to 0"
+             : a->x->pair        ? "its pods are made"
+                                 : "rolled out");
     act_end(a, false, NULL, text);
 }
 
@@ -360,12 +368,16 @@ static void on_patched(void *ctx, const struct kube_reply *r)
     }
 }
 
-static void patch(struct act *a, const json_t *template, int64_t replicas, const json_t *annotations, bool dry, kube_cb cb)
+static void patch(struct act *a, const json_t *template, int64_t replicas, const json_t *annotations, bool dry,
+                  kube_cb cb)
 {
     json_t *body = kube_deployment_patch(a->deployment, template, replicas, annotations);
     kube_call(a->x->kube,
-              &(struct kube_request){.kind = KUBE_DEPLOYMENTS, .verb = KUBE_PATCH, .name = kube_text(a->deployment, "metadata.name"),
-                                     .body = body, .dry = dry},
+              &(struct kube_request){.kind = KUBE_DEPLOYMENTS,
+                                     .verb = KUBE_PATCH,
+                                     .name = kube_text(a->deployment, "metadata.name"),
+                                     .body = body,
+                                     .dry = dry},
               cb, a);
     json_decref(body);
 }
@@ -373,6 +385,19 @@ static void patch(struct act *a, const json_t *template, int64_t replicas, const
 static int64_t wanted(const struct act *a)
 {
     return a->x->pair ? (int64_t)a->count : -1;
+}
+
+static json_t *state_text(const struct act *a, const char *hash, const char *job)
+{
+    json_t *state =
+        json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:s,s:{s:s,s:i}}", "id", a->version, "name", a->name, "digest",
+                  a->digest, "config", kube_text(a->spec, "config"), "pull", kube_text(a->spec, "pull"), "hash", hash,
+                  "job", job, "side", a->side, "stale", a->stale, "was", "id", a->was, "side", a->was_side);
+    char *text = json_dumps(state, JSON_COMPACT);
+    json_t *j = json_string(text ? text : "");
+    free(text);
+    json_decref(state);
+    return j;
 }
 
 static void on_dry(void *ctx, const struct kube_reply *r)
@@ -389,15 +414,9 @@ static void on_dry(void *ctx, const struct kube_reply *r)
         json_object_set(hashes, name, json_object_get(entry, "hash"));
     json_t *hashed = kube_hashed(template, a->x->set->kubernetes.container, hashes);
     executor_config_hash(hashed, a->hash);
-    json_t *state = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:s,s:{s:s,s:i}}", "id", a->version, "name", a->name, "digest", a->digest,
-                              "config", kube_text(a->spec, "config"), "pull", kube_text(a->spec, "pull"), "hash", a->hash, "job", a->job, "side", a->side, "stale", a->stale,
-                              "was", "id", a->was, "side", a->was_side);
-    char *text = json_dumps(state, JSON_COMPACT);
-    json_t *annotations = json_pack("{s:s,s:n}", KUBE_STATE, text ? text : "", KUBE_STOPPED);
+    json_t *annotations = json_pack("{s:o,s:n}", KUBE_STATE, state_text(a, a->hash, a->job), KUBE_STOPPED);
     patch(a, a->template, wanted(a), annotations, false, on_patched);
-    free(text);
     json_decref(annotations);
-    json_decref(state);
     json_decref(hashed);
     json_decref(hashes);
     json_decref(template);
@@ -421,7 +440,9 @@ static void make_next(struct act *a)
     size_t n = json_array_size(a->make);
     if (n > 0)
         kube_call(a->x->kube,
-                  &(struct kube_request){.kind = KUBE_CONFIGMAPS, .verb = KUBE_CREATE, .body = json_array_get(a->make, n - 1)}, on_made, a);
+                  &(struct kube_request){
+                      .kind = KUBE_CONFIGMAPS, .verb = KUBE_CREATE, .body = json_array_get(a->make, n - 1)},
+                  on_made, a);
     else
         patch(a, a->template, wanted(a), NULL, true, on_dry);
 }
@@ -430,8 +451,9 @@ static void make_next(struct act *a)
 
 static void act_up(struct act *a, const struct kube_look *l, const struct kube_side *s)
 {
-    bool there = s->state ? strcmp(s->version.v.id, a->version) == 0
-                          : strcmp(s->version.v.id, a->version) == 0 && kube_int(s->deployment, "spec.replicas", 1) > 0;
+    bool there = s->state
+                     ? strcmp(s->version.v.id, a->version) == 0
+                     : strcmp(s->version.v.id, a->version) == 0 && kube_int(s->deployment, "spec.replicas", 1) > 0;
     bool enough = !a->x->pair || kube_int(s->deployment, "spec.replicas", 1) >= (int64_t)a->count;
     if (json_is_true(kube_at(s->deployment, "spec.paused"))) {
         char text[400];
@@ -466,6 +488,8 @@ static void act_scale(struct act *a, const struct kube_side *s)
     } else if (a->kind == ACT_STOP) {
         snprintf(mark, sizeof mark, "%s %lld", a->version, now);
         annotations = json_pack("{s:s}", KUBE_STOPPED, now == 0 && *stopped ? stopped : mark);
+        if (!s->state)
+            json_object_set_new(annotations, KUBE_STATE, state_text(a, s->hash, ""));
         patch(a, NULL, 0, annotations, false, on_patched);
     } else {
         annotations = json_pack("{s:n,s:n}", KUBE_STATE, KUBE_STOPPED);
@@ -493,7 +517,8 @@ static void on_look(void *ctx, const struct kube_look *l)
     } else if (there) {
         act_scale(a, s);
     } else if (a->kind == ACT_START) {
-        snprintf(text, sizeof text, "kubernetes: Deployment %s does not have version %s any more: it must be brought up anew",
+        snprintf(text, sizeof text,
+                 "kubernetes: Deployment %s does not have version %s any more: it must be brought up anew",
                  kube_text(s->deployment, "metadata.name"), a->name);
         act_end(a, true, text, "");
     } else {

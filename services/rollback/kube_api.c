@@ -98,8 +98,9 @@ int kube_wire(struct kube *k, struct kube_wire *w, enum kube_kind kind, const ch
         return -1;
     if (!kinds[kind].cluster)
         snprintf(space, sizeof space, "namespaces/%s/", k->access.namespace);
-    int rc = asprintf(&w->url, "%s/%s%s/%s/%s%s%s%s%s", k->access.server, *kinds[kind].group ? "apis/" : "api",
-                      kinds[kind].group, kinds[kind].version, space, kinds[kind].resource, *name ? "/" : "", name, query);
+    int rc =
+        asprintf(&w->url, "%s/%s%s/%s/%s%s%s%s%s", k->access.server, *kinds[kind].group ? "apis/" : "api",
+                 kinds[kind].group, kinds[kind].version, space, kinds[kind].resource, *name ? "/" : "", name, query);
     if (rc < 0)
         w->url = NULL;
     if (rc >= 0 && *token && (rc = asprintf(&w->auth, "Authorization: Bearer %s", token)) < 0)
@@ -118,7 +119,8 @@ int kube_wire(struct kube *k, struct kube_wire *w, enum kube_kind kind, const ch
         w->headers[n++] = content_type;
     if (w->auth)
         w->headers[n++] = w->auth;
-    w->tls = (struct http_tls){.ca_file = k->access.ca_file, .cert_file = k->access.cert_file, .key_file = k->access.key_file};
+    w->tls = (struct http_tls){
+        .ca_file = k->access.ca_file, .cert_file = k->access.cert_file, .key_file = k->access.key_file};
     return 0;
 }
 
@@ -159,10 +161,12 @@ void kube_words(const struct kube *k, char *buf, size_t size, const char *what, 
     const char *message = json_string_value(json_object_get(body, "message"));
     const char *to_do = "";
     if (status == 401)
-        to_do = k->access.token_file ? "; is this token of this cluster, and not over?" : "; give a token or certificate of this cluster";
+        to_do = k->access.token_file ? "; is this token of this cluster, and not over?"
+                                     : "; give a token or certificate of this cluster";
     else if (status == 403)
         to_do = "; give this right by a Role and RoleBinding (deploy/k8s/rollback-rbac.yaml)";
-    snprintf(buf, size, "kubernetes: %s: %d%s%.400s%s", what, status, message ? ": " : "", message ? message : "", to_do);
+    snprintf(buf, size, "kubernetes: %s: %d%s%.400s%s", what, status, message ? ": " : "", message ? message : "",
+             to_do);
 }
 
 /* ---- a call ---- */
@@ -202,8 +206,8 @@ static void tell(struct kube_call *c, const struct kube_reply *r)
 
 static void describe(const struct kube_call *c, char *buf, size_t size)
 {
-    snprintf(buf, size, "%s %s%s%s in %s", verbs[c->verb].method, kinds[c->kind].resource, *c->name ? "/" : "", c->name,
-             c->k->access.namespace);
+    snprintf(buf, size, "%s %s%s%s in %s", verbs[c->verb].method, kinds[c->kind].resource, *c->name ? "/" : "",
+             c->name, c->k->access.namespace);
 }
 
 static void again(struct kube_call *c, int64_t after_ms)

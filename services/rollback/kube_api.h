@@ -23,9 +23,9 @@ enum kube_kind {
     KUBE_CONFIGMAPS,
     KUBE_SECRETS, /* metadata only, never their contents */
     KUBE_SERVICES,
-    KUBE_SLICES, /* EndpointSlices */
+    KUBE_SLICES,  /* EndpointSlices */
     KUBE_SCALERS, /* HorizontalPodAutoscalers */
-    KUBE_ROUTES, /* HTTPRoutes of the Gateway API */
+    KUBE_ROUTES,  /* HTTPRoutes of the Gateway API */
     KUBE_REVIEWS, /* SelfSubjectAccessReviews; of the cluster */
     KUBE_KINDS,
 };
@@ -35,11 +35,11 @@ const char *kube_resource(enum kube_kind kind); /* "deployments" */
 enum kube_verb { KUBE_GET, KUBE_LIST, KUBE_CREATE, KUBE_PATCH, KUBE_MERGE, KUBE_DELETE };
 struct kube_request { /* copied */
     enum kube_kind kind;
-    enum kube_verb verb;   /* PATCH: JSON patch; MERGE: merge patch */
-    const char *name;      /* not of LIST and CREATE */
-    const char *selector;  /* LIST: labels, "a=b,c=d"; NULL = all */
-    const json_t *body;    /* CREATE, PATCH, MERGE */
-    bool dry;              /* changes nothing, but is checked as if it did */
+    enum kube_verb verb;  /* PATCH: JSON patch; MERGE: merge patch */
+    const char *name;     /* not of LIST and CREATE */
+    const char *selector; /* LIST: labels, "a=b,c=d"; NULL = all */
+    const json_t *body;   /* CREATE, PATCH, MERGE */
+    bool dry;             /* changes nothing, but is checked as if it did */
 };
 struct kube_reply { /* valid only inside the callback */
     bool ok;

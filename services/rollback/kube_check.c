@@ -13,9 +13,9 @@ static const struct {
     const char *verb;
     bool needed; /* without it less is seen, and that is said */
 } rights[] = {
-    {KUBE_DEPLOYMENTS, "get", true},   {KUBE_DEPLOYMENTS, "watch", true},  {KUBE_DEPLOYMENTS, "patch", true},
-    {KUBE_PODS, "list", true},         {KUBE_CONFIGMAPS, "get", true},     {KUBE_CONFIGMAPS, "list", true},
-    {KUBE_CONFIGMAPS, "create", true}, {KUBE_CONFIGMAPS, "delete", true},  {KUBE_SECRETS, "get", false},
+    {KUBE_DEPLOYMENTS, "get", true},   {KUBE_DEPLOYMENTS, "watch", true}, {KUBE_DEPLOYMENTS, "patch", true},
+    {KUBE_PODS, "list", true},         {KUBE_CONFIGMAPS, "get", true},    {KUBE_CONFIGMAPS, "list", true},
+    {KUBE_CONFIGMAPS, "create", true}, {KUBE_CONFIGMAPS, "delete", true}, {KUBE_SECRETS, "get", false},
     {KUBE_SCALERS, "list", false},
 };
 #define N_RIGHTS (sizeof rights / sizeof *rights)
@@ -50,7 +50,8 @@ static void on_dry(void *ctx, const struct kube_reply *r)
         return;
     }
     snprintf(text, sizeof text,
-             "Deployment %s can be given version %s. Whether its image can be pulled and its pods have room shows when they start%s",
+             "Deployment %s can be given version %s. Whether its image can be pulled and its pods have room shows "
+             "when they start%s",
              kube_text(a->deployment, "metadata.name"), a->name, a->notes);
     act_end(a, false, NULL, text);
 }
@@ -59,8 +60,11 @@ static void dry_run(struct act *a)
 {
     json_t *body = kube_deployment_patch(a->deployment, a->template, a->x->pair ? (int64_t)a->count : -1, NULL);
     kube_call(a->x->kube,
-              &(struct kube_request){.kind = KUBE_DEPLOYMENTS, .verb = KUBE_PATCH, .name = kube_text(a->deployment, "metadata.name"),
-                                     .body = body, .dry = true},
+              &(struct kube_request){.kind = KUBE_DEPLOYMENTS,
+                                     .verb = KUBE_PATCH,
+                                     .name = kube_text(a->deployment, "metadata.name"),
+                                     .body = body,
+                                     .dry = true},
               on_dry, a);
     json_decref(body);
 }
@@ -87,7 +91,8 @@ static void on_scalers(void *ctx, const struct kube_reply *r)
         if (!scales(h, a->deployment) && !scales(h, a->other))
             continue;
         snprintf(text, sizeof text,
-                 "kubernetes: HorizontalPodAutoscaler %s scales Deployment %s, and would undo what a rollback scales: delete it first, "
+                 "kubernetes: HorizontalPodAutoscaler %s scales Deployment %s, and would undo what a rollback "
+                 "scales: delete it first, "
                  "and apply it again afterwards",
                  kube_text(h, "metadata.name"), kube_text(h, "spec.scaleTargetRef.name"));
         act_end(a, true, text, "");
@@ -114,7 +119,8 @@ static void rights_known(struct act *a)
     }
     if (*a->missing) {
         snprintf(text, sizeof text,
-                 "kubernetes: these rights are missing in namespace %s: %s; give them by a Role and RoleBinding (deploy/k8s/rollback-rbac.yaml)",
+                 "kubernetes: these rights are missing in namespace %s: %s; give them by a Role and RoleBinding "
+                 "(deploy/k8s/rollback-rbac.yaml)",
                  kube_namespace(a->x->kube), a->missing);
         act_end(a, true, text, "");
         return;
@@ -133,9 +139,11 @@ static void on_review(void *ctx, const struct kube_reply *r)
     if (r && r->ok && !json_is_true(kube_at(r->body, "status.allowed"))) {
         const char *group = kube_group(rights[i].kind);
         if (rights[i].needed)
-            ADD(a->missing, "%s%s %s%s%s", *a->missing ? ", " : "", rights[i].verb, kube_resource(rights[i].kind), *group ? "." : "", group);
+            ADD(a->missing, "%s%s %s%s%s", *a->missing ? ", " : "", rights[i].verb, kube_resource(rights[i].kind),
+                *group ? "." : "", group);
         else
-            ADD(a->notes, "; without the right to %s %s they are not looked at", rights[i].verb, kube_resource(rights[i].kind));
+            ADD(a->notes, "; without the right to %s %s they are not looked at", rights[i].verb,
+                kube_resource(rights[i].kind));
     }
     if (--a->asked == 0)
         rights_known(a);
@@ -151,13 +159,14 @@ static void ask_rights(struct act *a)
             abort();
         *v = (struct review){a, i};
         bool one = rights[i].kind == KUBE_DEPLOYMENTS && strcmp(rights[i].verb, "watch") != 0;
-        json_t *what = json_pack("{s:s,s:s,s:s,s:s}", "namespace", kube_namespace(a->x->kube), "verb", rights[i].verb, "group",
-                                 kube_group(rights[i].kind), "resource", kube_resource(rights[i].kind));
+        json_t *what = json_pack("{s:s,s:s,s:s,s:s}", "namespace", kube_namespace(a->x->kube), "verb", rights[i].verb,
+                                 "group", kube_group(rights[i].kind), "resource", kube_resource(rights[i].kind));
         if (one) /* rights may be given for names */
             json_object_set_new(what, "name", json_string(kube_text(a->deployment, "metadata.name")));
-        json_t *body = json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "authorization.k8s.io/v1", "kind", "SelfSubjectAccessReview", "spec",
-                                 "resourceAttributes", what);
-        kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_REVIEWS, .verb = KUBE_CREATE, .body = body}, on_review, v);
+        json_t *body = json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "authorization.k8s.io/v1", "kind",
+                                 "SelfSubjectAccessReview", "spec", "resourceAttributes", what);
+        kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_REVIEWS, .verb = KUBE_CREATE, .body = body},
+                  on_review, v);
         json_decref(body);
     }
 }
@@ -176,11 +185,13 @@ static int check_secrets(struct act *a, const struct kube_look *l)
     const char *name;
     json_t *was;
     char text[600];
-    json_object_foreach(json_object_get(a->spec, "secrets"), name, was) {
+    json_object_foreach(json_object_get(a->spec, "secrets"), name, was)
+    {
         const char *then = json_string_value(was), *now = json_string_value(json_object_get(l->secrets, name));
         if (then && *then && now && !*now) {
-            snprintf(text, sizeof text, "kubernetes: Secret %.253s, which version %s needs, is not there any more; create it again", name,
-                     a->name);
+            snprintf(text, sizeof text,
+                     "kubernetes: Secret %.253s, which version %s needs, is not there any more; create it again",
+                     name, a->name);
             act_end(a, true, text, "");
             return -1;
         }
@@ -197,12 +208,14 @@ static int check_deployments(struct act *a)
     for (int i = 0; i < 2 && !*text; i++) {
         const char *name = kube_text(both[i], "metadata.name");
         if (both[i] && json_is_true(kube_at(both[i], "spec.paused")))
-            snprintf(text, sizeof text, "kubernetes: Deployment %s is paused: kubectl rollout resume deployment/%s", name, name);
+            snprintf(text, sizeof text, "kubernetes: Deployment %s is paused: kubectl rollout resume deployment/%s",
+                     name, name);
         else if (both[i] && kube_at(both[i], "metadata.deletionTimestamp"))
             snprintf(text, sizeof text, "kubernetes: Deployment %s is being deleted; create it again first", name);
     }
     if (!*text && a->other && same_selector(a->deployment, a->other))
-        snprintf(text, sizeof text, "kubernetes: Deployments %s and %s select by the same labels; give each a label of its own",
+        snprintf(text, sizeof text,
+                 "kubernetes: Deployments %s and %s select by the same labels; give each a label of its own",
                  kube_text(a->deployment, "metadata.name"), kube_text(a->other, "metadata.name"));
     if (!*text)
         return 0;
@@ -222,7 +235,8 @@ static void on_look(void *ctx, const struct kube_look *l)
         return;
     const char *name, *copy;
     json_t *value;
-    json_object_foreach(a->copies, name, value) {
+    json_object_foreach(a->copies, name, value)
+    {
         copy = json_string_value(value);
         ADD(a->notes, "; ConfigMap %.60s was changed since: it is used as it was, as %.60s", name, copy);
     }

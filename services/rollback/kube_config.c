@@ -25,8 +25,7 @@ static char *slurp(const char *path, size_t *ret_len, struct err *e)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
-        err_set(e, "%s: %s", path,
-                fd < 0 ? strerror(errno) : "allowed: a file of up to 1 MiB");
+        err_set(e, "%s: %s", path, fd < 0 ? strerror(errno) : "allowed: a file of up to 1 MiB");
         if (fd >= 0)
             close(fd);
         return NULL;
@@ -65,10 +64,12 @@ static json_t *node_json(yaml_document_t *doc, const yaml_node_t *node, int dept
     json_t *j = node->type == YAML_SEQUENCE_NODE ? json_array() : json_object();
     bool ok = j != NULL;
     if (node->type == YAML_SEQUENCE_NODE) {
-        for (const yaml_node_item_t *i = node->data.sequence.items.start; ok && i < node->data.sequence.items.top; i++)
+        for (const yaml_node_item_t *i = node->data.sequence.items.start; ok && i < node->data.sequence.items.top;
+             i++)
             ok = json_array_append_new(j, node_json(doc, yaml_document_get_node(doc, *i), depth + 1, budget)) == 0;
     } else {
-        for (const yaml_node_pair_t *p = node->data.mapping.pairs.start; ok && p < node->data.mapping.pairs.top; p++) {
+        for (const yaml_node_pair_t *p = node->data.mapping.pairs.start; ok && p < node->data.mapping.pairs.top;
+             p++) {
             const yaml_node_t *key = yaml_document_get_node(doc, p->key);
             ok = key && key->type == YAML_SCALAR_NODE &&
                  json_object_set_new(j, (const char *)key->data.scalar.value,
@@ -170,7 +171,8 @@ static ssize_t unbase64(char *text)
 
 /* TLS wants files; keys stay off the disk all the same: a file in memory. Its name is a new one each time, as connections and authorities
  * are kept by the name of the file, and descriptors come again. */
-static int set_memory(struct kube_access *a, size_t slot, char **ret, const char *key, const char *base64, struct err *e)
+static int set_memory(struct kube_access *a, size_t slot, char **ret, const char *key, const char *base64,
+                      struct err *e)
 {
     static _Atomic unsigned turn;
     char *data = strdup(base64), path[1200] = "/proc/self/fd/";
@@ -200,8 +202,8 @@ static int set_memory(struct kube_access *a, size_t slot, char **ret, const char
     return *ret ? 0 : err_set(e, "out of memory");
 }
 
-static int set_pem(struct kube_access *a, size_t slot, char **ret, const char *kubeconfig, const json_t *o, const char *key,
-                   struct err *e)
+static int set_pem(struct kube_access *a, size_t slot, char **ret, const char *kubeconfig, const json_t *o,
+                   const char *key, struct err *e)
 {
     char data_key[64];
     snprintf(data_key, sizeof data_key, "%s-data", key);
@@ -264,7 +266,8 @@ static int read_user(struct kube_access *a, const char *path, const json_t *user
     return !a->cert_file == !a->key_file ? 0 : err_set(e, "client-certificate and client-key belong together");
 }
 
-static int read_context(struct kube_access *a, const char *path, const char *wanted, const json_t *root, struct err *e)
+static int read_context(struct kube_access *a, const char *path, const char *wanted, const json_t *root,
+                        struct err *e)
 {
     const char *name = *wanted ? wanted : text_of(root, "current-context");
     const json_t *context = named(root, "contexts", "context", name);
@@ -348,14 +351,16 @@ static int check_server(const struct kube_access *a, struct err *e)
 {
     static const char *const own[] = {"http://127.0.0.1:", "http://localhost:", "http://[::1]:"};
     if (!*a->server)
-        return err_set(e, "kubernetes: no server: set kubernetes.server or kubernetes.kubeconfig, or run in a pod that has a "
-                          "ServiceAccount");
+        return err_set(
+            e, "kubernetes: no server: set kubernetes.server or kubernetes.kubeconfig, or run in a pod that has a "
+               "ServiceAccount");
     if (strncmp(a->server, "https://", 8) == 0)
         return 0;
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (strncmp(a->server, own[i], strlen(own[i])) == 0)
             return 0;
-    return err_set(e, "kubernetes: server `%s`; allowed: https://, or http:// to this machine itself (kubectl proxy)", a->server);
+    return err_set(e, "kubernetes: server `%s`; allowed: https://, or http:// to this machine itself (kubectl proxy)",
+                   a->server);
 }
 
 static int load(struct kube_access *a, const struct set_rb_kubernetes *set, const char *pod_dir, struct err *e)

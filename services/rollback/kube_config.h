@@ -9,15 +9,16 @@
 #include <jansson.h>
 
 struct kube_access {
-    char server[512];   /* https://host:port, no slash at its end */
+    char server[512]; /* https://host:port, no slash at its end */
     char namespace[64];
-    char *token;        /* NULL = none; a secret */
-    char *token_file;   /* NULL = none; wins over token, and is read before each call */
+    char *token;                          /* NULL = none; a secret */
+    char *token_file;                     /* NULL = none; wins over token, and is read before each call */
     char *ca_file, *cert_file, *key_file; /* NULL = none; may name memory of this process */
-    int memory[3];      /* descriptors of such; -1 = none */
+    int memory[3];                        /* descriptors of such; -1 = none */
 };
 /* 0, or -1 with the text in e and *ret untouched. pod_dir is where a pod finds its ServiceAccount; NULL = the usual place. */
-int kube_access_load(struct kube_access *ret, const struct set_rb_kubernetes *set, const char *pod_dir, struct err *e);
+int kube_access_load(struct kube_access *ret, const struct set_rb_kubernetes *set, const char *pod_dir,
+                     struct err *e);
 void kube_access_free(struct kube_access *a); /* zeroes it; half-built is fine */
 /* The token as it is now: malloc'ed, a secret; "" if there is none. NULL with the text in e. */
 char *kube_access_token(const struct kube_access *a, struct err *e);

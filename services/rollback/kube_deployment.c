@@ -77,7 +77,8 @@ enum kube_rollout kube_rollout(const json_t *d, const char *stale, char *why, si
     const json_t *progressing = kube_condition(json_object_get(d, "status"), "Progressing");
     const char *at = condition_time(progressing);
     long long wanted = kube_int(d, "spec.replicas", 1), all = kube_int(d, "status.replicas", 0);
-    long long updated = kube_int(d, "status.updatedReplicas", 0), available = kube_int(d, "status.availableReplicas", 0);
+    long long updated = kube_int(d, "status.updatedReplicas", 0),
+              available = kube_int(d, "status.availableReplicas", 0);
     say(why, size, "%s", "");
     if (kube_int(d, "metadata.generation", 0) > kube_int(d, "status.observedGeneration", 0)) {
         say(why, size, "the Deployment's controller has not seen the change yet");
@@ -133,7 +134,8 @@ bool kube_selector(const json_t *d, char *buf, size_t size)
     size_t at = 0;
     const json_t *expressions = kube_at(d, "spec.selector.matchExpressions");
     buf[0] = '\0';
-    json_object_foreach(kube_at(d, "spec.selector.matchLabels"), key, value) {
+    json_object_foreach(kube_at(d, "spec.selector.matchLabels"), key, value)
+    {
         if (!json_is_string(value) || (at > 0 && !add(buf, size, &at, ",")) || !add(buf, size, &at, key) ||
             !add(buf, size, &at, "=") || !add(buf, size, &at, json_string_value(value)))
             return false;
@@ -148,7 +150,8 @@ bool kube_owns(const json_t *deployment, const json_t *pod)
 {
     char replica_set[320];
     const json_t *owners = kube_at(pod, "metadata.ownerReferences");
-    snprintf(replica_set, sizeof replica_set, "%s-%s", kube_text(deployment, "metadata.name"), kube_label(pod, "pod-template-hash"));
+    snprintf(replica_set, sizeof replica_set, "%s-%s", kube_text(deployment, "metadata.name"),
+             kube_label(pod, "pod-template-hash"));
     for (size_t i = 0; i < json_array_size(owners); i++)
         if (strcmp(kube_text(json_array_get(owners, i), "kind"), "ReplicaSet") == 0 &&
             strcmp(kube_text(json_array_get(owners, i), "name"), replica_set) == 0)

@@ -60,6 +60,7 @@ json_t *kube_configmap_data(const json_t *configmap);
 
 /* A JSON patch that changes the Deployment as it was read, and fails if somebody else was faster. template NULL, replicas < 0 and annotations
  * NULL = left alone; in annotations ("key": "text") a null takes the key away. */
-json_t *kube_deployment_patch(const json_t *deployment, const json_t *template, int64_t replicas, const json_t *annotations);
+json_t *kube_deployment_patch(const json_t *deployment, const json_t *template, int64_t replicas,
+                              const json_t *annotations);
 
 #endif

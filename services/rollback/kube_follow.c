@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WATCH_S      30 /* the server ends a watch after this */
-#define SLACK_MS     10000
-#define BACKOFF_MS   200
+#define WATCH_S        30 /* the server ends a watch after this */
+#define SLACK_MS       10000
+#define BACKOFF_MS     200
 #define BACKOFF_MAX_MS 5000
-#define EVENT_MAX    (4 << 20)
+#define EVENT_MAX      (4 << 20)
 
 struct kube_follow {
     struct kube *k; /* NULL = given up */
@@ -91,12 +91,14 @@ static void on_event(struct kube_follow *f, const char *line, size_t len)
     if (!type || !json_is_object(object) || strcmp(type, "ERROR") == 0) {
         f->gone = true; /* 410 comes as an event, too; whatever else it is, the truth is read anew */
     } else if (strcmp(type, "BOOKMARK") == 0) {
-        const char *version = json_string_value(json_object_get(json_object_get(object, "metadata"), "resourceVersion"));
+        const char *version =
+            json_string_value(json_object_get(json_object_get(object, "metadata"), "resourceVersion"));
         if (version)
             snprintf(f->version, sizeof f->version, "%s", version);
     } else if (strcmp(type, "DELETED") == 0) {
         char text[400];
-        snprintf(text, sizeof text, "kubernetes: %s/%s in %s was deleted", kube_resource(f->kind), f->name, kube_namespace(f->k));
+        snprintf(text, sizeof text, "kubernetes: %s/%s in %s was deleted", kube_resource(f->kind), f->name,
+                 kube_namespace(f->k));
         take(f, object, false, text);
     } else {
         take(f, object, true, "");
@@ -220,7 +222,8 @@ static void step(void *ctx)
     f->len = 0;
     if (f->watching)
         snprintf(query, sizeof query,
-                 "?watch=true&fieldSelector=metadata.name%%3D%s&resourceVersion=%s&allowWatchBookmarks=true&timeoutSeconds=%d",
+                 "?watch=true&fieldSelector=metadata.name%%3D%s&resourceVersion=%s&allowWatchBookmarks=true&"
+                 "timeoutSeconds=%d",
                  f->name, f->version, WATCH_S);
     if (kube_wire(f->k, &w, f->kind, f->watching ? "" : f->name, query, NULL, &e) < 0) {
         tell(f, &(struct kube_reply){.error = e.text});

@@ -11,7 +11,7 @@ struct kube {
     struct http *http;
     const struct set_rb_kubernetes *set;
     struct kube_access access;
-    struct kube_call *calls;      /* in hand */
+    struct kube_call *calls; /* in hand */
     struct kube_follow *follows;
 };
 

@@ -106,7 +106,8 @@ static void on_secret(void *ctx, const struct kube_reply *r)
         fail(x->w, r);
     json_t *mark = r && r->status == 404 ? json_string("") : json_null();
     if (r && r->ok)
-        mark = json_sprintf("%s/%s", kube_text(r->body, "metadata.uid"), kube_text(r->body, "metadata.resourceVersion"));
+        mark =
+            json_sprintf("%s/%s", kube_text(r->body, "metadata.uid"), kube_text(r->body, "metadata.resourceVersion"));
     json_object_set_new(x->w->look.secrets, x->name, mark);
     errand_done(x, r, finish);
 }
@@ -161,8 +162,8 @@ static void on_deployment(void *ctx, const struct kube_reply *r)
     errand_done(x, r, look_further);
 }
 
-void kube_look(struct kube *k, const struct set_rb_kubernetes *set, const json_t *also, const json_t *secrets, kube_look_cb cb,
-               void *ctx)
+void kube_look(struct kube *k, const struct set_rb_kubernetes *set, const json_t *also, const json_t *secrets,
+               kube_look_cb cb, void *ctx)
 {
     struct looker *w = calloc(1, sizeof *w);
     if (!w)
@@ -175,7 +176,9 @@ void kube_look(struct kube *k, const struct set_rb_kubernetes *set, const json_t
     w->look.secrets = json_object();
     w->also = also ? json_deep_copy(also) : NULL;
     w->also_secrets = secrets ? json_deep_copy(secrets) : NULL;
-    ask(w, &(struct kube_request){.kind = KUBE_DEPLOYMENTS, .verb = KUBE_GET, .name = set->deployment}, on_deployment, 0);
+    ask(w, &(struct kube_request){.kind = KUBE_DEPLOYMENTS, .verb = KUBE_GET, .name = set->deployment}, on_deployment,
+        0);
     if (*set->canary)
-        ask(w, &(struct kube_request){.kind = KUBE_DEPLOYMENTS, .verb = KUBE_GET, .name = set->canary}, on_deployment, 1);
+        ask(w, &(struct kube_request){.kind = KUBE_DEPLOYMENTS, .verb = KUBE_GET, .name = set->canary}, on_deployment,
+            1);
 }

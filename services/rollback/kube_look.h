@@ -7,9 +7,10 @@
 #include "rollback/rollback_executor.h"
 
 /* An annotation of a Deployment whose template we have set. It counts only as long as the template is the one that it was written for:
+ * Of a version that others deployed it is written when it is stopped (without a job), as nobody can say its digest while no pod runs.
  * {"id", "name", "digest", "config", "image", "hash" of template and ConfigMaps as they were then, "job", "side", "stale", "was": {"id", "side"}}. */
-#define KUBE_STATE   "io.redoubt.state"
-#define KUBE_STOPPED "io.redoubt.stopped" /* id of the version that was scaled to 0; its number of pods: "id n" */
+#define KUBE_STATE    "io.redoubt.state"
+#define KUBE_STOPPED  "io.redoubt.stopped" /* id of the version that was scaled to 0; its number of pods: "id n" */
 #define KUBE_SPEC_MAX 49152
 
 struct kube_side {
@@ -26,20 +27,24 @@ struct kube_look {
     char error[1200];
     struct kube_side side[2]; /* [1] is the canary; empty without one */
     json_t *configmaps;       /* {"name": the object, or null if it is not there or must not be read} */
-    json_t *secrets;          /* {"name": "uid/resourceVersion", or "" if it is not there, or null if it must not be looked at} */
+    json_t
+        *secrets; /* {"name": "uid/resourceVersion", or "" if it is not there, or null if it must not be looked at} */
 };
-typedef void (*kube_look_cb)(void *ctx, const struct kube_look *l); /* valid only inside; NULL: the client is closed */
+typedef void (*kube_look_cb)(void *ctx,
+                             const struct kube_look *l); /* valid only inside; NULL: the client is closed */
 
 /* Looks at `set`'s Deployments. cb comes once, later. also: {"ConfigMap": true} that are to be read, too; secrets the same for Secrets. May be
  * NULL. */
-void kube_look(struct kube *k, const struct set_rb_kubernetes *set, const json_t *also, const json_t *secrets, kube_look_cb cb,
-               void *ctx);
+void kube_look(struct kube *k, const struct set_rb_kubernetes *set, const json_t *also, const json_t *secrets,
+               kube_look_cb cb, void *ctx);
 
 /* ---- pure (kube_version.c) ---- */
 
 /* Fills in what follows from deployment, pods and objects. */
 void kube_side_read(struct kube_side *s, const struct set_rb_kubernetes *set, const struct kube_look *l);
 void kube_side_free(struct kube_side *s);
+/* Have we set this template? Then its pods say which version they are. */
+bool kube_side_ours(const struct kube_side *s);
 /* Does this pod have the template that its Deployment has now? As far as can be told from the pod. */
 bool kube_side_current(const struct kube_side *s, const json_t *pod);
 

@@ -115,7 +115,8 @@ static void drop_ours(json_t *map)
     const char *key;
     json_t *value;
     void *next;
-    json_object_foreach_safe(map, next, key, value) {
+    json_object_foreach_safe(map, next, key, value)
+    {
         if (strncmp(key, KUBE_OURS, strlen(KUBE_OURS)) == 0 && strcmp(key, "io.redoubt.data-schema") != 0)
             json_object_del(map, key);
     }
@@ -137,11 +138,11 @@ json_t *kube_template(const json_t *deployment)
     }
     json_t *meta = json_object_get(t, "metadata"), *labels = json_object_get(meta, "labels"), *value;
     const char *key;
-    json_object_foreach(kube_at(deployment, "spec.selector.matchLabels"), key, value)
-        json_object_del(labels, key);
+    json_object_foreach(kube_at(deployment, "spec.selector.matchLabels"), key, value) json_object_del(labels, key);
     drop_ours(labels);
     drop_ours(json_object_get(meta, "annotations"));
-    json_object_del(json_object_get(meta, "annotations"), "kubectl.kubernetes.io/restartedAt"); /* a restart changes nothing */
+    json_object_del(json_object_get(meta, "annotations"),
+                    "kubectl.kubernetes.io/restartedAt"); /* a restart changes nothing */
     json_object_del(meta, "creationTimestamp");
     drop_empty(meta, "labels");
     drop_empty(meta, "annotations");
@@ -213,7 +214,8 @@ static json_t *merged(const json_t *deployment, const json_t *annotations)
     const json_t *now = kube_at(deployment, "metadata.annotations");
     json_t *all = json_is_object(now) ? json_deep_copy(now) : json_object(), *value;
     const char *key;
-    json_object_foreach((json_t *)(uintptr_t)annotations, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)annotations, key, value)
+    {
         if (json_is_null(value))
             json_object_del(all, key);
         else
@@ -222,7 +224,8 @@ static json_t *merged(const json_t *deployment, const json_t *annotations)
     return all;
 }
 
-json_t *kube_deployment_patch(const json_t *deployment, const json_t *template, int64_t replicas, const json_t *annotations)
+json_t *kube_deployment_patch(const json_t *deployment, const json_t *template, int64_t replicas,
+                              const json_t *annotations)
 {
     json_t *patch = json_array();
     /* Not its own version any more: 409, whoever it was. */

@@ -19,11 +19,16 @@ __attribute__((format(printf, 2, 3))) static void gap(struct executor_version *v
     va_end(ap);
 }
 
+bool kube_side_ours(const struct kube_side *s)
+{
+    return *kube_text(s->state, "job");
+}
+
 bool kube_side_current(const struct kube_side *s, const json_t *pod)
 {
     const json_t *want = kube_at(s->deployment, "spec.template"), *a = kube_at(want, "spec.containers");
     const char *marked = kube_annotation(pod, KUBE_STATE);
-    if (s->state)
+    if (kube_side_ours(s))
         return strcmp(marked, kube_text(s->state, "id")) == 0;
     for (size_t i = 0; i < json_array_size(a); i++) {
         const json_t *c = json_array_get(a, i);
@@ -45,7 +50,8 @@ static const json_t *object_of(const struct kube_look *l, const json_t *raw_name
     /* The original is referred to as it is, or by a copy whose name says its contents. */
     if (json_object_get(raw_names, original))
         return json_object_get(l->configmaps, original);
-    json_object_foreach((json_t *)(uintptr_t)raw_names, name, value) {
+    json_object_foreach((json_t *)(uintptr_t)raw_names, name, value)
+    {
         const json_t *object = json_object_get(l->configmaps, name);
         if (!json_is_object(object))
             continue;
@@ -66,7 +72,8 @@ static json_t *contents(struct kube_side *s, const struct kube_look *l)
     char hash[65];
     kube_refs(kube_at(s->deployment, "spec.template"), &raw, &raw_secrets);
     kube_refs(s->template, &names, &secrets);
-    json_object_foreach(names, name, optional) {
+    json_object_foreach(names, name, optional)
+    {
         const json_t *object = object_of(l, raw, name);
         if (!json_is_object(object)) {
             if (!json_is_true(optional))
@@ -89,8 +96,8 @@ static json_t *contents(struct kube_side *s, const struct kube_look *l)
 
 static bool never_comes(const char *reason)
 {
-    return strcmp(reason, "ImagePullBackOff") == 0 || strcmp(reason, "ErrImagePull") == 0 || strcmp(reason, "InvalidImageName") == 0 ||
-           strcmp(reason, "ErrImageNeverPull") == 0;
+    return strcmp(reason, "ImagePullBackOff") == 0 || strcmp(reason, "ErrImagePull") == 0 ||
+           strcmp(reason, "InvalidImageName") == 0 || strcmp(reason, "ErrImageNeverPull") == 0;
 }
 
 static const json_t *status_of(const json_t *pod, const char *container)
@@ -104,7 +111,8 @@ static const json_t *status_of(const json_t *pod, const char *container)
 
 /* What the image is for ever. A tag may come to mean another image: the digest is what counts, and a running pod says it. "" = nobody can say
  * yet. pull: how it is pulled again, "" if only by the tag. */
-static void find_digest(struct kube_side *s, const json_t *container, char *digest, size_t size, char *pull, size_t pull_size)
+static void find_digest(struct kube_side *s, const json_t *container, char *digest, size_t size, char *pull,
+                        size_t pull_size)
 {
     const char *image = kube_text(container, "image");
     bool hopeless = !s->pods;
@@ -161,7 +169,8 @@ static void write_spec(struct executor_version *v, json_t *spec)
             return;
         }
         free(text);
-        json_object_foreach(all, name, value) {
+        json_object_foreach(all, name, value)
+        {
             size_t n = json_dumpb(value, NULL, 0, JSON_COMPACT);
             if (n > most && json_object_size(value) > 1) {
                 most = n;
@@ -184,8 +193,7 @@ static json_t *secret_marks(const struct kube_side *s, const struct kube_look *l
     json_t *configmaps, *secrets, *marks = json_object(), *value;
     const char *name;
     kube_refs(s->template, &configmaps, &secrets);
-    json_object_foreach(secrets, name, value)
-        json_object_set(marks, name, json_object_get(l->secrets, name));
+    json_object_foreach(secrets, name, value) json_object_set(marks, name, json_object_get(l->secrets, name));
     json_decref(configmaps);
     json_decref(secrets);
     return marks;
@@ -242,8 +250,8 @@ void kube_side_read(struct kube_side *s, const struct set_rb_kubernetes *set, co
             executor_version_id(v->v.digest, v->v.config_hash, v->v.id);
         set_name(v, s->template);
     }
-    json_t *spec = json_pack("{s:O,s:o,s:o,s:s,s:s,s:s,s:I}", "template", s->template, "configmaps", configmaps, "secrets",
-                             secret_marks(s, l), "pull", pull, "config", v->v.config_hash, "revision",
+    json_t *spec = json_pack("{s:O,s:o,s:o,s:s,s:s,s:s,s:I}", "template", s->template, "configmaps", configmaps,
+                             "secrets", secret_marks(s, l), "pull", pull, "config", v->v.config_hash, "revision",
                              kube_annotation(s->deployment, "deployment.kubernetes.io/revision"), "replicas",
                              (json_int_t)kube_int(s->deployment, "spec.replicas", 1));
     write_spec(v, spec);

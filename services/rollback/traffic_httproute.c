@@ -61,7 +61,8 @@ static bool read_backends(const struct traffic *t, const json_t *object, struct 
             r->at[side] = i;
             r->weight[side] = weight;
         } else if (weight > 0) {
-            snprintf(r->error, sizeof r->error, "its rule %lld sends traffic to `%.200s` as well, which is neither side",
+            snprintf(r->error, sizeof r->error,
+                     "its rule %lld sends traffic to `%.200s` as well, which is neither side",
                      (long long)t->set->traffic.rule, name);
             return false;
         }
@@ -91,12 +92,13 @@ static bool read_status(const json_t *object, struct route *r)
             const json_t *p = json_array_get(parents, i), *c = kube_condition(p, wanted[k]);
             const char *gateway = kube_text(p, "parentRef.name");
             if (kube_int(c, "observedGeneration", 0) < generation) {
-                snprintf(r->error, sizeof r->error, "gateway %.100s has not taken its present form (%lld) yet", gateway, (long long)generation);
+                snprintf(r->error, sizeof r->error, "gateway %.100s has not taken its present form (%lld) yet",
+                         gateway, (long long)generation);
                 return false;
             }
             if (strcmp(kube_text(c, "status"), "True") != 0) {
-                snprintf(r->error, sizeof r->error, "gateway %.100s says %s=%s: %.200s", gateway, wanted[k], kube_text(c, "status"),
-                         kube_text(c, "message"));
+                snprintf(r->error, sizeof r->error, "gateway %.100s says %s=%s: %.200s", gateway, wanted[k],
+                         kube_text(c, "status"), kube_text(c, "message"));
                 return false;
             }
         }
@@ -107,10 +109,11 @@ static json_t *weights_patch(const struct traffic *t, const json_t *object, cons
 {
     json_t *patch = json_array();
     char path[120];
-    json_array_append_new(patch, json_pack("{s:s,s:s,s:s}", "op", "replace", "path", "/metadata/resourceVersion", "value",
-                                           kube_text(object, "metadata.resourceVersion")));
+    json_array_append_new(patch, json_pack("{s:s,s:s,s:s}", "op", "replace", "path", "/metadata/resourceVersion",
+                                           "value", kube_text(object, "metadata.resourceVersion")));
     for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "/spec/rules/%lld/backendRefs/%zu/weight", (long long)t->set->traffic.rule, r->at[i]);
+        snprintf(path, sizeof path, "/spec/rules/%lld/backendRefs/%zu/weight", (long long)t->set->traffic.rule,
+                 r->at[i]);
         json_array_append_new(patch, json_pack("{s:s,s:s,s:i}", "op", "add", "path", path, "value", share[i]));
     }
     return patch;
@@ -153,7 +156,8 @@ static void on_patched(void *ctx, const struct kube_reply *r)
     } else if (!r->ok) {
         end(w, false, r->lasting, r->error);
     } else {
-        snprintf(text, sizeof text, w->kind == SET ? "HTTPRoute %.200s: weights %d and %d" : "HTTPRoute %.200s can be given weights",
+        snprintf(text, sizeof text,
+                 w->kind == SET ? "HTTPRoute %.200s: weights %d and %d" : "HTTPRoute %.200s can be given weights",
                  w->t->set->traffic.route, w->share[0], w->share[1]);
         end(w, true, false, text);
     }
@@ -187,7 +191,10 @@ static void on_route(void *ctx, const struct kube_reply *r)
     int now[2] = {(int)route.weight[0], (int)route.weight[1]};
     json_t *patch = weights_patch(w->t, r->body, &route, w->kind == SET ? w->share : now);
     kube_call(w->t->kube,
-              &(struct kube_request){.kind = KUBE_ROUTES, .verb = KUBE_PATCH, .name = w->t->set->traffic.route, .body = patch,
+              &(struct kube_request){.kind = KUBE_ROUTES,
+                                     .verb = KUBE_PATCH,
+                                     .name = w->t->set->traffic.route,
+                                     .body = patch,
                                      .dry = w->kind == CHECK},
               on_patched, w);
     json_decref(patch);
@@ -195,7 +202,9 @@ static void on_route(void *ctx, const struct kube_reply *r)
 
 static void read_route(struct work *w)
 {
-    kube_call(w->t->kube, &(struct kube_request){.kind = KUBE_ROUTES, .verb = KUBE_GET, .name = w->t->set->traffic.route}, on_route, w);
+    kube_call(w->t->kube,
+              &(struct kube_request){.kind = KUBE_ROUTES, .verb = KUBE_GET, .name = w->t->set->traffic.route},
+              on_route, w);
 }
 
 static void begin(struct work what)
@@ -248,5 +257,9 @@ static void set_shares(struct traffic *t, const struct traffic_order *o, traffic
     begin((struct work){.t = t, .kind = SET, .cb = cb, .ctx = ctx, .share = {o->share[0], o->share[1]}});
 }
 
-const struct traffic_kind traffic_httproute = {
-    .name = "httproute", .open = open_httproute, .close = close_httproute, .view = view, .check = check, .set = set_shares};
+const struct traffic_kind traffic_httproute = {.name = "httproute",
+                                               .open = open_httproute,
+                                               .close = close_httproute,
+                                               .view = view,
+                                               .check = check,
+                                               .set = set_shares};

@@ -108,7 +108,8 @@ static bool selects(const json_t *selector, const json_t *deployment, const char
     const json_t *labels = kube_at(deployment, "spec.template.metadata.labels");
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)selector, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)selector, key, value)
+    {
         if (but && strcmp(key, but) == 0)
             continue;
         if (!json_equal(value, json_object_get(labels, key)))
@@ -208,7 +209,8 @@ static void count_ready(struct work *w)
 static void label(struct work *w, const char *pod, const char *value, kube_cb cb)
 {
     json_t *body = json_pack("{s:{s:{s:s}}}", "metadata", "labels", KUBE_TRAFFIC_LABEL, value);
-    kube_call(w->t->kube, &(struct kube_request){.kind = KUBE_PODS, .verb = KUBE_MERGE, .name = pod, .body = body}, cb, w);
+    kube_call(w->t->kube, &(struct kube_request){.kind = KUBE_PODS, .verb = KUBE_MERGE, .name = pod, .body = body},
+              cb, w);
     json_decref(body);
 }
 
@@ -231,7 +233,8 @@ static void tell_view(struct work *w)
     unsigned a = 0, b = 0;
     int percent = kube_share_percent(w->has[0], w->has[1]);
     /* 10% of four pods are one of five: the share that was asked for, as near as whole pods come to it. */
-    bool is_note = sscanf(kube_annotation(w->stable, NOTE), "%d %u %u", &noted, &a, &b) == 3 && noted >= 0 && noted <= 100;
+    bool is_note =
+        sscanf(kube_annotation(w->stable, NOTE), "%d %u %u", &noted, &a, &b) == 3 && noted >= 0 && noted <= 100;
     if (is_note && a == w->has[0] && b == w->has[1] && a + b > 0)
         percent = noted;
     end_view(w, false, "", percent < 0 ? 0 : percent, percent < 0 ? 0 : 100 - percent);
@@ -284,7 +287,8 @@ static void on_noted(void *ctx, const struct kube_reply *r)
     }
     if (!went_well(w, r))
         return;
-    snprintf(text, sizeof text, "Service %.100s: %u pods of the stable Deployment, %u of the canary", w->service_name, w->plan[0], w->plan[1]);
+    snprintf(text, sizeof text, "Service %.100s: %u pods of the stable Deployment, %u of the canary", w->service_name,
+             w->plan[0], w->plan[1]);
     end(w, true, false, text);
 }
 
@@ -295,18 +299,23 @@ static void on_stable(void *ctx, const struct kube_reply *r)
     if (!went_well(w, r))
         return;
     snprintf(note, sizeof note, "%d %u %u", w->share[0], w->plan[0], w->plan[1]);
-    json_t *annotations = json_pack("{s:s}", NOTE, note), *body = kube_deployment_patch(r->body, NULL, -1, annotations);
-    kube_call(w->t->kube,
-              &(struct kube_request){.kind = KUBE_DEPLOYMENTS, .verb = KUBE_PATCH, .name = w->t->set->kubernetes.deployment, .body = body},
-              on_noted, w);
+    json_t *annotations = json_pack("{s:s}", NOTE, note),
+           *body = kube_deployment_patch(r->body, NULL, -1, annotations);
+    kube_call(
+        w->t->kube,
+        &(struct kube_request){
+            .kind = KUBE_DEPLOYMENTS, .verb = KUBE_PATCH, .name = w->t->set->kubernetes.deployment, .body = body},
+        on_noted, w);
     json_decref(annotations);
     json_decref(body);
 }
 
 static void note_share(struct work *w)
 {
-    kube_call(w->t->kube,
-              &(struct kube_request){.kind = KUBE_DEPLOYMENTS, .verb = KUBE_GET, .name = w->t->set->kubernetes.deployment}, on_stable, w);
+    kube_call(
+        w->t->kube,
+        &(struct kube_request){.kind = KUBE_DEPLOYMENTS, .verb = KUBE_GET, .name = w->t->set->kubernetes.deployment},
+        on_stable, w);
 }
 
 static void on_off(void *ctx, const struct kube_reply *r)
@@ -341,7 +350,8 @@ static void wait_slices(struct work *w)
         on_off(w, &(struct kube_reply){.ok = true});
     } else if (clock_mono_ms() - w->since_ms > w->t->set->kubernetes.timeout_ms) {
         snprintf(text, sizeof text,
-                 "kubernetes: Service %.253s does not have pod %.100s after %lld ms, so no traffic was taken from the other side; is it ready?",
+                 "kubernetes: Service %.253s does not have pod %.100s after %lld ms, so no traffic was taken from "
+                 "the other side; is it ready?",
                  w->service_name, first, (long long)(clock_mono_ms() - w->since_ms));
         end(w, false, false, text);
     } else {
@@ -371,8 +381,10 @@ static void begin_set(struct work *w)
     w->wait = json_object();
     if (!kube_share_plan(w->share[0], w->ready[0], w->ready[1], &w->plan[0], &w->plan[1])) {
         char text[300];
-        snprintf(text, sizeof text, "kubernetes: %d%% and %d%% cannot be: %u pods of the stable Deployment are ready and %u of the canary",
-                 w->share[0], w->share[1], w->ready[0], w->ready[1]);
+        snprintf(
+            text, sizeof text,
+            "kubernetes: %d%% and %d%% cannot be: %u pods of the stable Deployment are ready and %u of the canary",
+            w->share[0], w->share[1], w->ready[0], w->ready[1]);
         end(w, false, false, text);
         return;
     }
@@ -404,7 +416,8 @@ static void check_labels(struct work *w)
     }
     snprintf(name, sizeof name, "%s", kube_text(pod, "metadata.name"));
     json_t *body = json_pack("{s:{s:{s:s}}}", "metadata", "labels", KUBE_TRAFFIC_LABEL, labelled(pod) ? "on" : "off");
-    kube_call(w->t->kube, &(struct kube_request){.kind = KUBE_PODS, .verb = KUBE_MERGE, .name = name, .body = body, .dry = true},
+    kube_call(w->t->kube,
+              &(struct kube_request){.kind = KUBE_PODS, .verb = KUBE_MERGE, .name = name, .body = body, .dry = true},
               on_dry_label, w);
     json_decref(body);
 }
@@ -427,7 +440,8 @@ static void list_slices(struct work *w)
 {
     char selector[400];
     snprintf(selector, sizeof selector, "kubernetes.io/service-name=%s", w->service_name);
-    kube_call(w->t->kube, &(struct kube_request){.kind = KUBE_SLICES, .verb = KUBE_LIST, .selector = selector}, on_slices, w);
+    kube_call(w->t->kube, &(struct kube_request){.kind = KUBE_SLICES, .verb = KUBE_LIST, .selector = selector},
+              on_slices, w);
 }
 
 static void on_services(void *ctx, const struct kube_reply *r)
@@ -448,12 +462,14 @@ static void on_services(void *ctx, const struct kube_reply *r)
     }
     if (blind)
         snprintf(text, sizeof text,
-                 "kubernetes: Service %.253s would send work to every pod of both Deployments as soon as it starts; add `" KUBE_TRAFFIC_LABEL
+                 "kubernetes: Service %.253s would send work to every pod of both Deployments as soon as it starts; "
+                 "add `" KUBE_TRAFFIC_LABEL
                  ": \"on\"` to its selector, and to the labels of the stable Deployment's template",
                  blind);
     else
         snprintf(text, sizeof text,
-                 "kubernetes: no Service in %s selects pods of both Deployments by `" KUBE_TRAFFIC_LABEL ": \"on\"` (deploy/k8s/agent-pair.yaml "
+                 "kubernetes: no Service in %s selects pods of both Deployments by `" KUBE_TRAFFIC_LABEL
+                 ": \"on\"` (deploy/k8s/agent-pair.yaml "
                  "shows one)",
                  kube_namespace(w->t->kube));
     end(w, false, true, text);
@@ -538,5 +554,9 @@ static void set_shares(struct traffic *t, const struct traffic_order *o, traffic
     begin(t, (struct work){.kind = SET, .cb = cb, .ctx = ctx, .share = {o->share[0], o->share[1]}});
 }
 
-const struct traffic_kind traffic_replicas = {
-    .name = "replicas", .open = open_replicas, .close = close_replicas, .view = view, .check = check, .set = set_shares};
+const struct traffic_kind traffic_replicas = {.name = "replicas",
+                                              .open = open_replicas,
+                                              .close = close_replicas,
+                                              .view = view,
+                                              .check = check,
+                                              .set = set_shares};

@@ -33,16 +33,24 @@ static const char *file(const char *name, const char *text)
 
 static struct set_rb_kubernetes settings(const char *kubeconfig)
 {
-    return (struct set_rb_kubernetes){.server = (char *)"", .kubeconfig = (char *)(uintptr_t)kubeconfig, .context = (char *)"",
-                                      .ca_file = (char *)"", .token_file = (char *)"", .namespace = (char *)"",
-                                      .deployment = (char *)"stable", .canary = (char *)"", .container = (char *)""};
+    return (struct set_rb_kubernetes){.server = (char *)"",
+                                      .kubeconfig = (char *)(uintptr_t)kubeconfig,
+                                      .context = (char *)"",
+                                      .ca_file = (char *)"",
+                                      .token_file = (char *)"",
+                                      .namespace = (char *)"",
+                                      .deployment = (char *)"stable",
+                                      .canary = (char *)"",
+                                      .container = (char *)""};
 }
 
 /* ---- kubeconfig ---- */
 
-#define HEAD "apiVersion: v1\nkind: Config\ncurrent-context: one\ncontexts:\n- {name: one, context: {cluster: c, user: u, namespace: agents}}\n"
+#define HEAD                                                                                                         \
+    "apiVersion: v1\nkind: Config\ncurrent-context: one\ncontexts:\n- {name: one, context: {cluster: c, user: u, "   \
+    "namespace: agents}}\n"
 #define CLUSTER "clusters:\n- name: c\n  cluster: {server: 'https://api.example:6443/'%s}\n"
-#define USER "users:\n- name: u\n  user: {%s}\n"
+#define USER    "users:\n- name: u\n  user: {%s}\n"
 
 static int load_text(struct kube_access *a, const char *cluster, const char *user, struct err *e)
 {
@@ -111,8 +119,13 @@ static void kubeconfigs_are_refused(void **state)
             fail_msg("row %zu: %s", i, e.text);
     }
     static const char *const texts[] = {
-        "", "just text", "[1, 2]", "current-context: none\n", "current-context: one\ncontexts: [{name: one, context: {cluster: x}}]\n",
-        "a: &a [x, x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\n"
+        "",
+        "just text",
+        "[1, 2]",
+        "current-context: none\n",
+        "current-context: one\ncontexts: [{name: one, context: {cluster: x}}]\n",
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, "
+        "*b, *b, *b, *b, *b, *b, *b]\n"
         "d: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\ne: [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]\n",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -173,24 +186,37 @@ static enum kube_rollout rollout(const char *status, const char *stale)
     return r;
 }
 
-#define STUCK_AT(t) "'conditions':[{'type':'Progressing','status':'False','reason':'ProgressDeadlineExceeded','lastUpdateTime':'" t "'}]"
+#define STUCK_AT(t)                                                                                                  \
+    "'conditions':[{'type':'Progressing','status':'False','reason':'ProgressDeadlineExceeded','lastUpdateTime':'" t  \
+    "'}]"
 #define DONE "'observedGeneration':3,'replicas':3,'updatedReplicas':3,'availableReplicas':3"
 
 static void a_rollout_is_seen_in_order(void **state)
 {
     (void)state;
     assert_int_equal(rollout("", ""), KUBE_ROLLING);
-    assert_int_equal(rollout("'observedGeneration':2,'replicas':3,'updatedReplicas':3,'availableReplicas':3," STUCK_AT("2026-01-01T00:00:09Z"), ""),
-                     KUBE_ROLLING); /* of the generation before */
-    assert_int_equal(rollout("'observedGeneration':3,'replicas':4,'updatedReplicas':2,'availableReplicas':3", ""), KUBE_ROLLING);
-    assert_int_equal(rollout("'observedGeneration':3,'replicas':4,'updatedReplicas':3,'availableReplicas':4", ""), KUBE_ROLLING);
-    assert_int_equal(rollout("'observedGeneration':3,'replicas':3,'updatedReplicas':3,'availableReplicas':2", ""), KUBE_ROLLING);
+    assert_int_equal(
+        rollout("'observedGeneration':2,'replicas':3,'updatedReplicas':3,'availableReplicas':3," STUCK_AT(
+                    "2026-01-01T00:00:09Z"),
+                ""),
+        KUBE_ROLLING); /* of the generation before */
+    assert_int_equal(rollout("'observedGeneration':3,'replicas':4,'updatedReplicas':2,'availableReplicas':3", ""),
+                     KUBE_ROLLING);
+    assert_int_equal(rollout("'observedGeneration':3,'replicas':4,'updatedReplicas':3,'availableReplicas':4", ""),
+                     KUBE_ROLLING);
+    assert_int_equal(rollout("'observedGeneration':3,'replicas':3,'updatedReplicas':3,'availableReplicas':2", ""),
+                     KUBE_ROLLING);
     assert_int_equal(rollout(DONE, ""), KUBE_ROLLED);
-    assert_int_equal(rollout("'observedGeneration':3,'updatedReplicas':1," STUCK_AT("2026-01-01T00:00:09Z"), ""), KUBE_STUCK);
+    assert_int_equal(rollout("'observedGeneration':3,'updatedReplicas':1," STUCK_AT("2026-01-01T00:00:09Z"), ""),
+                     KUBE_STUCK);
     /* A deadline that the rollout before has missed says nothing of the undo; a newer one does. */
-    assert_int_equal(rollout("'observedGeneration':3,'updatedReplicas':1," STUCK_AT("2026-01-01T00:00:09Z"), "2026-01-01T00:00:09Z"), KUBE_ROLLING);
+    assert_int_equal(rollout("'observedGeneration':3,'updatedReplicas':1," STUCK_AT("2026-01-01T00:00:09Z"),
+                             "2026-01-01T00:00:09Z"),
+                     KUBE_ROLLING);
     assert_int_equal(rollout(DONE "," STUCK_AT("2026-01-01T00:00:09Z"), "2026-01-01T00:00:09Z"), KUBE_ROLLED);
-    assert_int_equal(rollout("'observedGeneration':3,'updatedReplicas':1," STUCK_AT("2026-01-01T00:10:09Z"), "2026-01-01T00:00:09Z"), KUBE_STUCK);
+    assert_int_equal(rollout("'observedGeneration':3,'updatedReplicas':1," STUCK_AT("2026-01-01T00:10:09Z"),
+                             "2026-01-01T00:00:09Z"),
+                     KUBE_STUCK);
 }
 
 /* ---- images and selectors ---- */
@@ -232,8 +258,10 @@ static void selectors_are_written(void **state)
 {
     (void)state;
     char buf[200], small[8];
-    json_t *d = json_loads("{\"spec\":{\"selector\":{\"matchLabels\":{\"a\":\"b\"},\"matchExpressions\":[{\"key\":\"t\",\"operator\":\"In\","
-                           "\"values\":[\"x\",\"y\"]},{\"key\":\"u\",\"operator\":\"DoesNotExist\"},{\"key\":\"v\",\"operator\":\"Exists\"}]}}}",
+    json_t *d = json_loads("{\"spec\":{\"selector\":{\"matchLabels\":{\"a\":\"b\"},\"matchExpressions\":[{\"key\":"
+                           "\"t\",\"operator\":\"In\","
+                           "\"values\":[\"x\",\"y\"]},{\"key\":\"u\",\"operator\":\"DoesNotExist\"},{\"key\":\"v\","
+                           "\"operator\":\"Exists\"}]}}}",
                            0, NULL);
     assert_true(kube_selector(d, buf, sizeof buf));
     assert_string_equal(buf, "a=b,t in (x,y),!u,v");
@@ -247,13 +275,20 @@ static void selectors_are_written(void **state)
 /* ---- templates ---- */
 
 static const char stable_text[] =
-    "{\"metadata\":{\"name\":\"stable\",\"resourceVersion\":\"7\",\"annotations\":{\"keep\":\"1\"}},\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"a\","
-    "\"track\":\"stable\"}},\"template\":{\"metadata\":{\"creationTimestamp\":null,\"labels\":{\"app\":\"a\",\"track\":\"stable\",\"io.redoubt.traffic\":"
-    "\"on\",\"app.kubernetes.io/version\":\"1\"},\"annotations\":{\"kubectl.kubernetes.io/restartedAt\":\"now\",\"io.redoubt.state\":\"x\"}},\"spec\":{"
-    "\"containers\":[{\"name\":\"agent\",\"image\":\"r/agent:v1\",\"envFrom\":[{\"configMapRef\":{\"name\":\"conf\"}},{\"secretRef\":{\"name\":\"s1\"}}],"
-    "\"env\":[{\"name\":\"X\",\"valueFrom\":{\"configMapKeyRef\":{\"name\":\"opt\",\"key\":\"k\",\"optional\":true}}}]}],\"initContainers\":[{\"name\":"
-    "\"i\",\"image\":\"init\",\"envFrom\":[{\"configMapRef\":{\"name\":\"conf\"}}]}],\"volumes\":[{\"name\":\"v\",\"projected\":{\"sources\":[{"
-    "\"configMap\":{\"name\":\"conf-rb-0123456789\"}},{\"secret\":{\"name\":\"s2\"}}]}}],\"imagePullSecrets\":[{\"name\":\"pull\"}]}}}}";
+    "{\"metadata\":{\"name\":\"stable\",\"resourceVersion\":\"7\",\"annotations\":{\"keep\":\"1\"}},\"spec\":{"
+    "\"selector\":{\"matchLabels\":{\"app\":\"a\","
+    "\"track\":\"stable\"}},\"template\":{\"metadata\":{\"creationTimestamp\":null,\"labels\":{\"app\":\"a\","
+    "\"track\":\"stable\",\"io.redoubt.traffic\":"
+    "\"on\",\"app.kubernetes.io/version\":\"1\"},\"annotations\":{\"kubectl.kubernetes.io/"
+    "restartedAt\":\"now\",\"io.redoubt.state\":\"x\"}},\"spec\":{"
+    "\"containers\":[{\"name\":\"agent\",\"image\":\"r/"
+    "agent:v1\",\"envFrom\":[{\"configMapRef\":{\"name\":\"conf\"}},{\"secretRef\":{\"name\":\"s1\"}}],"
+    "\"env\":[{\"name\":\"X\",\"valueFrom\":{\"configMapKeyRef\":{\"name\":\"opt\",\"key\":\"k\",\"optional\":true}}}"
+    "]}],\"initContainers\":[{\"name\":"
+    "\"i\",\"image\":\"init\",\"envFrom\":[{\"configMapRef\":{\"name\":\"conf\"}}]}],\"volumes\":[{\"name\":\"v\","
+    "\"projected\":{\"sources\":[{"
+    "\"configMap\":{\"name\":\"conf-rb-0123456789\"}},{\"secret\":{\"name\":\"s2\"}}]}}],\"imagePullSecrets\":[{"
+    "\"name\":\"pull\"}]}}}}";
 
 static void a_template_moves_between_deployments(void **state)
 {
@@ -287,10 +322,12 @@ static void a_template_moves_between_deployments(void **state)
     free(text);
     /* And back: what was recorded, but for the image, of which only the repository counts. */
     json_object_set(kube_at(canary, "spec"), "template", made);
-    json_t *back = kube_template(canary), *none = json_object(), *h1 = kube_hashed(t, "", none), *h2 = kube_hashed(back, "", none);
+    json_t *back = kube_template(canary), *none = json_object(), *h1 = kube_hashed(t, "", none),
+           *h2 = kube_hashed(back, "", none);
     assert_true(json_equal(h1, h2));
 
-    json_t *notes = json_pack("{s:s,s:n}", "new", "2", "keep"), *patch = kube_deployment_patch(stable, made, 0, notes);
+    json_t *notes = json_pack("{s:s,s:n}", "new", "2", "keep"),
+           *patch = kube_deployment_patch(stable, made, 0, notes);
     assert_int_equal(json_array_size(patch), 4);
     assert_string_equal(kube_text(json_array_get(patch, 0), "value"), "7");
     assert_null(json_object_get(json_object_get(json_array_get(patch, 1), "value"), "keep"));
@@ -325,7 +362,8 @@ static void shares_are_numbers_of_pods(void **state)
                 assert_int_equal(b == 0, percent == 100);
                 /* As long as both sides are whole, no side gets less than its share of the pods. */
                 if (n == m) {
-                    assert_true(a * 100 + 99 >= n * (unsigned)percent && b * 100 + 99 >= n * (unsigned)(100 - percent));
+                    assert_true(a * 100 + 99 >= n * (unsigned)percent &&
+                                b * 100 + 99 >= n * (unsigned)(100 - percent));
                     assert_true(a + b >= n);
                 }
                 /* It is off by less than one pod's part. */

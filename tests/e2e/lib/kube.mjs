@@ -81,11 +81,18 @@ function selected(selector, labels = {}) {
 
 export class KubeApi {
   constructor() {
-    this.objects = new Map(); // "resource/name" -> object
-    this.events = new Map(); // resource -> [{rv, type, object}]
     this.watchers = new Set();
     this.rv = 100;
     this.serial = 0;
+    this.reset();
+    this.timer = setInterval(() => this.tick(), TICK_MS);
+  }
+
+  // Empty again; watches end.
+  reset() {
+    for (const w of this.watchers) w.end();
+    this.objects = new Map(); // "resource/name" -> object
+    this.events = new Map(); // resource -> [{rv, type, object}]
     this.token = 'first';
     this.denied = new Set(); // "verb resource"
     this.faults = []; // {times, status, retryAfter, method, match}
@@ -95,8 +102,8 @@ export class KubeApi {
     this.quota = Infinity; // pods of the namespace
     this.stale = false; // the controller leaves conditions as they were for a while
     this.gateways = true;
+    this.gone = false; // the next watch is too old
     this.seen = { requests: [], secrets_read: 0, unauthorized: 0, gone: 0, cuts: 0, conflicts: 0, dry: 0, throttled: 0, not_ready: 0 };
-    this.timer = setInterval(() => this.tick(), TICK_MS);
   }
 
   close() {
@@ -303,7 +310,7 @@ export class KubeApi {
       write('ERROR', { kind: 'Status', code: 410, reason: 'Expired', message: `too old resource version: ${from}` });
       return res.end();
     }
-    const w = { resource, send: (e) => (!name || e.object.metadata.name === name) && write(e.type, e.object) };
+    const w = { resource, send: (e) => (!name || e.object.metadata.name === name) && write(e.type, e.object), end: () => res.end() };
     for (const e of log) if (e.rv > from) w.send(e);
     this.watchers.add(w);
     // In the middle of an event, at times.
@@ -383,6 +390,7 @@ export class KubeApi {
   }
 
   control(body) {
+    if (body.reset) this.reset();
     for (const [resource, objects] of Object.entries(body.apply ?? {})) for (const o of objects) this.apply(resource, o);
     for (const [resource, names] of Object.entries(body.remove ?? {})) for (const n of names) this.remove(resource, n);
     for (const k of ['token', 'conflicts', 'cut', 'ready_ms', 'stale', 'gone', 'gateways', 'faults']) if (k in body) this[k] = body[k];
@@ -414,6 +422,8 @@ export class KubeApi {
       const body = chunks.length ? JSON.parse(Buffer.concat(chunks)) : {};
       if (url.pathname === '/_test') return send(200, this.control(body));
       if (this.seen.requests.length < 5000) this.seen.requests.push(`${req.method} ${url.pathname}${url.search}`);
+      // What there is may be asked by anybody.
+      if (/^\/(version|api|apis)(\/[a-z0-9.]+){0,2}$/.test(url.pathname)) return send(200, this.discover(url.pathname));
       if (req.headers.authorization !== `Bearer ${this.token}`) {
         this.seen.unauthorized++;
         throw new ApiError(401, 'Unauthorized', 'Unauthorized');
