@@ -138,7 +138,8 @@ int kube_reload(struct kube *k, struct err *e)
     struct kube_access a;
     if (kube_access_load(&a, k->set, NULL, e) < 0)
         return -1;
-    kube_access_free(&k->access);
+    kube_access_free(&k->former);
+    k->former = k->access;
     k->access = a;
     return 0;
 }
@@ -341,6 +342,7 @@ struct kube *kube_open(struct loop *l, struct http *h, const struct set_rb_kuber
     k->loop = l;
     k->http = h;
     k->set = set;
+    k->former = (struct kube_access){.memory = {-1, -1, -1}};
     if (kube_access_load(&k->access, set, NULL, e) < 0) {
         free(k);
         return NULL;
@@ -367,5 +369,6 @@ void kube_close(struct kube *k)
             end_call(c);
     }
     kube_access_free(&k->access);
+    kube_access_free(&k->former);
     free(k);
 }
