@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define TRIES       4
+#define RELOADS     2 /* it may rotate between reading and calling, too */
 #define BACKOFF_MS  200
 #define WAIT_MAX_MS 10000
 #define ANSWER_MAX  (8 << 20)
@@ -49,7 +50,7 @@ struct kube_call {
     struct http_call *http;
     struct loop_timer timer;
     unsigned tries;
-    bool reloaded;
+    unsigned reloads;
     struct err early; /* why it was not sent */
 };
 
@@ -234,8 +235,8 @@ static void on_done(void *ctx, const struct http_result *r)
         end_call(c);
         return;
     }
-    if (r->fault == HTTP_OK && r->status == 401 && !c->reloaded) {
-        c->reloaded = true;
+    if (r->fault == HTTP_OK && r->status == 401 && c->reloads < RELOADS) {
+        c->reloads++;
         if (kube_reload(c->k, &c->early) == 0)
             c->early.text[0] = '\0';
         loop_timer_start(&c->timer, 0, 0);
