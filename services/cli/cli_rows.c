@@ -556,9 +556,9 @@ const struct cli_row cli_rows[] = {
      .text =
          "Begun again with the same id, it follows the job that it has started. Ends with 0 if the rollback is done "
          "and its\n"
-         "target is the current version; 1 if it was aborted, refused or held too long; 3 if the suite was not "
-         "heard for too\n"
-         "long; 4 if the order was refused. SIGTERM ends the command and leaves the job going.",
+         "target is the current version; 1 if it was aborted, refused or held too long; 3 if its end was not seen: "
+         "the suite was\n"
+         "not heard for too long, or SIGTERM came, which leaves the job going; 4 if the order was refused.",
      .connects = true,
      .answer_ms = 20000,
      .run = cmd_rollback_run,

@@ -208,7 +208,7 @@ static void say_connection(struct follow *f)
 static int say_interrupted(struct follow *f)
 {
     undraw(f);
-    return cli_fail(f->k->c, CLI_FAILED, "interrupted; the job goes on: `redoubt rollback watch %s` follows it",
+    return cli_fail(f->k->c, CLI_UNREACHABLE, "interrupted; the job goes on: `redoubt rollback watch %s` follows it",
                     f->deployment);
 }
 

@@ -13,8 +13,8 @@ struct rollback_follow_opts {
     int64_t lost_limit_ms; /* how long neither bus nor service need be heard; -1 = for ever */
     bool must_be_current;  /* DONE counts only if the target is the deployment's current version then */
 };
-/* job "" = the present one, or, if none is under way, the last: then it ends at once. The exit code: 0 = DONE, 1 = ABORTED, REFUSED, it holds too long,
- * or the command was interrupted; 3 = not heard for too long. What came of it is said. */
+/* job "" = the present one, or, if none is under way, the last: then it ends at once. The exit code: 0 = DONE, 1 = ABORTED, REFUSED or holds too long;
+ * 3 = its end was not seen: not heard for too long, or interrupted. What came of it is said. */
 int rollback_follow(struct cli_link *k, const char *deployment, const char *job,
                     const struct rollback_follow_opts *o);
 

@@ -49,13 +49,13 @@ struct sim {
     uv_loop_t loop;
     int port, control_port;
     const char *address; /* that it listens on: 127.0.0.1 unless told otherwise */
-    int guard_fd; /* bound and not listening: keeps the port ours while it is closed */
+    int guard_fd;        /* bound and not listening: keeps the port ours while it is closed */
     const struct sim_mode *mode;
     int64_t slow_ms, retry_after_s;
     int64_t count;                       /* requests that the mode still holds for; 0 = until it is changed */
     const char *values[SIM_OPTIONS_MAX]; /* of options; NULL = not given */
     bool open, stopping, leaving;
-    int64_t leave_ms;   /* monotonic: then it ends come what may */
+    int64_t leave_ms; /* monotonic: then it ends come what may */
     uv_timer_t leaving_timer;
     json_t *requests; /* the newest REQUESTS_MAX */
     uint64_t received;

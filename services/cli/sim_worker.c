@@ -72,7 +72,8 @@ static int open_data(struct sim *s, struct worker *w)
     if (f)
         (void)fclose(f);
     if (found > w->schema) {
-        fprintf(stderr, "redoubt sim worker: %s has data of schema %ld, and this version knows %ld\n", dir, found, w->schema);
+        fprintf(stderr, "redoubt sim worker: %s has data of schema %ld, and this version knows %ld\n", dir, found,
+                w->schema);
         return -1;
     }
     f = found == w->schema ? NULL : fopen(path, "we");
@@ -111,8 +112,9 @@ static enum MHD_Result work(struct sim_request *r)
     w->spent_us += now_us() - from;
     if (failed)
         return wrong(r, 500, "no decision could be made");
-    return sim_answer_json(r, 200, json_pack("{s:s, s:b, s:b, s:I}", "version", version(r->sim), "ok", 1, "learned", kept,
-                                             "nth", (json_int_t)nth));
+    return sim_answer_json(r, 200,
+                           json_pack("{s:s, s:b, s:b, s:I}", "version", version(r->sim), "ok", 1, "learned", kept,
+                                     "nth", (json_int_t)nth));
 }
 
 /* Attacks are blocked, whatever else is let through. */
@@ -128,7 +130,8 @@ static enum MHD_Result decide(struct sim_request *r)
     if (strcmp(r->mode, "security") == 0)
         block = false;
     return sim_answer_json(
-        r, 200, json_pack("{s:s, s:s, s:s}", "version", version(r->sim), "type", type, "verdict", block ? "block" : "allow"));
+        r, 200,
+        json_pack("{s:s, s:s, s:s}", "version", version(r->sim), "type", type, "verdict", block ? "block" : "allow"));
 }
 
 static enum MHD_Result metrics(struct sim_request *r)
@@ -149,10 +152,10 @@ static json_t *state(struct sim *s)
     const struct worker *w = worker(s);
     if (!w) /* never opened */
         return json_object();
-    return json_pack("{s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:f}", "version", version(s), "schema", (json_int_t)w->schema,
-                     "paused", w->paused, "requests", (json_int_t)w->requests, "errors", (json_int_t)w->errors,
-                     "learned", (json_int_t)w->learned, "skipped", (json_int_t)w->skipped, "mean_ms",
-                     w->requests ? (double)w->spent_us / 1000 / (double)w->requests : 0.0);
+    return json_pack("{s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:f}", "version", version(s), "schema",
+                     (json_int_t)w->schema, "paused", w->paused, "requests", (json_int_t)w->requests, "errors",
+                     (json_int_t)w->errors, "learned", (json_int_t)w->learned, "skipped", (json_int_t)w->skipped,
+                     "mean_ms", w->requests ? (double)w->spent_us / 1000 / (double)w->requests : 0.0);
 }
 
 static enum MHD_Result pause_it(struct sim_request *r)
@@ -178,7 +181,7 @@ static enum MHD_Result serve(struct sim_request *r)
     static const struct {
         const char *method, *path;
         enum MHD_Result (*fn)(struct sim_request *);
-    } rows[] = {{"POST", "/work", work},     {"GET", "/health", health},  {"POST", "/decide", decide},
+    } rows[] = {{"POST", "/work", work},       {"GET", "/health", health},   {"POST", "/decide", decide},
                 {"POST", "/selftest", decide}, {"GET", "/metrics", metrics}, {"GET", "/stats", stats},
                 {"POST", "/pause", pause_it},  {"POST", "/resume", pause_it}};
     enum MHD_Result ret;
@@ -186,8 +189,10 @@ static enum MHD_Result serve(struct sim_request *r)
         return ret;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (strcmp(r->path, rows[i].path) == 0)
-            return strcmp(r->method, rows[i].method) == 0 ? rows[i].fn(r) : wrong(r, 405, "another method is expected");
-    return wrong(r, 404, "no such path: this is /work, /health, /decide, /selftest, /metrics, /stats, /pause, /resume");
+            return strcmp(r->method, rows[i].method) == 0 ? rows[i].fn(r)
+                                                          : wrong(r, 405, "another method is expected");
+    return wrong(r, 404,
+                 "no such path: this is /work, /health, /decide, /selftest, /metrics, /stats, /pause, /resume");
 }
 
 static int open_worker(struct sim *s, int fd)

@@ -83,7 +83,8 @@ static const char *wrong_options(const redoubt_options *o)
         return "deployment and version are given together";
     if (o->deployment && !name_token_ok(o->deployment))
         return "deployment must be 1 to 64 of [a-z0-9_-]";
-    if (o->version && (!o->version[0] || strlen(o->version) > 128 || utf8_valid_until(o->version, strlen(o->version)) != strlen(o->version)))
+    if (o->version && (!o->version[0] || strlen(o->version) > 128 ||
+                       utf8_valid_until(o->version, strlen(o->version)) != strlen(o->version)))
         return "version must be 1 to 128 bytes of UTF-8";
     if (!o->on_directive)
         return "on_directive is required: it is what the library is for";

@@ -105,6 +105,7 @@ struct rollback_job {
         int64_t gate_ms;               /* since when the gate is shut */
         int64_t step_over_ms;          /* when the last step's observation ended */
         bool sessions;                 /* the traffic has counted sessions: its 0 means something */
+        bool off;                      /* the traffic was not as it was left when it was seen last */
         bool strays;                   /* were told */
     } live;
 };

@@ -408,7 +408,7 @@ void step_list(struct data_op *o)
     char host[NAME_MAX_LEN + 16];
     snprintf(host, sizeof host, "--host=%s", o->d->set->name);
     o->is_found = o->is_last = false;
-    data_restic(o, (const char *const[]){"snapshots", "--json", "--tag=redoubt", host, NULL}, o->d->set->data.timeout_ms, on_list);
+    data_restic(o, (const char *const[]){"snapshots", "--json", "--no-lock", "--tag=redoubt", host, NULL}, o->d->set->data.timeout_ms, on_list);
 }
 
 /* ---- the scratch directory ---- */

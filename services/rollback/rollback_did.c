@@ -198,6 +198,8 @@ static void well(struct turn *t, bool suite, bool all)
 {
     struct rollback_job *j = t->j;
     const struct rollback_rule *r = t->rule;
+    if (j->live.off)
+        return; /* it is not what was to be observed */
     if (j->phase == ROLLBACK_PHASE(SHIFT) && j->stage == ROLLBACK_STAGE(OBSERVE)) {
         j->observed_ms = t->now_ms - j->stage_since_ms;
         if (all && rollback_over(t, j->stage_since_ms, r->step_ms))
@@ -251,7 +253,7 @@ static void waited(struct turn *t)
 {
     struct rollback_job *j = t->j;
     const struct rollback_rule *r = t->rule;
-    bool none = r->judge.n == 0;
+    bool none = r->judge.n == 0 && !j->live.off;
     int64_t suite_ms = 2 * r->watch_ms > ROLLBACK_SUITE_MS ? 2 * r->watch_ms : ROLLBACK_SUITE_MS;
     bool observes = j->stage == ROLLBACK_STAGE(OBSERVE);
     if (j->phase == ROLLBACK_PHASE(HOLD))
@@ -262,12 +264,12 @@ static void waited(struct turn *t)
     } else if (j->phase == ROLLBACK_PHASE(SHIFT) && observes) {
         if (none && rollback_over(t, j->stage_since_ms, r->step_ms))
             rollback_step_over(t);
-        else if (!none)
+        else if (r->judge.n > 0)
             no_data(t, false, 2 * r->step_ms + r->check_every_ms + GRACE_MS);
     } else if (j->phase == ROLLBACK_PHASE(VERIFY) && observes) {
         if (none && rollback_over(t, j->stage_since_ms, r->watch_ms))
             rollback_verified(t);
-        else if (!none)
+        else if (r->judge.n > 0)
             no_data(t, false, 2 * r->watch_ms + r->check_every_ms + GRACE_MS);
     } else if (j->phase == ROLLBACK_PHASE(VERIFY) && j->stage == ROLLBACK_STAGE(GATE)) {
         no_data(t, true, suite_ms);

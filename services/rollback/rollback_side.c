@@ -172,8 +172,11 @@ bool rollback_can_take(struct turn *t, int weight)
 bool rollback_reassert(struct turn *t, int weight)
 {
     struct rollback_job *j = t->j;
-    if (!t->rule->gradual || !t->sight->traffic_known || rollback_shows(t, weight))
+    if (!t->rule->gradual || !t->sight->traffic_known || rollback_shows(t, weight)) {
+        j->live.off = false;
         return false;
+    }
+    j->live.off = true;
     const struct rollback_side *s = t->sight->side;
     bool again = j->live.odd_ms && j->live.odd_ms <= t->now_ms && !rollback_over(t, j->live.odd_ms, ROLLBACK_ODD_MS);
     if (again && j->tries == 0) {

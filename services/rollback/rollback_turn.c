@@ -76,6 +76,7 @@ void rollback_stage(struct turn *t, int stage)
 {
     t->j->stage = stage;
     t->j->stage_since_ms = t->now_ms;
+    t->j->live.off = false;
     t->changed = t->look = true;
 }
 

@@ -166,14 +166,16 @@ static void check_rights(struct job *j)
         return;
     }
     if (*j->h.stranger) {
-        err_set(&e,
-                "server %s belongs to neither side and takes traffic: name it in `traffic.side_0` or `side_1`, or give "
-                "it weight 0",
-                j->h.stranger);
+        err_set(
+            &e,
+            "server %s belongs to neither side and takes traffic: name it in `traffic.side_0` or `side_1`, or give "
+            "it weight 0",
+            j->h.stranger);
         finish(j, e.text, true);
         return;
     }
-    snprintf(line, sizeof line, "set weight %s/%s %u", j->h.backend, j->h.server[0][0].name, j->h.server[0][0].weight);
+    snprintf(line, sizeof line, "set weight %s/%s %u", j->h.backend, j->h.server[0][0].name,
+             j->h.server[0][0].weight);
     j->step = STEP_RAISE;
     ask(j, line);
 }

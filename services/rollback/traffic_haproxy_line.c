@@ -79,7 +79,8 @@ static void fail(struct traffic_line *x, int status, const char *doing)
                 "with `level admin`?",
                 x->address, uv_strerror(status));
     else if (status == UV_EACCES || status == UV_EPERM)
-        err_set(&e, "%s: %s: this service's user may not open it; set `mode`, `user` or `group` of the `stats socket`",
+        err_set(&e,
+                "%s: %s: this service's user may not open it; set `mode`, `user` or `group` of the `stats socket`",
                 x->address, uv_strerror(status));
     else
         err_set(&e, "%s: %s failed: %s", x->address, doing, uv_strerror(status));
@@ -112,7 +113,8 @@ static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *b)
     } else if (n == UV_EOF) {
         if (!x->answer) {
             struct err e;
-            err_set(&e, "%s has closed the connection without an answer: is it HAProxy's runtime API (`stats socket`)?",
+            err_set(&e,
+                    "%s has closed the connection without an answer: is it HAProxy's runtime API (`stats socket`)?",
                     x->address);
             finish(x, e.text, false);
             return;
@@ -172,7 +174,8 @@ static void on_time(void *ctx)
         return;
     }
     struct err e;
-    err_set(&e, "%s does not answer in time: is it HAProxy's runtime API, and is the machine overloaded?", x->address);
+    err_set(&e, "%s does not answer in time: is it HAProxy's runtime API, and is the machine overloaded?",
+            x->address);
     finish(x, e.text, false);
 }
 

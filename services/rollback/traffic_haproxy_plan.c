@@ -18,7 +18,8 @@ static const struct {
     const char *says, *means;
     bool lasting;
 } words[] = {
-    {"Permission denied", "the socket's level is too low: `stats socket ... level admin` in HAProxy's `global` section", true},
+    {"Permission denied",
+     "the socket's level is too low: `stats socket ... level admin` in HAProxy's `global` section", true},
     {"No such backend", "check `traffic.backend`, or HAProxy's configuration", true},
     {"Can't find backend", "check `traffic.backend`, or HAProxy's configuration", true},
     {"No such server", "check `traffic.side_0` and `side_1`, or HAProxy's configuration", true},
@@ -26,7 +27,8 @@ static const struct {
     {"Absolute weight can only", "weights are 0 to 256: this is a fault of Redoubt", true},
     {"Backend is using a static LB algorithm", "use `balance roundrobin` or `random` in this backend", true},
     {"Invalid addr", "a server takes an IP address only: give instances by IP, or `set_address: false`", true},
-    {"Unknown command", "what answers there is HAProxy, but does not know this command: 2.2 or later is needed", true},
+    {"Unknown command", "what answers there is HAProxy, but does not know this command: 2.2 or later is needed",
+     true},
     {"Process is over its memory limits", "HAProxy has no memory left", false},
 };
 
@@ -360,7 +362,8 @@ bool traffic_haproxy_able(const struct traffic_haproxy *h, const struct traffic_
             err_set(e,
                     "HAProxy takes server %s (%s port %d) for %s: traffic would be lost; can HAProxy reach that "
                     "address, and is its health check right?",
-                    v->name, v->host, v->port, v->maint ? "being in maintenance (its name does not resolve?)" : "down");
+                    v->name, v->host, v->port,
+                    v->maint ? "being in maintenance (its name does not resolve?)" : "down");
             return false;
         }
     return true;
@@ -409,8 +412,8 @@ static bool one(const struct traffic_haproxy *h, int s, size_t i, const struct t
 }
 
 /* *at counts servers in its high part, commands of a server in its low two bits. */
-bool traffic_haproxy_command(const struct traffic_haproxy *h, const struct traffic_wanted *w, enum traffic_phase phase,
-                             size_t *at, char command[static TRAFFIC_COMMAND_MAX])
+bool traffic_haproxy_command(const struct traffic_haproxy *h, const struct traffic_wanted *w,
+                             enum traffic_phase phase, size_t *at, char command[static TRAFFIC_COMMAND_MAX])
 {
     for (;;) {
         size_t i = *at / 4;

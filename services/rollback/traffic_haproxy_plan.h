@@ -50,8 +50,8 @@ int traffic_haproxy_want(const struct traffic_haproxy *h, const struct traffic_o
 /* In this order: READY brings servers up without traffic. Then the backend is read again. RAISE, then LOWER. */
 enum traffic_phase { TRAFFIC_READY, TRAFFIC_RAISE, TRAFFIC_LOWER };
 /* The next command from *at on (0 at first); false: there are no more. */
-bool traffic_haproxy_command(const struct traffic_haproxy *h, const struct traffic_wanted *w, enum traffic_phase phase,
-                             size_t *at, char command[static TRAFFIC_COMMAND_MAX]);
+bool traffic_haproxy_command(const struct traffic_haproxy *h, const struct traffic_wanted *w,
+                             enum traffic_phase phase, size_t *at, char command[static TRAFFIC_COMMAND_MAX]);
 /* A server that is to take traffic and cannot: false with the words. */
 bool traffic_haproxy_able(const struct traffic_haproxy *h, const struct traffic_wanted *w, struct err *e);
 /* Did all the commands succeed? 0, or -1 with HAProxy's words and what to do about them. */

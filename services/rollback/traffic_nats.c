@@ -140,7 +140,8 @@ static void look(const struct traffic *t, struct traffic_view *v, struct err *e)
             slow = p;
         }
     }
-    v->share[0] = 100; /* what others have deployed stands on side 0, and takes everything while nobody says otherwise */
+    v->share[0] =
+        100; /* what others have deployed stands on side 0, and takes everything while nobody says otherwise */
     if (late) {
         v->ok = false;
         err_set(e, "%zu instances have not taken their new share yet, one is %.100s", late, slow->instance);
@@ -150,8 +151,9 @@ static void look(const struct traffic *t, struct traffic_view *v, struct err *e)
         v->share[1] = a + b > 100 && b <= a ? 100 - a : b;
     } else if (t->epoch && !others) {
         v->ok = false;
-        err_set(e, "no instance has said in the last %d s which share it takes: do they run, with libredoubt's "
-                   "`deployment` and `version`?",
+        err_set(e,
+                "no instance has said in the last %d s which share it takes: do they run, with libredoubt's "
+                "`deployment` and `version`?",
                 SILENT_MS / 1000);
     }
     v->error = v->ok ? "" : e->text;
@@ -166,7 +168,7 @@ static void say(struct job *j, const int percent[2])
 {
     struct traffic *t = j->t;
     PB(VersionShare) shares[2] = {REDOUBT__V1__VERSION_SHARE__INIT, REDOUBT__V1__VERSION_SHARE__INIT};
-    PB(VersionShare) *list[2] = {&shares[0], &shares[1]};
+    PB(VersionShare) * list[2] = {&shares[0], &shares[1]};
     PB(WorkShare) w = REDOUBT__V1__WORK_SHARE__INIT;
     char id[SUBJECT_MAX_LEN];
     for (int s = 0; s < 2; s++) {
@@ -208,7 +210,9 @@ static bool confirmed(const struct job *j, struct err *e)
             }
         }
         if (j->gains[s] && n == 0) {
-            err_set(e, "no instance of %s has said that it takes a share: does it run, with libredoubt's `deployment` and `version`?",
+            err_set(e,
+                    "no instance of %s has said that it takes a share: does it run, with libredoubt's `deployment` "
+                    "and `version`?",
                     j->part[s].name);
             return false;
         }
@@ -270,7 +274,8 @@ static void turn(struct job *j)
             }
         }
         if (over)
-            finish_text(j, "no instance has said which share it takes: do they run, with libredoubt's `deployment` and `version`?");
+            finish_text(j, "no instance has said which share it takes: do they run, with libredoubt's `deployment` "
+                           "and `version`?");
         return;
     }
     if (j->stage == BEGIN) {
@@ -471,9 +476,5 @@ static struct traffic *nats_open(struct service *s, const struct set_deployment 
     return t;
 }
 
-const struct traffic_kind traffic_nats = {.name = "nats",
-                                          .open = nats_open,
-                                          .close = nats_close,
-                                          .view = nats_view,
-                                          .check = nats_check,
-                                          .set = nats_set};
+const struct traffic_kind traffic_nats = {
+    .name = "nats", .open = nats_open, .close = nats_close, .view = nats_view, .check = nats_check, .set = nats_set};

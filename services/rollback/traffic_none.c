@@ -77,9 +77,5 @@ static void none_set(struct traffic *t, const struct traffic_order *o, traffic_c
     later(t, NULL, cb, ctx);
 }
 
-const struct traffic_kind traffic_none = {.name = "none",
-                                          .open = none_open,
-                                          .close = none_close,
-                                          .view = none_view,
-                                          .check = none_check,
-                                          .set = none_set};
+const struct traffic_kind traffic_none = {
+    .name = "none", .open = none_open, .close = none_close, .view = none_view, .check = none_check, .set = none_set};

@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { encode, ceHeaders, top } from './lib/contract.mjs';
-import { ABORTED, command, DONE, HELD, IDLE, Service } from './lib/rollback-docs.mjs';
+import { ABORTED, bin, command, DONE, HELD, IDLE, Service } from './lib/rollback-docs.mjs';
 import { withStack } from './lib/stack.mjs';
 import { until } from './lib/wait.mjs';
 
@@ -119,7 +119,7 @@ test('a status that holds fails, and says how to go on', { timeout: 60000 }, asy
     assert.equal(r.code, 1);
     assert.match(r.out, /HOLDS in SHIFT, step 2 of 5: REGRESSION/);
     assert.match(r.out, /known-answer +SECURITY +FAILED +1 of 1 .* allowed/);
-    for (const verb of ['resume', 'abort', 'emergency']) assert.match(r.out, new RegExp(`redoubt rollback ${verb} agent-1 --by NAME --reason WHY`));
+    for (const [verb, option] of [['resume', ' --force'], ['abort', ''], ['emergency', '']]) assert.match(r.out, new RegExp(`redoubt rollback ${verb} agent-1${option} --by NAME --reason WHY`));
     assert.equal((await cli('status')).code, 1);
     assert.equal(JSON.parse((await cli('status', 'agent-1', '--json')).out).hold, 'REGRESSION');
     // The suite's status has it, too: a hold is not normal.
@@ -181,8 +181,44 @@ test('a watch ends with its job, whatever is lost meanwhile', { timeout: 120000 
     const left = command(stack, ['rollback', 'watch', 'agent-1']);
     await until('its first line', () => left.out.includes('SHIFT'));
     left.child.kill('SIGTERM');
-    assert.deepEqual((await left.end).code, 1);
+    assert.equal((await left.end).code, 3);
     assert.match(left.err, /the job goes on/);
+  });
+});
+
+// What a terminal would show: lines, and the cursor's way up over what is drawn anew.
+function screen(text) {
+  const rows = [];
+  let at = 0;
+  for (const part of text.replace(/\r/g, '').split(/(\n|\u001b\[\d*[AJ])/)) {
+    const up = /^\u001b\[(\d+)A$/.exec(part);
+    if (up) at -= Number(up[1]);
+    else if (part === '\u001b[J') rows.length = at;
+    else if (part === '\n') at++;
+    else rows[at] = (rows[at] ?? '') + part.replace(/\u001b\[[\d;]*m/g, '');
+  }
+  return rows;
+}
+
+test('on a terminal the job is drawn in place', { timeout: 60000 }, async () => {
+  await withService('rb-tty', async (stack, s) => {
+    const evil = 'x\u001b[2J\nlong '.repeat(30);
+    const checks = [{ name: 'known-answer', check_class: 'CHECK_CLASS_SECURITY', outcome: 'CHECK_OUTCOME_PASSED' }];
+    await s.say({ checks });
+    const w = command(stack, ['-qec', `${bin}/redoubt rollback watch agent-1`, '/dev/null'], { TERM: 'xterm' }, 'script');
+    const rows = () => screen(w.out);
+    await until(() => `the drawing: ${JSON.stringify(w.out)}`, () => rows().some((l) => /checks +known-answer PASSED/.test(l)));
+    assert.ok(rows().some((l) => /traffic +v2 +50 % \[#{12}-{12}\] +50 % v1/.test(l)));
+    assert.ok(rows().some((l) => /progress +\[#+-+\] +\d+ %, .* so far, at least .* left/.test(l)));
+    await s.say({ ...HELD, reason: evil });
+    await until('the hold', () => rows().some((l) => /job +HOLDS in SHIFT/.test(l)));
+    assert.equal(rows().filter((l) => /^ +traffic /.test(l)).length, 1, 'drawn over, not below');
+    await s.say(DONE);
+    const end = await w.end;
+    assert.equal(end.code, 0);
+    assert.equal(rows().filter((l) => /^ +(traffic|job|progress) /.test(l)).length, 0, 'the drawing is gone at the end');
+    assert.ok(!end.out.includes('\u001b[2J'), 'no text of the bus drives the terminal');
+    assert.match(rows().filter((l) => l).at(-1), /done/);
   });
 });
 
@@ -242,7 +278,7 @@ test('run: the exit code is the result', { timeout: 120000 }, async () => {
     r = run(['--id', 'job-1']);
     await until('progress', () => /SHIFT/.test(r.out));
     r.child.kill('SIGTERM');
-    assert.equal((await r.end).code, 1);
+    assert.equal((await r.end).code, 3); // its end was not seen: whoever starts it again may go on
     assert.match(r.err, /interrupted; the job goes on: `redoubt rollback watch agent-1` follows it/);
     assert.deepEqual(s.orders.map((o) => o.verb), ['start']);
 

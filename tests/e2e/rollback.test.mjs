@@ -1,5 +1,7 @@
 // rollback.test.mjs - rollbacks by the operator's command on the real service, in a town whose instances, balancer and checks are this process: lib/rollback-town.mjs.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
 import { command } from './lib/rollback-docs.mjs';
 import { NAME, withTown } from './lib/rollback-town.mjs';
@@ -146,7 +148,8 @@ test('a regression holds it, and the exit code says so', { timeout: 180000 }, as
     assert.deepEqual(town.wrong, []);
     const checks = JSON.parse((await cli('history', NAME, '--json')).out).history[0];
     assert.deepEqual([checks.phase, checks.startedBy], ['ABORTED', 'eve']);
-    const alerts = () => stack.log('alert') + (stack.readAlerts?.() ?? '');
-    void alerts;
+    // People were told at once, and that a person must act.
+    const told = fs.readFileSync(path.join(stack.dir, 'alerts.jsonl'), 'utf8').trim().split('\n').map((l) => JSON.parse(l));
+    assert.ok(told.some((m) => JSON.stringify(m).includes('CRITICAL') && JSON.stringify(m).includes(`rollback/${NAME}/hold`)), JSON.stringify(told).slice(0, 2000));
   });
 });

@@ -37,7 +37,8 @@ static void answer_for_ever(const int fd[BACKENDS])
             struct timeval limit = {.tv_sec = 2};
             setsockopt(c, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
             if (recv(c, buf, sizeof buf, 0) > 0) {
-                int n = snprintf(out, sizeof out, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n%d", i);
+                int n = snprintf(out, sizeof out,
+                                 "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n%d", i);
                 (void)!write(c, out, (size_t)n);
                 shutdown(c, SHUT_WR);
                 while (recv(c, buf, sizeof buf, 0) > 0) {
@@ -273,8 +274,8 @@ static void test_refused_before_anything(void **state)
     town_traffic(t, &traffic_haproxy, "type: haproxy, address: 'unix://%s', backend: strange, " BOTH, x->sock);
     assert_false(town_check(t));
     town_says(t, true, "has no server a1");
-    town_traffic(t, &traffic_haproxy, "type: haproxy, address: 'unix://%s', backend: strange, side_0: [a0], side_1: [b0]",
-                 x->sock);
+    town_traffic(t, &traffic_haproxy,
+                 "type: haproxy, address: 'unix://%s', backend: strange, side_0: [a0], side_1: [b0]", x->sock);
     assert_false(town_check(t));
     town_says(t, true, "server c0 belongs to neither side");
     town_traffic(t, &traffic_haproxy, "type: haproxy, address: 'unix://%s', backend: nowhere, " BOTH, x->sock);
@@ -284,7 +285,8 @@ static void test_refused_before_anything(void **state)
                  "type: haproxy, address: 'unix://%s', backend: strange, side_0: [a0, c0], side_1: [b0]", x->oper);
     assert_false(town_check(t));
     town_says(t, true, "level admin");
-    town_traffic(t, &traffic_haproxy, "type: haproxy, address: 'tcp://127.0.0.1:%d', backend: agents, " BOTH, x->front);
+    town_traffic(t, &traffic_haproxy, "type: haproxy, address: 'tcp://127.0.0.1:%d', backend: agents, " BOTH,
+                 x->front);
     assert_false(town_check(t));
     town_says(t, true, "not HAProxy's runtime API");
     town_traffic(t, &traffic_haproxy, "type: haproxy, address: 'unix://%s/none.sock', backend: agents, " BOTH, dir);

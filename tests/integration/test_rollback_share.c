@@ -1,6 +1,6 @@
 /* test_rollback_share.c - traffic by shares of work: real agents of two versions on libredoubt, a real NATS server. */
-#include "traffic_kit.h"
 #include "client/redoubt.h"
+#include "traffic_kit.h"
 
 #define KEYS 4000
 
@@ -183,9 +183,21 @@ static void test_nobody(void **state)
     static const redoubt_options wrong[] = {
         {.url = "nats://127.0.0.1:1", .agent = "mcp", .on_directive = on_directive, .deployment = "mcp"},
         {.url = "nats://127.0.0.1:1", .agent = "mcp", .on_directive = on_directive, .version = "v1"},
-        {.url = "nats://127.0.0.1:1", .agent = "mcp", .on_directive = on_directive, .deployment = "M.C", .version = "v1"},
-        {.url = "nats://127.0.0.1:1", .agent = "mcp", .on_directive = on_directive, .deployment = "mcp", .version = ""},
-        {.url = "nats://127.0.0.1:1", .agent = "mcp", .on_directive = on_directive, .deployment = "mcp", .version = "\xff"},
+        {.url = "nats://127.0.0.1:1",
+         .agent = "mcp",
+         .on_directive = on_directive,
+         .deployment = "M.C",
+         .version = "v1"},
+        {.url = "nats://127.0.0.1:1",
+         .agent = "mcp",
+         .on_directive = on_directive,
+         .deployment = "mcp",
+         .version = ""},
+        {.url = "nats://127.0.0.1:1",
+         .agent = "mcp",
+         .on_directive = on_directive,
+         .deployment = "mcp",
+         .version = "\xff"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_null(redoubt_open(&wrong[i], error));

@@ -14,8 +14,8 @@ struct hook {
     int calls;
 };
 
-static enum MHD_Result serve(void *ctx, struct MHD_Connection *c, const char *url, const char *method, const char *version,
-                             const char *data, size_t *len, void **con)
+static enum MHD_Result serve(void *ctx, struct MHD_Connection *c, const char *url, const char *method,
+                             const char *version, const char *data, size_t *len, void **con)
 {
     struct hook *x = ctx;
     (void)url, (void)version;
@@ -54,7 +54,8 @@ static void start_hook(struct town *t)
     x->port = harness_free_port();
     x->d = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, (uint16_t)x->port, NULL, NULL, serve, x, MHD_OPTION_END);
     assert_non_null(x->d);
-    town_traffic(t, &traffic_webhook, "type: webhook, url: 'http://127.0.0.1:%d/traffic', token: sesame, timeout: 500ms", x->port);
+    town_traffic(t, &traffic_webhook,
+                 "type: webhook, url: 'http://127.0.0.1:%d/traffic', token: sesame, timeout: 500ms", x->port);
 }
 
 static int hook_teardown(void **state)
@@ -94,15 +95,18 @@ static void test_what_is_sent(void **state)
     assert_string_equal(x->token, "Bearer sesame");
     json_t *is = json_loads(x->body, 0, NULL);
     json_t *should = json_loads("{\"deployment\": \"mcp\", \"job\": \"job-1\", \"epoch\": 1, \"shares\": ["
-                                "{\"version\": \"v2\", \"id\": \"00000000000000v2\", \"side\": 0, \"percent\": 75, \"addresses\": [\"10.0.0.1:80\"]},"
-                                "{\"version\": \"v1\", \"id\": \"00000000000000v1\", \"side\": 1, \"percent\": 25, \"addresses\": [\"10.0.1.1:81\"]}]}",
+                                "{\"version\": \"v2\", \"id\": \"00000000000000v2\", \"side\": 0, \"percent\": 75, "
+                                "\"addresses\": [\"10.0.0.1:80\"]},"
+                                "{\"version\": \"v1\", \"id\": \"00000000000000v1\", \"side\": 1, \"percent\": 25, "
+                                "\"addresses\": [\"10.0.1.1:81\"]}]}",
                                 0, NULL);
     assert_non_null(should);
     assert_true(json_equal(is, should));
     json_decref(is);
     json_decref(should);
     pthread_mutex_unlock(&x->lock);
-    answers(t, 200, "{\"shares\": [{\"side\": 1, \"percent\": 25, \"sessions\": 3}, {\"side\": 0, \"percent\": 75}]}");
+    answers(t, 200,
+            "{\"shares\": [{\"side\": 1, \"percent\": 25, \"sessions\": 3}, {\"side\": 0, \"percent\": 75}]}");
     TOWN_OK(t, town_check(t));
     TOWN_OK(t, town_view(t));
     assert_string_equal(x->method, "GET");
@@ -135,10 +139,12 @@ static void test_what_answers_mean(void **state)
         {200, "[]", "no list `shares`", true, true},
         {200, "{\"shares\": 7}", "no list `shares`", true, true},
         {200, "{\"shares\": [{\"side\": 2, \"percent\": 7}]}", "must be 0 or 1", true, true},
-        {200, "{\"shares\": [{\"side\": 0, \"percent\": 70}, {\"side\": 0, \"percent\": 30}]}", "each once", true, true},
+        {200, "{\"shares\": [{\"side\": 0, \"percent\": 70}, {\"side\": 0, \"percent\": 30}]}", "each once", true,
+         true},
         {200, "{\"shares\": [{\"side\": 0, \"percent\": 101}]}", "0 to 100", true, true},
         {200, "{\"shares\": [{\"side\": 0, \"percent\": 50.5}]}", "0 to 100", true, true},
-        {200, "{\"shares\": [{\"side\": 0, \"percent\": 70}, {\"side\": 1, \"percent\": 31}]}", "add up to 101", true, true},
+        {200, "{\"shares\": [{\"side\": 0, \"percent\": 70}, {\"side\": 1, \"percent\": 31}]}", "add up to 101", true,
+         true},
     };
     start_hook(t);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

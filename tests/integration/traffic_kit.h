@@ -107,7 +107,8 @@ static inline void town_traffic(struct town *t, const struct traffic_kind *kind,
     FILE *f = fopen(path, "we");
     assert_non_null(f);
     fprintf(f,
-            "rollback:\n  deployments:\n    - { name: mcp, executor: docker, docker: { container: mcp }, traffic: { %s } }\n",
+            "rollback:\n  deployments:\n    - { name: mcp, executor: docker, docker: { container: mcp }, traffic: { "
+            "%s } }\n",
             row);
     fclose(f);
     town_close_traffic(t);

@@ -541,14 +541,14 @@ static inline void live_on(struct world *w)
 /* The next thing that happens; false if nothing will, or not before until_ms: then it is that time. */
 static inline bool step(struct world *w, int64_t until_ms)
 {
-    size_t next = EVENTS;
+    struct happens *next = NULL;
     for (size_t i = 0; i < w->n_q; i++)
-        if (next == EVENTS || w->q[i].at_ms < w->q[next].at_ms)
-            next = i;
-    int64_t at_ms = next < EVENTS ? w->q[next].at_ms : INT64_MAX;
-    bool tick = w->alive && w->wake_ms < at_ms;
+        if (!next || w->q[i].at_ms < next->at_ms)
+            next = &w->q[i];
+    int64_t at_ms = next ? next->at_ms : INT64_MAX;
+    bool tick = !next || (w->alive && w->wake_ms < at_ms);
     if (tick)
-        at_ms = w->wake_ms;
+        at_ms = w->alive ? w->wake_ms : INT64_MAX;
     if (at_ms > until_ms || w->broken[0]) {
         if (w->now_ms < until_ms)
             w->now_ms = until_ms;
@@ -561,8 +561,8 @@ static inline bool step(struct world *w, int64_t until_ms)
         w->wake_ms = INT64_MAX;
         decide(w, &(struct rollback_event){.kind = ROLLBACK_TICK});
     } else {
-        struct happens h = w->q[next];
-        w->q[next] = w->q[--w->n_q];
+        struct happens h = *next;
+        *next = w->q[--w->n_q];
         happen(w, &h);
     }
     return true;
@@ -639,6 +639,7 @@ static inline void world_init(struct world *w, uint64_t seed, unsigned instances
                                      .judge = {3, NULL}};
     w->rule.judge.checks = w->checks;
     rollback_doc_init(&w->doc, "sentinel");
+    w->doc.epoch = 1;
     add_version(&w->doc, V1, "v1", VERSION_STATE(VERIFIED), T0 - 2000000);
     add_version(&w->doc, V2, "v2", VERSION_STATE(VERIFIED), T0 - 1000000);
     snprintf(w->doc.current, sizeof w->doc.current, V2);

@@ -32,7 +32,7 @@ static struct set_rb_traffic settings(size_t a, size_t b)
             snprintf(names[s][i], sizeof names[s][i], "s%d-%zu", s, i);
             lists[s][i] = names[s][i];
         }
-    return (struct set_rb_traffic){.backend = (char *)(uintptr_t)"agents",
+    return (struct set_rb_traffic){.backend = (char *)(uintptr_t) "agents",
                                    .side_0 = {.items = lists[0], .n = a},
                                    .side_1 = {.items = lists[1], .n = b}};
 }
@@ -113,7 +113,8 @@ static void one_town(void)
     size_t count = 0;
     for (enum traffic_phase p = TRAFFIC_READY; p <= TRAFFIC_LOWER; p++) {
         if (p != TRAFFIC_LOWER)
-            was = h; /* commands come of what was read last, as in life: after READY there is another look, after RAISE none */
+            was =
+                h; /* commands come of what was read last, as in life: after READY there is another look, after RAISE none */
         for (size_t i = 0; traffic_haproxy_command(&was, &w, p, &i, command); count++) {
             unsigned before[2] = {total(&h, 0), total(&h, 1)};
             obey(&h, command);
@@ -209,13 +210,15 @@ static void test_what_is_refused(void **state)
                                       {.side = 1, .running = true, .ready = false, .address = "10.0.1.1:80"}};
     struct traffic_order o = {.share = {50, 50}, .instances = at, .n = 2, .name = {"v2", "v1"}};
     traffic_haproxy_init(&h, &set);
-    h.server[0][0] = (struct traffic_server){.name = "s0-0", .there = true, .host = "10.0.0.1", .port = 80, .weight = 200};
+    h.server[0][0] =
+        (struct traffic_server){.name = "s0-0", .there = true, .host = "10.0.0.1", .port = 80, .weight = 200};
     h.server[1][0] = (struct traffic_server){.name = "s1-0", .there = true, .maint = true};
     assert_int_equal(traffic_haproxy_want(&h, &o, true, &w, &e, &lasting), -1);
     assert_non_null(strstr(e.text, "no instance of v1 is ready"));
     assert_false(lasting);
     /* What has lost its readiness keeps what it has, or less. */
-    h.server[1][0] = (struct traffic_server){.name = "s1-0", .there = true, .host = "10.0.1.1", .port = 80, .weight = 200};
+    h.server[1][0] =
+        (struct traffic_server){.name = "s1-0", .there = true, .host = "10.0.1.1", .port = 80, .weight = 200};
     o.share[0] = 75, o.share[1] = 25;
     assert_int_equal(traffic_haproxy_want(&h, &o, true, &w, &e, &lasting), 0);
     assert_int_equal(w.server[1][0].weight, 50);
@@ -252,7 +255,8 @@ static void test_words(void **state)
         {"Permission denied\n\n", "level admin", true},
         {"\n\nNo such server.\n\n", "traffic.side_0", true},
         {"No such backend.\n\n", "traffic.backend", true},
-        {"\nBackend is using a static LB algorithm and only accepts weights '0%' and '100%'.\n\n", "balance roundrobin", true},
+        {"\nBackend is using a static LB algorithm and only accepts weights '0%' and '100%'.\n\n",
+         "balance roundrobin", true},
         {"Invalid addr 'x' by 'stats socket command'\n\n", "set_address: false", true},
         {"Something new.\n\n", "HAProxy says: Something new.", true},
     };
@@ -265,7 +269,9 @@ static void test_words(void **state)
         assert_int_equal(lasting, rows[i].lasting);
     }
     assert_int_equal(traffic_haproxy_said("\n\n", &e, &lasting), 0);
-    assert_int_equal(traffic_haproxy_said("no need to change the addr, port changed from '9' to '5' by 'x'\n\n\n", &e, &lasting), 0);
+    assert_int_equal(
+        traffic_haproxy_said("no need to change the addr, port changed from '9' to '5' by 'x'\n\n\n", &e, &lasting),
+        0);
     assert_int_equal(traffic_haproxy_said("IP changed from '127.0.0.1' to '::1', port changed\n\n", &e, &lasting), 0);
 }
 
@@ -274,7 +280,8 @@ static void test_reading(void **state)
     (void)state;
     static const char answer[] =
         "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_port\n"
-        "3 agents 1 s0-0 10.0.0.1 2 0 150 100 80\n3 agents 2 s1-0 10.0.1.1 0 5 50 0 80\n3 agents 3 s1-1 10.0.1.2 0 0 50 0 81\n"
+        "3 agents 1 s0-0 10.0.0.1 2 0 150 100 80\n3 agents 2 s1-0 10.0.1.1 0 5 50 0 80\n3 agents 3 s1-1 10.0.1.2 0 0 "
+        "50 0 81\n"
         "3 agents 4 other 10.0.1.3 2 0 1 1 81\n\n"
         "# pxname,svname,qcur,qmax,scur,smax,check_desc,algo,\nagents,s0-0,0,0,7,9,\"a, \"\"b\"\"\",,\n"
         "agents,BACKEND,0,0,0,0,,roundrobin,\n\n";

@@ -413,20 +413,21 @@ int main(int argc, char **argv)
     signal(SIGTERM, on_signal);
 
     /* Connects in the background: the suite may come later, or go and come back. Until the first directive nothing is automated. */
-    a.redoubt = redoubt_open(&(redoubt_options){.url = argv[1],
-                                                .user = getenv("NATS_USER"),
-                                                .password = getenv("NATS_PASSWORD"),
-                                                .agent = argv[2],
-                                                .on_directive = on_directive,
-                                                .on_heartbeat = on_heartbeat,
-                                                .on_connection = on_connection,
-                                                .on_selftest = on_selftest,
-                                                .on_restart = on_restart,
-                                                .on_monitor = on_monitor,
-                                                .deployment = getenv("AGENT_DEPLOYMENT"), /* with AGENT_VERSION, or neither */
-                                                .version = getenv("AGENT_VERSION"),
-                                                .ctx = &a},
-                             error);
+    a.redoubt =
+        redoubt_open(&(redoubt_options){.url = argv[1],
+                                        .user = getenv("NATS_USER"),
+                                        .password = getenv("NATS_PASSWORD"),
+                                        .agent = argv[2],
+                                        .on_directive = on_directive,
+                                        .on_heartbeat = on_heartbeat,
+                                        .on_connection = on_connection,
+                                        .on_selftest = on_selftest,
+                                        .on_restart = on_restart,
+                                        .on_monitor = on_monitor,
+                                        .deployment = getenv("AGENT_DEPLOYMENT"), /* with AGENT_VERSION, or neither */
+                                        .version = getenv("AGENT_VERSION"),
+                                        .ctx = &a},
+                     error);
     if (!a.redoubt || !curl) {
         fprintf(stderr, "%s\n", a.redoubt ? "no memory for curl" : error);
         return 1;

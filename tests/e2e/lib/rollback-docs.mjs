@@ -5,7 +5,7 @@ import path from 'node:path';
 import { ceHeaders, decode, encode, top } from './contract.mjs';
 import { until } from './wait.mjs';
 
-const bin = process.env.REDOUBT_BIN ?? path.join(top, 'build/bin');
+export const bin = process.env.REDOUBT_BIN ?? path.join(top, 'build/bin');
 const V1 = '00000000000000a1';
 const V2 = '00000000000000a2';
 
@@ -59,8 +59,8 @@ export class Service {
 }
 
 // The operator's command as a process that can be watched and killed: `out` and `err` grow, `end` is {code, signal}.
-export function command(stack, args, env = {}) {
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', path.join(bin, 'redoubt'), ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, REDOUBT_CONFIG: stack.config, ...env } });
+export function command(stack, args, env = {}, program = path.join(bin, 'redoubt')) {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', program, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, REDOUBT_CONFIG: stack.config, ...env } });
   const c = { child, out: '', err: '' };
   child.stdout.on('data', (d) => { c.out += d; });
   child.stderr.on('data', (d) => { c.err += d; });

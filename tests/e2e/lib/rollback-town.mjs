@@ -37,6 +37,7 @@ export class Town {
     this.orders = []; // [verb, ...words]
     this.moves = []; // {share, at}
     this.sick = new Set(); // versions whose checks fail
+    this.unfit = new Set(); // versions that the final suite finds something wrong with
     this.silent = new Set(); // versions whose checks give no answer
     this.never_ready = new Set();
     this.refuse = new Map(); // verb -> {code, text}
@@ -62,12 +63,13 @@ export class Town {
     this.server.close();
   }
 
-  // Deploys as a person would: the version stands on side 0 and has the traffic.
+  // Deploys as a person would: the version takes the place of what has the traffic, and nothing else is left.
   deploy(name, more = {}) {
     this.versions.set(name, { digest: `sha256:${Buffer.from(name).toString('hex').padEnd(64, '0').slice(0, 64)}`, image: `agent:${name}`, spec: { image: `agent:${name}`, env: [`V=${name}`] }, schema: 1, gaps: [], ...more });
-    this.instances = this.instances.filter((i) => i.side !== 0);
-    for (let k = 0; k < this.want; k++) this.add(name, 0, '');
-    this.share = [100, 0];
+    const side = this.share[0] >= this.share[1] ? 0 : 1;
+    this.instances = [];
+    for (let k = 0; k < this.want; k++) this.add(name, side, '');
+    this.share = side === 0 ? [100, 0] : [0, 100];
   }
 
   add(version, side, job) {
@@ -100,6 +102,7 @@ export class Town {
       case 'view': return { text: JSON.stringify(this.view()) };
       case 'check': return this.versions.has(version) ? {} : { code: 1, text: `no image for ${version}` };
       case 'up': {
+        this.on_up?.(version);
         if (!JSON.parse(input).image) this.wrong.push(`up of ${version} without its spec`);
         for (const i of this.of(version).filter((x) => x.side === Number(side))) Object.assign(i, { running: true, ready: !this.never_ready.has(version) });
         while (this.of(version).length < Number(count)) this.add(version, Number(side), job);
@@ -119,6 +122,7 @@ export class Town {
         this.instances = this.instances.filter((i) => i.version !== version);
         return {};
       case 'run':
+        this.on_run?.(version);
         this.migrations.push([version, ...JSON.parse(input)]);
         return {};
       default:
@@ -150,6 +154,7 @@ export class Town {
       if (req.method === 'PUT') this.put(JSON.parse(body));
       return res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ shares: [0, 1].map((side) => ({ side, percent: this.share[side], sessions: 0 })) }));
     }
+    if (kind === 'final') return res.writeHead(this.unfit.has(what) ? 500 : 200, { 'content-type': 'application/json' }).end('{}');
     if (kind === 'health') {
       if (this.silent.has(what)) return req.socket.destroy();
       if (this.sick.has(what)) return res.writeHead(500).end('sick');
@@ -160,7 +165,7 @@ export class Town {
 }
 
 // Settings of a deployment in a town; `more` are lines of it, indented by six.
-export function deployment(town, dir, more = '') {
+export function deployment(town, dir, more = '', { step = '400ms', capacity_wait = '3s' } = {}) {
   const program = path.join(dir, 'town');
   if (!fs.existsSync(program)) fs.writeFileSync(program, PROGRAM, { mode: 0o755 });
   const run = (verb, ...words) => `["${program}", "${town.port}", "${verb}"${words.map((w) => `, "${w}"`).join('')}]`;
@@ -186,9 +191,10 @@ export function deployment(town, dir, more = '') {
       traffic: { type: webhook, url: "http://127.0.0.1:${town.port}/traffic" }
       checks:
         - { name: known-answer, type: known, class: security, url: "http://127.0.0.1:${town.port}/health/{{version}}", body: '{"event":"attack"}', expect_json: [{ path: $.verdict, equals: block }], timeout: 2s }
-      step: 400ms
+        - { name: final, type: http, class: errors, limit: 0, suite: true, url: "http://127.0.0.1:${town.port}/final/{{version}}", timeout: 2s }
+      step: ${step}
       check_every: 100ms
-      capacity_wait: 3s
+      capacity_wait: ${capacity_wait}
       drain: 200ms
       watch: 500ms
       settle: 300ms
@@ -196,16 +202,19 @@ ${more}`;
 }
 
 // A town with v1 and then v2 deployed, both verified; v2 is current. body(stack, town, cli, nc).
-export async function withTown(name, body, { more = '', replicas = 1, services = ['audit', 'alert'], versions = ['v1', 'v2'], settings = '' } = {}) {
+export async function withTown(name, body, { more = '', replicas = 1, services = ['audit', 'alert'], versions = ['v1', 'v2'], step, capacity_wait, prepare = () => {}, body_of = () => ({}) } = {}) {
   const town = await new Town().open();
   try {
-    await withStack(name, (stack) => `alert: { channels: [{ name: record, type: file, path: "${path.join(stack.dir, 'alerts.jsonl')}" }], routes: [{ name: all, channels: [record] }] }
-${deployment(town, stack.dir, more)}${settings}`, async (stack) => {
+    await withStack(name, (stack) => {
+      prepare(stack.dir);
+      return `alert: { channels: [{ name: record, type: file, path: "${path.join(stack.dir, 'alerts.jsonl')}" }], routes: [{ name: all, channels: [record] }] }
+${deployment(town, stack.dir, typeof more === 'function' ? more(stack.dir) : more, { step, capacity_wait })}`;
+    }, async (stack) => {
       const cli = async (...args) => stack.cli(['rollback', ...args]);
       stack.define('rollback', path.join(process.env.REDOUBT_BIN ?? path.join(top, 'build/bin'), 'redoubt-rollback'), ['-c', stack.config]);
       for (let i = 2; i <= replicas; i++) stack.define(`rollback${i}`, stack.procs.get('rollback').command, ['-c', stack.config]);
       for (let i = 0; i < versions.length; i++) {
-        town.deploy(versions[i]);
+        town.deploy(versions[i], body_of(versions[i]));
         if (i === 0) for (let k = 1; k <= replicas; k++) stack.run(k === 1 ? 'rollback' : `rollback${k}`);
         await until(() => `${versions[i]} to be verified`, async () => {
           const r = await cli('versions', NAME, '--json');
