@@ -15,8 +15,9 @@ bool program_ok(const char *path, char *why, size_t size);
 struct program;
 struct program_opts {
     const char *const *argv; /* NULL-terminated; argv[0] is an absolute path */
-    const char *const *env;  /* "NAME=value", NULL-terminated, besides PATH and LANG; may be NULL. Values may be secrets: never logged */
-    const void *input;       /* to its stdin, which need not be read; may be NULL */
+    const char *const *
+        env; /* "NAME=value", NULL-terminated, besides PATH and LANG; may be NULL. Values may be secrets: never logged */
+    const void *input; /* to its stdin, which need not be read; may be NULL */
     size_t input_len;
     int64_t timeout_ms; /* then the whole group is killed; 0 = never */
     size_t max_output;  /* of stdout that is kept; 0 = 64 KiB. Of stderr the last 2 KiB are */
@@ -24,7 +25,14 @@ struct program_opts {
     bool merge;         /* stdout is taken as stderr: the end of both is kept, as it came */
     bool leave;         /* what it has started goes on after its own end; not after a time-out */
 };
-enum program_end { PROGRAM_EXITED, PROGRAM_SIGNALLED, PROGRAM_TIMEOUT, PROGRAM_NOT_STARTED, PROGRAM_TOO_MUCH, PROGRAM_CANCELLED };
+enum program_end {
+    PROGRAM_EXITED,
+    PROGRAM_SIGNALLED,
+    PROGRAM_TIMEOUT,
+    PROGRAM_NOT_STARTED,
+    PROGRAM_TOO_MUCH,
+    PROGRAM_CANCELLED
+};
 struct program_result { /* valid only inside the callback */
     enum program_end end;
     int code;        /* exit status, or number of the signal */

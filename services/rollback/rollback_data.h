@@ -16,7 +16,8 @@ typedef void (*data_cb)(void *ctx, const struct data_result *r);
 struct data;
 /* NULL with the reason in e; data_has() is false if the deployment has no learning data: then nothing else is called. */
 struct data *data_open(struct service *s, const struct set_deployment *set, struct err *e);
-void data_close(struct data *d); /* callbacks do not come any more. A writer that is paused for a save is asked to go on, once */
+void data_close(
+    struct data *d); /* callbacks do not come any more. A writer that is paused for a save is asked to go on, once */
 /* The service drains: what is in hand is cut short and the writer goes on, then done comes, later. Nothing else is called after it but data_close(). */
 void data_stop(struct data *d, loop_cb done, void *ctx);
 bool data_has(const struct set_deployment *set);
@@ -24,10 +25,11 @@ bool data_has(const struct set_deployment *set);
 void data_check(struct data *d, data_cb cb, void *ctx);
 /* Pauses the writer (addresses: of the running version), notes the stream's position, saves, verifies (reads back and compares), and has the writer go on unless stay_paused,
  * come what may. A save that was cut short is done anew; what it left is found by the job's tag and used if it is whole. */
-void data_save(struct data *d, const char *job, const char *version, const char *why, bool stay_paused, const char *const *addresses, size_t n,
-               data_cb cb, void *ctx);
+void data_save(struct data *d, const char *job, const char *version, const char *why, bool stay_paused,
+               const char *const *addresses, size_t n, data_cb cb, void *ctx);
 /* Puts a snapshot in place. What is replaced is kept beside it. The writer is paused before. May be asked for again after a crash in its middle. */
-void data_restore(struct data *d, const char *job, const char *snapshot, const char *const *addresses, size_t n, data_cb cb, void *ctx);
+void data_restore(struct data *d, const char *job, const char *snapshot, const char *const *addresses, size_t n,
+                  data_cb cb, void *ctx);
 void data_resume(struct data *d, const char *const *addresses, size_t n, data_cb cb, void *ctx);
 /* Kept from `forget`, or no longer. */
 void data_keep(struct data *d, const char *snapshot, bool keep, data_cb cb, void *ctx);
