@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -113,42 +114,57 @@ int64_t audit_query_time(const char *text, int64_t now_unix_ms)
 
 /* ---- views ---- */
 
+#define ROLLBACK_MAX_MS (INT64_C(30) * 86400000) /* a job may hold over a holiday */
+
+/* 0 = its end has no name of its own. */
+#define ROW(name, ...)                                                                                               \
+    {                                                                                                                \
+        .action = name, .ends = { __VA_ARGS__ }                                                                      \
+    }
+#define SPAN(name, ...)                                                                                              \
+    {                                                                                                                \
+        .action = name, .ends = {__VA_ARGS__}, .spans = true                                                         \
+    }
 const struct audit_view audit_views[] = {
-    {"froze", "agents were frozen, by a person or for a logic error", false, {{"agent.freeze", {0}}}},
-    {"unfroze", "agents were let go again", false, {{"agent.unfreeze", {0}}}},
-    {"overrode",
-     "the backend's override: activated, renewed, released",
-     false,
-     {{"override.activate", {0}}, {"override.renew", {0}}, {"override.release", {0}}, {"override.dropped", {0}}}},
-    {"forced",
-     "breakers were opened, closed or reset by a person",
-     true,
-     {{"breaker.open", {"breaker.forced_open"}},
-      {"breaker.close", {"breaker.forced_closed"}},
-      {"breaker.reset", {"breaker.closed", "breaker.half_open", "breaker.metrics_only"}}}},
-    {"maintained",
-     "targets were taken out for maintenance, and back",
-     true,
-     {{"health.maintain", {"health.maintenance"}}, {"health.resume", {"health.unknown", "health.healthy"}}}},
-    {"silenced",
-     "alerts were silenced, and silences ended",
-     false,
-     {{"alert.silenced", {0}}, {"alert.unsilenced", {0}}}},
-    {"acknowledged",
-     "problems were taken on, and given back",
-     false,
-     {{"alert.acknowledged", {0}}, {"alert.unacknowledged", {0}}}},
-    {"dropped",
-     "waiting actions were dropped, or released after a freeze",
-     false,
-     {{"queue.drop", {0}}, {"queue.release", {0}}}},
-    {"restarted", "agents were restarted", false, {{"agent.restart", {0}}}},
-    {"rolled-back",
-     "rollbacks of agents were asked for",
-     false,
-     {{"rollback.ask", {"rollback.asked"}}, {"agent.rollback", {0}}, {"rollback.start", {0}}}},
-    {"drilled", "failures were pretended", false, {{"agent.drill", {"drill.start"}}, {"drill.end", {0}}}},
-    {"rotated", "the trail's key was changed", false, {{"audit.rotate", {0}}}},
+    {.verb = "froze",
+     .summary = "agents were frozen, by a person or for a logic error",
+     .rows = {ROW("agent.freeze", 0)}},
+    {.verb = "unfroze", .summary = "agents were let go again", .rows = {ROW("agent.unfreeze", 0)}},
+    {.verb = "overrode",
+     .summary = "the backend's override: activated, renewed, released",
+     .rows = {ROW("override.activate", 0), ROW("override.renew", 0), ROW("override.release", 0),
+              ROW("override.dropped", 0)}},
+    {.verb = "forced",
+     .summary = "breakers were opened, closed or reset by a person",
+     .people = true,
+     .rows = {ROW("breaker.open", "breaker.forced_open"), ROW("breaker.close", "breaker.forced_closed"),
+              ROW("breaker.reset", "breaker.closed", "breaker.half_open", "breaker.metrics_only")}},
+    {.verb = "maintained",
+     .summary = "targets were taken out for maintenance, and back",
+     .people = true,
+     .rows = {ROW("health.maintain", "health.maintenance"),
+              ROW("health.resume", "health.unknown", "health.healthy")}},
+    {.verb = "silenced",
+     .summary = "alerts were silenced, and silences ended",
+     .rows = {ROW("alert.silenced", 0), ROW("alert.unsilenced", 0)}},
+    {.verb = "acknowledged",
+     .summary = "problems were taken on, and given back",
+     .rows = {ROW("alert.acknowledged", 0), ROW("alert.unacknowledged", 0)}},
+    {.verb = "dropped",
+     .summary = "waiting actions were dropped, or released after a freeze",
+     .rows = {ROW("queue.drop", 0), ROW("queue.release", 0)}},
+    {.verb = "restarted", .summary = "agents were restarted", .rows = {ROW("agent.restart", 0)}},
+    {.verb = "rolled-back",
+     .summary = "rollbacks were started, held, resumed, aborted; one that is still `intended` is under way",
+     .rows = {ROW("rollback.ask", "rollback.asked"), ROW("agent.rollback", 0),
+              SPAN("rollback.start", "rollback.done", "rollback.aborted", "rollback.refused"),
+              ROW("rollback.hold", 0), ROW("rollback.resume", 0), ROW("rollback.abort", 0),
+              ROW("rollback.emergency", 0)},
+     .within_ms = ROLLBACK_MAX_MS},
+    {.verb = "drilled",
+     .summary = "failures were pretended",
+     .rows = {ROW("agent.drill", "drill.start"), ROW("drill.end", 0)}},
+    {.verb = "rotated", .summary = "the trail's key was changed", .rows = {ROW("audit.rotate", 0)}},
 };
 const size_t audit_views_n = sizeof audit_views / sizeof *audit_views;
 
@@ -166,6 +182,11 @@ static bool ends(const struct audit_view_row *row, const char *action)
         if (strcmp(row->ends[i], action) == 0)
             return true;
     return false;
+}
+
+int64_t audit_view_within(const struct audit_view *v)
+{
+    return v->within_ms ? v->within_ms : AUDIT_ACT_MAX_MS;
 }
 
 static const struct audit_view_row *row_of(const struct audit_view *v, const char *action)
@@ -207,9 +228,14 @@ enum audit_act_part audit_view_take(const struct audit_view *v, const struct aud
     if (!row)
         return AUDIT_ACT_NONE;
     bool named = strcmp(row->action, r->action) == 0;
-    if (r->outcome == INTENDED)
+    bool refused = r->outcome == REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_REFUSED ||
+                   r->outcome == REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_FAILED;
+    if (row->spans && named && !refused)
+        return AUDIT_ACT_BEGINS;
+    /* What ends a job may be recorded before it is done, as all that is strict is. */
+    if (r->outcome == INTENDED && !(row->spans && !named))
         return named ? AUDIT_ACT_BEGINS : AUDIT_ACT_NONE;
-    for (size_t i = n; i-- > 0 && first_of(&acts[i])->at_unix_ms >= r->at_unix_ms - AUDIT_ACT_MAX_MS;) {
+    for (size_t i = n; i-- > 0 && first_of(&acts[i])->at_unix_ms >= r->at_unix_ms - audit_view_within(v);) {
         if (is_open(&acts[i]) && same_act(acts[i].intended, r, row)) {
             *ret = i;
             return AUDIT_ACT_ENDS;
@@ -244,4 +270,19 @@ const char *audit_act_until(const struct audit_act *a)
     const char *until = field(a->intended, "until");
     until = until ? until : field(a->ended, "until");
     return until ? until : "";
+}
+
+const char *audit_act_outcome(const struct audit_view *v, const struct audit_act *a,
+                              char buf[static AUDIT_ACT_OUTCOME_MAX])
+{
+    if (!a->ended)
+        return "intended";
+    const struct audit_view_row *row = row_of(v, a->ended->action);
+    const char *dot = strrchr(a->ended->action, '.');
+    bool by_name = row && row->spans && dot && ends(row, a->ended->action);
+    snprintf(buf, AUDIT_ACT_OUTCOME_MAX, "%s",
+             by_name ? dot + 1 : wire_enum_name(&redoubt__v1__audit_outcome__descriptor, (int)a->ended->outcome));
+    for (char *p = buf; *p; p++)
+        *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
+    return buf;
 }

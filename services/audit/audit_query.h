@@ -29,12 +29,14 @@ int64_t audit_query_time(const char *text, int64_t now_unix_ms);
 struct audit_view_row {
     const char *action;
     const char *ends[4];
+    bool spans; /* its own record only begins it, even one that says `done`: a job, which ends by one of `ends` */
 };
 struct audit_view {
     const char *verb; /* `froze` */
     const char *summary;
     bool people; /* what a service does of itself is no such act */
-    struct audit_view_row rows[5];
+    struct audit_view_row rows[8];
+    int64_t within_ms; /* an end that comes later is of another act; 0 = AUDIT_ACT_MAX_MS */
 };
 extern const struct audit_view audit_views[];
 extern const size_t audit_views_n;
@@ -44,7 +46,8 @@ const struct audit_view *audit_view_of(const char *verb); /* NULL if there is no
 struct audit_act {
     const PB(AuditRecord) * intended, *ended;
 };
-#define AUDIT_ACT_MAX_MS 600000 /* an end that comes later is of another act */
+#define AUDIT_ACT_MAX_MS 600000
+int64_t audit_view_within(const struct audit_view *v);
 enum audit_act_part { AUDIT_ACT_NONE, AUDIT_ACT_BEGINS, AUDIT_ACT_ENDS, AUDIT_ACT_WHOLE };
 /* What `r`, the next record by time, is to the acts so far. ENDS: of acts[*ret]. WHOLE: an act of its own, with its end. */
 enum audit_act_part audit_view_take(const struct audit_view *v, const struct audit_act *acts, size_t n,
@@ -53,5 +56,9 @@ enum audit_act_part audit_view_take(const struct audit_view *v, const struct aud
 const char *audit_act_actor(const struct audit_act *a);
 const char *audit_act_reason(const struct audit_act *a);
 const char *audit_act_until(const struct audit_act *a);
+/* How it ended, in one word: `intended` = it has not, or the record of its end is missing. Of what spans, by the name of its end: `aborted`. */
+#define AUDIT_ACT_OUTCOME_MAX 32
+const char *audit_act_outcome(const struct audit_view *v, const struct audit_act *a,
+                              char buf[static AUDIT_ACT_OUTCOME_MAX]);
 
 #endif

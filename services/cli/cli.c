@@ -204,6 +204,14 @@ static void group_words(const struct table *t, const struct cli_row *g, char *bu
     }
 }
 
+static bool has_children(const struct table *t, const char *group)
+{
+    for (size_t i = 0; *group && i < t->n; i++)
+        if (is_below(t->rows[i].path, group))
+            return true;
+    return false;
+}
+
 static void help_children(const struct table *t, FILE *f, const char *group)
 {
     for (size_t i = 0; i < t->n; i++) {
@@ -211,7 +219,7 @@ static void help_children(const struct table *t, FILE *f, const char *group)
         if (!is_below(r->path, group))
             continue;
         char left[160];
-        if (r->run || r->raw)
+        if ((r->run || r->raw) && !has_children(t, r->path))
             snprintf(left, sizeof left, "%s%s%s", last_word(r->path), r->args ? " " : "", r->args ? r->args : "");
         else
             group_words(t, r, left, sizeof left);
@@ -235,6 +243,11 @@ static void help_row(const struct table *t, const struct cli_row *r, FILE *f)
         help_children(t, f, r->path);
     } else {
         fprintf(f, "usage: redoubt %s%s%s%s\n", r->path, r->args ? " " : "", r->args ? r->args : "", " [OPTIONS]");
+        if (has_children(t, r->path)) {
+            fprintf(f, "       redoubt %s COMMAND\n", r->path);
+            help_children(t, f, r->path);
+            fputc('\n', f);
+        }
         help_opts(f, r->opts, r->n_opts);
         if (r->connects)
             help_opts(f, connect_opts, CONNECT_OPTS);
@@ -378,6 +391,8 @@ static int run_row(const struct table *t, const struct cli_row *r, const struct 
     if (code < 0 && (n_args < r->min_args || n_args > r->max_args)) {
         if (n_args < r->min_args)
             cli_fail(&c, 0, "something is missing: %s", r->args);
+        else if (r->max_args == 0 && has_children(t, r->path))
+            cli_fail(&c, 0, "no command `%s`", argv[optind]);
         else
             cli_fail(&c, 0, "unexpected argument `%s`", argv[optind + r->max_args]);
         code = usage_hint(r);

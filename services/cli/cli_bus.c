@@ -218,13 +218,16 @@ int cli_ask(struct cli_link *k, const char *service, const char *verb, const voi
     return ask(k, service, verb, message, false, ret);
 }
 
-static int order(struct cli_link *k, const char *service, const char *verb, const void *message, bool insists)
+int cli_ask_again(struct cli_link *k, const char *service, const char *verb, const void *message,
+                  PB(CommandReply) * *ret)
 {
-    PB(CommandReply) *r = NULL;
-    int code = ask(k, service, verb, message, insists, &r);
-    if (code != CLI_OK)
-        return code;
+    return ask(k, service, verb, message, true, ret);
+}
+
+int cli_said(struct cli_link *k, const PB(CommandReply) * r)
+{
     char text[1100];
+    int code = CLI_OK;
     term_clean(r->message ? r->message : "", 0, text, sizeof text);
     switch (r->status) {
     case REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK:
@@ -237,6 +240,15 @@ static int order(struct cli_link *k, const char *service, const char *verb, cons
         code = cli_fail(k->c, CLI_REFUSED, "refused: %s",
                         *text ? text : wire_enum_name(&redoubt__v1__command_status__descriptor, (int)r->status));
     }
+    return code;
+}
+
+static int order(struct cli_link *k, const char *service, const char *verb, const void *message, bool insists)
+{
+    PB(CommandReply) *r = NULL;
+    int code = ask(k, service, verb, message, insists, &r);
+    if (code == CLI_OK)
+        code = cli_said(k, r);
     wire_free(r);
     return code;
 }

@@ -35,6 +35,11 @@ struct settings *cli_settings_of(const struct cli *c, const char *path);
 /* Asks `redoubt.v1.cmd.<service>.<verb>`. CLI_OK with the reply in *ret (free with wire_free), also for a reply that says
  * no: look at its status; otherwise an exit code after saying why. */
 int cli_ask(struct cli_link *k, const char *service, const char *verb, const void *message, PB(CommandReply) * *ret);
+/* The same, asked again until a replica answers or the time is over: for what may be asked twice. */
+int cli_ask_again(struct cli_link *k, const char *service, const char *verb, const void *message,
+                  PB(CommandReply) * *ret);
+/* Says what a reply to an order says; its exit code. */
+int cli_said(struct cli_link *k, const PB(CommandReply) * r);
 /* Asks, and says what came of it: "opened" and so on is in the reply's message. */
 int cli_order(struct cli_link *k, const char *service, const char *verb, const void *message);
 /* The same on a link of its own: the whole of a command that orders one thing. */

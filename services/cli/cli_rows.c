@@ -3,6 +3,10 @@
 #include "cli/cli_opts.h"
 #include "cli/cli_opts_alert.h"
 #include "cli/cli_opts_audit.h"
+#include "cli/cli_opts_baseline.h"
+#include "cli/cli_opts_drill.h"
+#include "cli/cli_opts_rollback.h"
+#include "cli/cli_opts_sim.h"
 #include "cli/cmd.h"
 #include "cli/sim.h"
 
@@ -84,95 +88,6 @@ static const struct cli_opt config_opts[] = {
      "each setting with its help as a comment"},
 };
 
-static const struct opts_sim_agent sim_agent_defaults = {
-    .rate = 5, .call_ms = 5000, .act = "block_ip", .act_ms = 15000, .restart = "exec"};
-static const struct cli_opt sim_agent_opts[] = {
-    {"rate", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, rate), 1, 1000, "LLM calls a second (default: 5)"},
-    {"instance", 0, CLI_TEXT, "NAME", offsetof(struct opts_sim_agent, instance), 0, 0,
-     "name of this process of the agent (default: host and pid)"},
-    {"heartbeat-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, heartbeat_ms), 100, 600000,
-     "time between heartbeats (default: the agent's setting)"},
-    {"call-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, call_ms), 1, 600000,
-     "a call without an answer after this has failed (default: 5000)"},
-    {"count", 'n', CLI_INT, "N", offsetof(struct opts_sim_agent, count), 1, INT32_MAX,
-     "end after so many calls' time"},
-    {"misbehave", 0, CLI_TEXT, "LIST", offsetof(struct opts_sim_agent, misbehave), 0, 0,
-     "in which ways: stuck, malformed, contradictory, repeat, denied, exceptions, selftest, memory; SIGUSR1 ends it, "
-     "and begins it again"},
-    {"well", 0, CLI_FLAG, NULL, offsetof(struct opts_sim_agent, well), 0, 0,
-     "with --misbehave: well at first; SIGUSR1 begins it"},
-    {"lease-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, lease_ms), 100, 3600000,
-     "out of touch with the suite for this long, it freezes itself (default: 30000)"},
-    {"act-rate", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, act_rate), 1, 1000,
-     "actions a second that it asks of the guard (default: none)"},
-    {"act", 0, CLI_TEXT, "NAME", offsetof(struct opts_sim_agent, act), 0, 0,
-     "which action, with the parameter `ip` (default: block_ip)"},
-    {"act-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_agent, act_ms), 100, 600000,
-     "how long it asks for the outcome of an action (default: 15000)"},
-    {"restart", 0, CLI_TEXT, "HOW", offsetof(struct opts_sim_agent, restart), 0, 0,
-     "when the suite asks for it: exec, it begins anew in the same process; exit,\nit ends with code 75; never, it "
-     "does not (default: exec)"},
-    {"verbose", 'v', CLI_FLAG, NULL, offsetof(struct opts_sim_agent, verbose), 0, 0,
-     "a line for every good call and every action, too"},
-};
-
-static const struct opts_sim_fleet sim_fleet_defaults = {.heartbeat_ms = 1000,
-                                                         .act = "block_ip",
-                                                         .act_ms = 15000,
-                                                         .chain =
-                                                             "llm.sim.primary=gpt-4o,llm.sim.backup=gpt-3.5-turbo"};
-static const struct cli_opt sim_fleet_opts[] = {
-    {"agents", 'n', CLI_INT, "N", offsetof(struct opts_sim_fleet, n), 1, 99999,
-     "so many agents (default: all of the settings file; with --prefix 1000)"},
-    {"prefix", 0, CLI_TEXT, "TEXT", offsetof(struct opts_sim_fleet, prefix), 0, 0,
-     "agents TEXT00001, TEXT00002, ... instead of those of the settings file"},
-    {"heartbeat-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_fleet, heartbeat_ms), 100, 600000,
-     "time between heartbeats of each agent (default: 1000)"},
-    {"report-rate", 0, CLI_INT, "N", offsetof(struct opts_sim_fleet, report_rate), 1, 100000,
-     "good calls a second that all of them together report (default: none)"},
-    {"act-rate", 0, CLI_INT, "N", offsetof(struct opts_sim_fleet, act_rate), 1, 100000,
-     "actions a second that all of them together ask of the guard (default: none)"},
-    {"act", 0, CLI_TEXT, "NAME", offsetof(struct opts_sim_fleet, act), 0, 0,
-     "which action, with the parameter `ip` (default: block_ip)"},
-    {"act-ms", 0, CLI_INT, "N", offsetof(struct opts_sim_fleet, act_ms), 100, 600000,
-     "how long they ask for the outcome of an action (default: 15000)"},
-    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_sim_fleet, for_ms), 1, YEAR_MS, "end after this time"},
-    {"verbose", 'v', CLI_FLAG, NULL, offsetof(struct opts_sim_fleet, verbose), 0, 0, "a line for each action, too"},
-    {"print-settings", 0, CLI_FLAG, NULL, offsetof(struct opts_sim_fleet, print_settings), 0, 0,
-     "print the `agents:` of a settings file for them, and end"},
-    {"chain", 0, CLI_TEXT, "LIST", offsetof(struct opts_sim_fleet, chain), 0, 0,
-     "for that: TARGET=MODEL,... (default: llm.sim.primary=gpt-4o,\nllm.sim.backup=gpt-3.5-turbo)"},
-    {"backend", 0, CLI_TEXT, "TARGET", offsetof(struct opts_sim_fleet, backend), 0, 0, "for that: their backend"},
-    {"actions-url", 0, CLI_TEXT, "URL", offsetof(struct opts_sim_fleet, actions_url), 0, 0,
-     "for that: where the guard passes their actions on"},
-};
-
-static const struct cli_opt drill_opts[] = {
-    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill, json), 0, 0,
-     "write steps and figures there; - = stdout (default: a file below\n$XDG_STATE_HOME/redoubt/drills)"},
-    {"keep", 'k', CLI_FLAG, NULL, offsetof(struct opts_drill, keep), 0, 0,
-     "leave the stack running, and say how to look at it (or KEEP=1)"},
-    {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill, bin_dir), 0, 0,
-     "where the services' programs are (default: beside this one)"},
-    {"live", 0, CLI_FLAG, NULL, offsetof(struct opts_drill, live), 0, 0,
-     "on a real, running suite; the options below, -c and --nats are for this"},
-    {"target", 0, CLI_TEXT, "AGENT", offsetof(struct opts_drill, target), 0, 0,
-     "the one agent whose failure is pretended"},
-    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_drill, by), 0, 0, "who orders it; required"},
-    {"reason", 0, CLI_TEXT, "TEXT", offsetof(struct opts_drill, reason), 0, 0, "why; required"},
-    {"yes", 'y', CLI_FLAG, NULL, offsetof(struct opts_drill, yes), 0, 0, "do not ask for the agent's name first"},
-    {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_drill, for_ms), 1000, 15 * 60000,
-     "how long the failure is pretended (default: 20s)"},
-    {"limit", 0, CLI_DURATION, "TIME", offsetof(struct opts_drill, limit_ms), 1000, 3600000,
-     "how long the way back may take (default: 5m)"},
-};
-static const struct cli_opt drill_all_opts[] = {
-    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill_all, json), 0, 0,
-     "write all figures there; - = stdout (default: a file below\n$XDG_STATE_HOME/redoubt/drills)"},
-    {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill_all, bin_dir), 0, 0,
-     "where the services' programs are (default: beside this one)"},
-};
-
 /* Without --live each of them plays on a private stack and connects to nothing else. */
 #define DRILL(name, summary_, text_)                                                                                 \
     {                                                                                                                \
@@ -183,22 +98,12 @@ static const struct cli_opt drill_all_opts[] = {
         .connects = true, .answer_ms = 10000, .run = cmd_drill, OPTS(drill_opts, opts_drill)                         \
     }
 
-static const struct cli_opt baseline_check_opts[] = {
-    {"key", 0, CLI_TEXT, "BASE64", offsetof(struct opts_baseline, key), 0, 0,
-     "the public key by which it must be signed"},
-};
-static const struct cli_opt baseline_show_opts[] = {
-    {"help-text", 0, CLI_FLAG, NULL, offsetof(struct opts_baseline, help_text), 0, 0,
-     "with what each key means and allows, as comments"},
-};
-static const struct cli_opt baseline_sign_opts[] = {
-    {"by", 0, CLI_TEXT, "NAME", offsetof(struct opts_baseline, by), 0, 0, "who signs it off; required"},
-    {"key", 0, CLI_TEXT, "FILE", offsetof(struct opts_baseline, key), 0, 0,
-     "secret key of `redoubt baseline keygen` (default: its hash alone)"},
-};
-static const struct cli_opt baseline_status_opts[] = {
-    {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_baseline, json), 0, 0, "JSON instead of text"},
-};
+/* Orders to the rollback that is under way. */
+#define ROLLBACK(name, summary_, opts_)                                                                              \
+    {                                                                                                                \
+        .path = "rollback " name, .args = "DEPLOYMENT", .min_args = 1, .max_args = 1, .summary = summary_,           \
+        .connects = true, .answer_ms = 20000, .run = cmd_rollback_order, OPTS(opts_, opts_rollback)                  \
+    }
 
 #define AUDIT_DIRS                                                                                                   \
     "DIR is a trail's directory, or DIR:DIR2 if it went on in another (audit.second_dir); without any: all below "   \
@@ -222,8 +127,9 @@ const struct cli_row cli_rows[] = {
      .text = "SUBJECT is one of the suite's (redoubt.v1.breaker.llm.openai.gpt-4o), the same without its head\n"
              "(breaker.llm.openai.gpt-4o), one word for all of a kind (breaker, health, directive, ack, alert, "
              "delivery,\n"
-             "problem, silence, pulse, checkpoint, audit, report, heartbeat, observation, traffic, advice, decision, "
-             "cmd, dead), or a pattern of NATS\n"
+             "problem, silence, pulse, checkpoint, rollback, version, share, shared, audit, report, heartbeat, "
+             "observation,\n"
+             "traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
              "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic and "
              "decisions.",
      .connects = true,
@@ -480,7 +386,7 @@ const struct cli_row cli_rows[] = {
      .text = "VERB: froze, unfroze, overrode, forced (breakers), maintained, silenced, acknowledged, dropped, "
              "restarted,\n"
              "rolled-back, drilled, rotated. The record of what was meant and that of what came of it are one "
-             "act.\n" AUDIT_DIRS,
+             "act: `intended`\nalone has not ended (a rollback: is under way).\n" AUDIT_DIRS,
      .run = cmd_audit_who,
      .defaults = &who_defaults,
      OPTS(who_opts, opts_audit_query)},
@@ -591,12 +497,107 @@ const struct cli_row cli_rows[] = {
      .run = cmd_alert_test,
      OPTS(alert_opts, opts_alert)},
 
+    {.path = "rollback",
+     .summary = "go back to an earlier version: by steps, verified, with the learning data safe",
+     .text =
+         "Without COMMAND: every deployment, what it could go back to, and the command for it. See first: redoubt "
+         "rollback\n"
+         "plan DEPLOYMENT. A rollback that holds waits for a person: `status` says why, and how to go on.",
+     .connects = true,
+     .run = cmd_rollback_list,
+     OPTS(rollback_show_opts, opts_rollback)},
+    {.path = "rollback versions",
+     .args = "[DEPLOYMENT]",
+     .max_args = 1,
+     .summary = "what one could go back to: versions that are known, verified, kept",
+     .text = "* = the current one. KEPT: image and snapshots are kept from clean-up.",
+     .connects = true,
+     .run = cmd_rollback_versions,
+     OPTS(rollback_show_opts, opts_rollback)},
+    {.path = "rollback plan",
+     .args = "DEPLOYMENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "what `start` would do, step by step; changes nothing",
+     .connects = true,
+     .answer_ms = 60000,
+     .run = cmd_rollback_plan,
+     OPTS(rollback_plan_opts, opts_rollback)},
+    {.path = "rollback start",
+     .args = "DEPLOYMENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "begin one; without --to, to the last verified version",
+     .connects = true,
+     .answer_ms = 60000,
+     .run = cmd_rollback_start,
+     OPTS(rollback_start_opts, opts_rollback)},
+    {.path = "rollback status",
+     .args = "[DEPLOYMENT]",
+     .max_args = 1,
+     .summary = "where a rollback is, what the checks say, how to go on; fails if it holds",
+     .connects = true,
+     .run = cmd_rollback_status,
+     OPTS(rollback_show_opts, opts_rollback)},
+    {.path = "rollback watch",
+     .args = "DEPLOYMENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "a rollback as it goes on, with its progress and the shares of traffic, until it ends",
+     .text = "Ends with 0 if it is DONE, with 1 if it is ABORTED or REFUSED. If none is under way, by the last one.",
+     .connects = true,
+     .run = cmd_rollback_watch,
+     OPTS(rollback_watch_opts, opts_rollback)},
+    {.path = "rollback run",
+     .args = "DEPLOYMENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "start one and follow it to its end: for Jobs and scripts",
+     .text =
+         "Begun again with the same id, it follows the job that it has started. Ends with 0 if the rollback is done "
+         "and its\n"
+         "target is the current version; 1 if it was aborted, refused or held too long; 3 if its end was not seen: "
+         "the suite was\n"
+         "not heard for too long, or SIGTERM came, which leaves the job going; 4 if the order was refused.",
+     .connects = true,
+     .answer_ms = 20000,
+     .run = cmd_rollback_run,
+     .defaults = &rollback_run_defaults,
+     OPTS(rollback_run_opts, opts_rollback)},
+    ROLLBACK("hold", "stay where it is, at the present shares, until it is resumed", rollback_order_opts),
+    ROLLBACK("resume", "go on from a hold", rollback_resume_opts),
+    ROLLBACK("abort", "back to the former version, by steps; from wherever it is", rollback_abort_opts),
+    ROLLBACK("emergency", "all traffic to the target at once, as soon as it can carry it", rollback_order_opts),
+    {.path = "rollback history",
+     .args = "DEPLOYMENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "the rollbacks so far: who, why, how they ended",
+     .connects = true,
+     .run = cmd_rollback_history,
+     .defaults = &rollback_list_defaults,
+     OPTS(rollback_list_opts, opts_rollback)},
+    {.path = "rollback lineage",
+     .args = "DEPLOYMENT",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "the snapshots of the learning data: of which version, up to where in the stream, verified",
+     .text = "What was written to STREAM after the position is not in the snapshot.",
+     .connects = true,
+     .run = cmd_rollback_lineage,
+     .defaults = &rollback_list_defaults,
+     OPTS(rollback_list_opts, opts_rollback)},
+
     {.path = "sim", .summary = "stand-ins that speak the real protocols and can be told to fail in every way"},
     {.path = "sim llm", .args = "[OPTIONS]", .summary = "an OpenAI-compatible LLM API", .raw = sim_llm_main},
     {.path = "sim backend",
      .args = "[OPTIONS]",
      .summary = "an MCP-Security backend with the override API",
      .raw = sim_backend_main},
+    {.path = "sim worker",
+     .args = "[OPTIONS]",
+     .summary = "one instance of a deployed agent: works, decides, learns; for rollbacks",
+     .raw = sim_worker_main},
     {.path = "sim agent",
      .args = "[AGENT]",
      .max_args = 1,

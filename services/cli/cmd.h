@@ -120,6 +120,22 @@ int cmd_alert_silence(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_alert_unsilence(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_alert_silences(struct cli *c, const void *opts, int argc, char **argv);
 
+struct opts_rollback {
+    const char *by, *reason, *to, *restore, *since, *id, *on_hold;
+    int64_t count, hold_limit_ms, lost_limit_ms;
+    bool emergency, force, tainted, dry_run, follow, no_wait, lines, json;
+};
+int cmd_rollback_list(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_rollback_versions(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_rollback_plan(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_rollback_start(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_rollback_order(struct cli *c, const void *opts, int argc, char **argv); /* hold, resume, abort, emergency */
+int cmd_rollback_run(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_rollback_watch(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_rollback_status(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_rollback_history(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_rollback_lineage(struct cli *c, const void *opts, int argc, char **argv);
+
 struct opts_sim_agent {
     const char *instance, *misbehave, *act, *restart;
     int64_t rate, heartbeat_ms, call_ms, count, lease_ms, act_rate, act_ms;

@@ -30,8 +30,8 @@ static bool wanted(void *ctx, const PB(AuditRecord) * r)
     const struct audit_query *q = &w->q;
     struct audit_query near = *q;
     size_t unused;
-    near.since_unix_ms = q->since_unix_ms > AUDIT_ACT_MAX_MS ? q->since_unix_ms - AUDIT_ACT_MAX_MS : 0;
-    near.until_unix_ms = q->until_unix_ms ? q->until_unix_ms + AUDIT_ACT_MAX_MS : 0;
+    near.since_unix_ms = q->since_unix_ms > audit_view_within(w->v) ? q->since_unix_ms - audit_view_within(w->v) : 0;
+    near.until_unix_ms = q->until_unix_ms ? q->until_unix_ms + audit_view_within(w->v) : 0;
     near.actor = NULL; /* the end may name the service */
     struct audit_view of_all = *w->v;
     of_all.people = false; /* it may be the end of a person's act */
@@ -92,15 +92,6 @@ static bool asked_for(const struct view *w, size_t i)
     return audit_query_fits(&q, &who);
 }
 
-/* `intended` alone: the record of its end is missing, or it has not ended. */
-static const char *outcome(const struct audit_act *a, char buf[static 16])
-{
-    snprintf(buf, 16, "%s", EVENT_NAME(audit_outcome, a->ended ? a->ended->outcome : a->intended->outcome));
-    for (char *p = buf; *p; p++)
-        *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
-    return buf;
-}
-
 static const char *ended_at(const struct audit_act *a, char buf[static CLOCK_TEXT_MAX])
 {
     return a->ended ? clock_text(a->ended->at_unix_ms, buf) : "";
@@ -114,20 +105,20 @@ static void show_text(struct view *w)
                                                  {"ON", false},      {"UNTIL", false}, {"OUTCOME", false},
                                                  {"EVIDENCE", true}, {"WHY", false}};
     struct term_table *tab = term_table_begin(columns, sizeof columns / sizeof *columns);
-    char at[CLOCK_TEXT_MAX], word[16], clean[4][1200];
+    char at[CLOCK_TEXT_MAX], word[AUDIT_ACT_OUTCOME_MAX], clean[4][1200];
     for (size_t i = 0; i < w->n; i++) {
         const struct audit_act *a = &w->acts[i];
         const struct deed *d = &w->deeds[i];
         const struct evidence_hit *h = d->intended_at ? d->intended_at : d->ended_at;
         if (!asked_for(w, i))
             continue;
-        bool good = a->ended && a->ended->outcome == REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE;
+        const char *outcome = audit_act_outcome(w->v, a, word);
         term_cell(tab, TERM_PLAIN, "%s", clock_text(h->at_unix_ms, at));
         term_cell(tab, TERM_BOLD, "%s", term_clean(audit_act_actor(a), 0, clean[0], sizeof clean[0]));
         term_cell(tab, TERM_PLAIN, "%s", term_clean(first_of(a)->action, 0, clean[1], sizeof clean[1]));
         term_cell(tab, TERM_PLAIN, "%s", term_clean(first_of(a)->subject, 0, clean[2], sizeof clean[2]));
         term_cell(tab, TERM_PLAIN, "%s", term_clean(audit_act_until(a), 0, clean[3], sizeof clean[3]));
-        term_cell(tab, good ? TERM_GREEN : TERM_YELLOW, "%s", outcome(a, word));
+        term_cell(tab, strcmp(outcome, "done") == 0 ? TERM_GREEN : TERM_YELLOW, "%s", outcome);
         term_cell(tab, TERM_PLAIN, "%s#%" PRIu64 "%s", w->ev.n_trails > 1 ? w->ev.trails[h->trail].dirs[0] : "",
                   h->seq, evidence_covered(&w->ev.trails[h->trail], h->seq) ? "" : " (not signed yet)");
         term_cell(tab, TERM_PLAIN, "%s", term_clean(audit_act_reason(a), 0, clean[0], sizeof clean[0]));
@@ -152,7 +143,7 @@ static json_t *evidence_or_null(const struct view *w, const struct evidence_hit 
 static void show_json(struct view *w)
 {
     json_t *acts = json_array();
-    char at[CLOCK_TEXT_MAX], end[CLOCK_TEXT_MAX], word[16];
+    char at[CLOCK_TEXT_MAX], end[CLOCK_TEXT_MAX], word[AUDIT_ACT_OUTCOME_MAX];
     for (size_t i = 0; i < w->n; i++) {
         const struct audit_act *a = &w->acts[i];
         const struct deed *d = &w->deeds[i];
@@ -162,10 +153,10 @@ static void show_json(struct view *w)
                               json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:{s:o, s:o}}", "when",
                                         clock_text(first_of(a)->at_unix_ms, at), "who", audit_act_actor(a), "action",
                                         first_of(a)->action, "on", first_of(a)->subject, "why", audit_act_reason(a),
-                                        "until", audit_act_until(a), "outcome", outcome(a, word), "ended",
-                                        ended_at(a, end), "result", a->ended ? a->ended->detail : "", "evidence",
-                                        "intended", evidence_or_null(w, d->intended_at, &d->intended), "ended",
-                                        evidence_or_null(w, d->ended_at, &d->ended)));
+                                        "until", audit_act_until(a), "outcome", audit_act_outcome(w->v, a, word),
+                                        "ended", ended_at(a, end), "result", a->ended ? a->ended->detail : "",
+                                        "evidence", "intended", evidence_or_null(w, d->intended_at, &d->intended),
+                                        "ended", evidence_or_null(w, d->ended_at, &d->ended)));
     }
     json_t *j = json_pack("{s:o, s:s, s:s, s:o}", "trails", evidence_trails_json(&w->ev), "view", w->v->verb,
                           "summary", w->v->summary, "acts", acts);
@@ -190,7 +181,7 @@ static void csv_evidence(const struct view *w, const struct evidence_hit *h, con
 
 static void show_csv(struct view *w)
 {
-    char at[CLOCK_TEXT_MAX], end[CLOCK_TEXT_MAX], word[16];
+    char at[CLOCK_TEXT_MAX], end[CLOCK_TEXT_MAX], word[AUDIT_ACT_OUTCOME_MAX];
     fputs("whole,when,who,action,on,why,until,outcome,ended,result,intended_trail,intended_chain,intended_sequence,"
           "intended_hash,intended_checkpoint_size,ended_trail,ended_chain,ended_sequence,ended_hash,"
           "ended_checkpoint_size\r\n",
@@ -205,7 +196,7 @@ static void show_csv(struct view *w)
         const char *const cells[] = {whole ? "yes" : "NO", clock_text(first_of(a)->at_unix_ms, at),
                                      audit_act_actor(a),   first_of(a)->action,
                                      first_of(a)->subject, audit_act_reason(a),
-                                     audit_act_until(a),   outcome(a, word),
+                                     audit_act_until(a),   audit_act_outcome(w->v, a, word),
                                      ended_at(a, end),     a->ended ? a->ended->detail : ""};
         for (size_t k = 0; k < sizeof cells / sizeof *cells; k++)
             evidence_csv(cells[k], k == 0);

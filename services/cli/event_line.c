@@ -1,5 +1,6 @@
 /* event_line.c - a message of the contract as one line for people; a row per kind of message. */
 #include "cli/event_line.h"
+#include "cli/rollback_view.h"
 #include "common/clock.h"
 #include <inttypes.h>
 #include <stdarg.h>
@@ -437,6 +438,68 @@ static void decisions(const void *message, struct event_line *l)
     add(l, "%zu decisions, %zu done", m->n_decisions, done);
 }
 
+static void rollback(const void *message, struct event_line *l)
+{
+    const PB(RollbackChanged) *m = message;
+    char text[ROLLBACK_VIEW_TEXT];
+    l->entity = m->deployment;
+    l->at_unix_ms = m->changed_unix_ms;
+    l->colour = rollback_view_colour(m);
+    add(l, "%s", rollback_view_line(m, text));
+}
+
+static void version(const void *message, struct event_line *l)
+{
+    const PB(VersionRecord) *m = message;
+    char digest[ROLLBACK_VIEW_NAME];
+    l->entity = m->deployment;
+    if (!m->version)
+        return;
+    l->at_unix_ms = m->version->recorded_unix_ms;
+    add(l, "%s (%s) is recorded: %s, %zu bytes of spec", m->version->name, m->version->id,
+        rollback_view_digest(m->version->digest, digest), m->spec.len);
+    for (size_t i = 0; i < m->n_gaps; i++)
+        add(l, "%s%s", i ? "; " : ", cannot be made again: ", m->gaps[i]);
+    if (m->n_gaps)
+        l->colour = TERM_YELLOW;
+}
+
+static void share(const void *message, struct event_line *l)
+{
+    const PB(WorkShare) *m = message;
+    l->entity = m->deployment;
+    l->at_unix_ms = m->changed_unix_ms;
+    l->colour = TERM_CYAN;
+    add(l, "#%" PRIu64 " the work:", m->epoch);
+    for (size_t i = 0; i < m->n_shares; i++)
+        add(l, "%s %s %u %%", i ? "," : "", *m->shares[i]->name ? m->shares[i]->name : m->shares[i]->id,
+            m->shares[i]->percent);
+}
+
+static void shared(const void *message, struct event_line *l)
+{
+    const PB(WorkShared) *m = message;
+    l->entity = m->deployment;
+    l->colour = TERM_DIM;
+    add(l, "#%" PRIu64 " %s (%s) takes %u %%, has %u in hand", m->epoch, m->instance, m->version, m->percent,
+        m->in_hand);
+}
+
+static void rollback_command(const void *message, struct event_line *l)
+{
+    const PB(RollbackCommand) *m = message;
+    l->entity = m->deployment;
+    l->colour = *m->by ? TERM_CYAN : TERM_DIM;
+    if (*m->by)
+        add(l, "%s asks: %s", m->by, m->reason);
+    else
+        add(l, "asked for");
+    if (*m->to_version)
+        add(l, "; to %s", m->to_version);
+    if (m->force)
+        add(l, "; FORCED");
+}
+
 static void selftest(const void *message, struct event_line *l)
 {
     const PB(SelftestQuestion) *m = message;
@@ -461,6 +524,11 @@ static const struct {
     {PB_DESC(pulse), "pulse", pulse},
     {PB_DESC(audit_checkpoint), "checkpoint", checkpoint},
     {PB_DESC(audit_record), "audit", audit},
+    {PB_DESC(rollback_changed), "rollback", rollback},
+    {PB_DESC(version_record), "version", version},
+    {PB_DESC(work_share), "share", share},
+    {PB_DESC(work_shared), "shared", shared},
+    {PB_DESC(rollback_command), "command", rollback_command},
     {PB_DESC(outcome_report), "report", report},
     {PB_DESC(outcome_batch), "report", batch},
     {PB_DESC(heartbeat), "heartbeat", heartbeat},

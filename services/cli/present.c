@@ -36,6 +36,14 @@ static void on_directive(void *ctx, const struct bus_msg *m)
     wire_free(d);
 }
 
+static void on_rollback(void *ctx, const struct bus_msg *m)
+{
+    struct present *p = ctx;
+    void *message = wire_unpack(PB_DESC(rollback_changed), m->data, m->len, NULL);
+    if (message && status_add_rollback(&p->model, message))
+        p->changed = true;
+}
+
 static void on_synced(void *ctx)
 {
     struct present *p = ctx;
@@ -50,7 +58,8 @@ static const struct {
     bus_handler fn;
 } rows[PRESENT_WATCHES] = {{PRESENT_HEALTH, SUBJECT_HEALTH ">", on_health},
                            {PRESENT_BREAKERS, SUBJECT_BREAKER ">", on_breaker},
-                           {PRESENT_AGENTS, SUBJECT_DIRECTIVE ">", on_directive}};
+                           {PRESENT_AGENTS, SUBJECT_DIRECTIVE ">", on_directive},
+                           {PRESENT_DEPLOYMENTS, SUBJECT_ROLLBACK ">", on_rollback}};
 
 int present_open(struct present *p, struct cli_link *k, unsigned what)
 {
@@ -77,6 +86,8 @@ void present_add_settings(struct present *p)
         (void)status_target(&p->model, CONF_AT(s->targets, struct set_target, i)->name);
     for (size_t i = 0; s && i < s->agents.n; i++)
         (void)status_agent(&p->model, CONF_AT(s->agents, struct set_agent, i)->name);
+    for (size_t i = 0; s && i < s->rollback.deployments.n; i++)
+        (void)status_deployment(&p->model, CONF_AT(s->rollback.deployments, struct set_deployment, i)->name);
 }
 
 static void on_stats(void *ctx, const struct bus_msg *m)

@@ -5,8 +5,8 @@
 #include "cli/cli_bus.h"
 #include "cli/status_model.h"
 
-enum { PRESENT_HEALTH = 1, PRESENT_BREAKERS = 2, PRESENT_AGENTS = 4, PRESENT_ALL = 7 };
-enum { PRESENT_WATCHES = 3 };
+enum { PRESENT_HEALTH = 1, PRESENT_BREAKERS = 2, PRESENT_AGENTS = 4, PRESENT_DEPLOYMENTS = 8, PRESENT_ALL = 15 };
+enum { PRESENT_WATCHES = 4 };
 
 struct present {
     struct cli_link *link;
@@ -18,7 +18,7 @@ struct present {
 };
 /* Watches `what` and waits for the present. 0, or an exit code after saying why. Close in both cases. */
 int present_open(struct present *p, struct cli_link *k, unsigned what);
-/* Adds targets and agents of the settings, if there are any. */
+/* Adds targets, agents and deployments of the settings, if there are any. */
 void present_add_settings(struct present *p);
 /* Asks which services live, anew. */
 void present_ask_services(struct present *p);

@@ -8,6 +8,7 @@
  * 1 failed, 2 wrong usage. They install signal handlers and own the process while they run. */
 int sim_llm_main(int argc, char **argv);
 int sim_backend_main(int argc, char **argv);
+int sim_worker_main(int argc, char **argv);
 int sim_slack_main(int argc, char **argv);
 int sim_hook_main(int argc, char **argv);
 int sim_smtp_main(int argc, char **argv);

@@ -17,6 +17,7 @@ enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE };
 #define REQUESTS_MAX 1000
 #define SLOW_MS      3000
 #define RETRY_S      2
+#define LEAVE_MS     5000
 
 /* ---- modes ---- */
 
@@ -142,16 +143,16 @@ json_t *sim_control(struct sim *s, const char *method, const char *path, const c
 
 /* ---- the port ---- */
 
-/* Bound to 127.0.0.1, not listening. -1 on error. */
-static int bound(int port, int *ret_port)
+/* Bound, not listening. -1 on error. */
+static int bound(const struct sim *s, int port, int *ret_port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     socklen_t len = sizeof a;
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    (void)inet_pton(AF_INET, s->address, &a.sin_addr); /* looked at among the options */
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) ||
         bind(fd, (struct sockaddr *)&a, len) || getsockname(fd, (struct sockaddr *)&a, &len)) {
-        fprintf(stderr, "redoubt sim: cannot bind 127.0.0.1:%d: %s\n", port, strerror(errno));
+        fprintf(stderr, "redoubt sim: cannot bind %s:%d: %s\n", s->address, port, strerror(errno));
         if (fd >= 0)
             close(fd);
         return -1;
@@ -160,11 +161,11 @@ static int bound(int port, int *ret_port)
     return fd;
 }
 
-static int listening(int port, int *ret_port)
+static int listening(const struct sim *s, int port, int *ret_port)
 {
-    int fd = bound(port, ret_port);
+    int fd = bound(s, port, ret_port);
     if (fd >= 0 && listen(fd, SOMAXCONN)) {
-        fprintf(stderr, "redoubt sim: cannot listen on 127.0.0.1:%d: %s\n", port, strerror(errno));
+        fprintf(stderr, "redoubt sim: cannot listen on %s:%d: %s\n", s->address, port, strerror(errno));
         close(fd);
         return -1;
     }
@@ -184,7 +185,7 @@ void sim_apply_now(struct sim *s)
         s->kind->close(s);
         s->open = false;
     } else if (!s->open && sim_wants_open(s)) {
-        int port, fd = listening(s->port, &port);
+        int port, fd = listening(s, s->port, &port);
         if (fd < 0 || s->kind->open(s, fd)) {
             fprintf(stderr, "redoubt sim %s: the port stays closed\n", s->kind->name);
             return;
@@ -207,6 +208,15 @@ static void close_any(uv_handle_t *h, void *ctx)
         uv_close(h, NULL);
 }
 
+static void on_leaving(uv_timer_t *h)
+{
+    struct sim *s = h->data;
+    if (sim_http_in_hand(s) && (int64_t)uv_now(&s->loop) < s->leave_ms)
+        return;
+    s->stopping = true;
+    uv_stop(&s->loop);
+}
+
 static void on_signal(uv_signal_t *h, int signum)
 {
     struct sim *s = h->data;
@@ -215,7 +225,15 @@ static void on_signal(uv_signal_t *h, int signum)
         sim_apply(s);
         return;
     }
-    s->stopping = true;
+    if (s->kind->graceful && !s->leaving) {
+        s->leaving = true;
+        sim_http_quiesce(s);
+        uv_update_time(&s->loop);
+        s->leave_ms = (int64_t)uv_now(&s->loop) + LEAVE_MS;
+        uv_timer_start(&s->leaving_timer, on_leaving, 0, 5);
+        return;
+    }
+    s->stopping = true; /* at once; also when told for the second time */
     uv_stop(&s->loop);
 }
 
@@ -226,7 +244,8 @@ static void usage(const struct sim_kind *k, FILE *out)
     fprintf(out,
             "redoubt sim %s - %s\n\n"
             "usage: redoubt sim %s [options]\n"
-            "      --port PORT           on 127.0.0.1; 0 = a free one (default)\n"
+            "      --address ADDRESS     IPv4, to listen on (default: 127.0.0.1); 0.0.0.0 in a container\n"
+            "      --port PORT           0 = a free one (default)\n"
             "      --control PORT        a second port for control, open in every mode; 0 = a free one (default)\n"
             "      --mode MODE           how to behave at first; see below (default: ok)\n"
             "      --slow-ms MS          delay of mode slow (default: %d)\n"
@@ -245,7 +264,7 @@ static void usage(const struct sim_kind *k, FILE *out)
             "  GET /sim/mode             what it does now\n"
             "  GET /sim/requests         what came, oldest first, the last %d, and /sim/state; DELETE forgets them\n"
             "  GET /sim/state            what has become of it\n%s\n"
-            "Prints `listening 127.0.0.1:PORT`, then `control 127.0.0.1:PORT`. SIGUSR1: mode ok. SIGTERM, SIGINT: "
+            "Prints `listening ADDRESS:PORT`, then `control ADDRESS:PORT`. SIGUSR1: mode ok. SIGTERM, SIGINT: "
             "the end.\n"
             "exit codes: 0 ended as asked, 1 failed, 2 wrong usage.\n",
             k->http_control ? " (HTTP, on both ports)" : " (HTTP, on the control port)", REQUESTS_MAX,
@@ -270,7 +289,9 @@ static int options(struct sim *s, int argc, char **argv, int64_t *ret_port, int6
     int takes[SIM_OPTIONS_MAX];
     for (size_t i = 0; i < SIM_OPTIONS_MAX; i++)
         takes[i] = k->options[i].arg ? required_argument : no_argument;
-    const struct option rows[] = {{"port", required_argument, NULL, 'p'},
+    struct in_addr address;
+    const struct option rows[] = {{"address", required_argument, NULL, 'a'},
+                                  {"port", required_argument, NULL, 'p'},
                                   {"control", required_argument, NULL, 'c'},
                                   {"mode", required_argument, NULL, 'm'},
                                   {"slow-ms", required_argument, NULL, 's'},
@@ -279,6 +300,8 @@ static int options(struct sim *s, int argc, char **argv, int64_t *ret_port, int6
                                   {"help", no_argument, NULL, 'h'},
                                   {k->options[0].name, takes[0], NULL, OWN},
                                   {k->options[0].name ? k->options[1].name : NULL, takes[1], NULL, OWN + 1},
+                                  {k->options[1].name ? k->options[2].name : NULL, takes[2], NULL, OWN + 2},
+                                  {k->options[2].name ? k->options[3].name : NULL, takes[3], NULL, OWN + 3},
                                   {0}};
     int64_t count = 0;
     bool ok = true;
@@ -303,8 +326,14 @@ static int options(struct sim *s, int argc, char **argv, int64_t *ret_port, int6
         case 'n':
             ok = number(optarg, INT32_MAX, &count);
             break;
+        case 'a':
+            ok = inet_pton(AF_INET, optarg, &address) == 1;
+            s->address = optarg;
+            break;
         case OWN:
         case OWN + 1:
+        case OWN + 2:
+        case OWN + 3:
             s->values[c - OWN] = optarg ? optarg : "";
             break;
         case 'h':
@@ -328,14 +357,14 @@ static int options(struct sim *s, int argc, char **argv, int64_t *ret_port, int6
 static int serve(struct sim *s, int64_t port, int64_t control_port)
 {
     int control_fd = -1;
-    if ((s->guard_fd = bound((int)port, &s->port)) < 0 ||
-        (control_fd = listening((int)control_port, &s->control_port)) < 0)
+    if ((s->guard_fd = bound(s, (int)port, &s->port)) < 0 ||
+        (control_fd = listening(s, (int)control_port, &s->control_port)) < 0)
         return EXIT_FAILED;
     s->control = sim_http_open(s, control_fd, true);
     if (!s->control)
         return EXIT_FAILED;
     if (sim_wants_open(s)) {
-        int fd = listening(s->port, &s->port);
+        int fd = listening(s, s->port, &s->port);
         if (fd < 0 || s->kind->open(s, fd))
             return EXIT_FAILED;
         s->open = true;
@@ -346,7 +375,7 @@ static int serve(struct sim *s, int64_t port, int64_t control_port)
         s->signals[i].data = s;
         uv_signal_start(&s->signals[i], on_signal, signums[i]);
     }
-    printf("listening 127.0.0.1:%d\ncontrol 127.0.0.1:%d\n", s->port, s->control_port);
+    printf("listening %s:%d\ncontrol %s:%d\n", s->address, s->port, s->address, s->control_port);
     fflush(stdout);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     return EXIT_OK;
@@ -354,7 +383,12 @@ static int serve(struct sim *s, int64_t port, int64_t control_port)
 
 int sim_run(const struct sim_kind *kind, int argc, char **argv)
 {
-    struct sim s = {.kind = kind, .mode = kind->modes, .guard_fd = -1, .slow_ms = SLOW_MS, .retry_after_s = RETRY_S};
+    struct sim s = {.kind = kind,
+                    .mode = kind->modes,
+                    .address = "127.0.0.1",
+                    .guard_fd = -1,
+                    .slow_ms = SLOW_MS,
+                    .retry_after_s = RETRY_S};
     int64_t port = 0, control_port = 0;
     int code = options(&s, argc, argv, &port, &control_port);
     if (code >= 0)
@@ -367,6 +401,8 @@ int sim_run(const struct sim_kind *kind, int argc, char **argv)
         return EXIT_FAILED;
     }
     s.apply.data = &s;
+    uv_timer_init(&s.loop, &s.leaving_timer);
+    s.leaving_timer.data = &s;
     code = serve(&s, port, control_port);
     s.stopping = true;
     kind->close(&s);

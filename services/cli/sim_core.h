@@ -23,7 +23,7 @@ struct sim_mode {
 struct sim_option { /* --name ARG; arg NULL = a flag, whose value is "" */
     const char *name, *arg, *help;
 };
-#define SIM_OPTIONS_MAX 2
+#define SIM_OPTIONS_MAX 4
 struct sim_kind {
     const char *name;
     const char *about;
@@ -38,6 +38,7 @@ struct sim_kind {
     /* More that control can be told, below /sim/; NULL = no such thing. May be NULL. A new reference */
     json_t *(*order)(struct sim *s, const char *method, const char *path, const json_t *body, int *ret_status);
     const char *order_help; /* lines for --help; NULL = none */
+    bool graceful;          /* SIGTERM: takes no more connections, and ends when what it has in hand is answered */
     bool http_control;      /* control is answered on its own port as well */
     /* HTTP simulators: answers one request (sim_http.h). */
     enum MHD_Result (*serve)(struct sim_request *r);
@@ -47,12 +48,15 @@ struct sim {
     const struct sim_kind *kind;
     uv_loop_t loop;
     int port, control_port;
-    int guard_fd; /* bound and not listening: keeps the port ours while it is closed */
+    const char *address; /* that it listens on: 127.0.0.1 unless told otherwise */
+    int guard_fd;        /* bound and not listening: keeps the port ours while it is closed */
     const struct sim_mode *mode;
     int64_t slow_ms, retry_after_s;
     int64_t count;                       /* requests that the mode still holds for; 0 = until it is changed */
     const char *values[SIM_OPTIONS_MAX]; /* of options; NULL = not given */
-    bool open, stopping;
+    bool open, stopping, leaving;
+    int64_t leave_ms; /* monotonic: then it ends come what may */
+    uv_timer_t leaving_timer;
     json_t *requests; /* the newest REQUESTS_MAX */
     uint64_t received;
     uv_signal_t signals[3];

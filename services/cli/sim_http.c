@@ -19,7 +19,8 @@ struct sim_http {
     uv_timer_t timer; /* MHD's own time-outs */
     uv_timer_t due;   /* requests that are held */
     int handles;      /* not yet closed */
-    bool control_only, closing;
+    unsigned in_hand; /* requests that are not completed */
+    bool control_only, closing, quiet;
     struct sim_request *held;
 };
 
@@ -288,11 +289,31 @@ static void record(struct sim_request *r)
                                    "headers", headers, "body", body ? body : json_null()));
 }
 
+enum MHD_Result sim_wait(struct sim_request *r, int64_t ms)
+{
+    r->waited = true;
+    return hold(r, ms, false);
+}
+
 static void stop_listening(struct sim_http *h)
 {
+    if (h->quiet)
+        return;
+    h->quiet = true;
     MHD_socket fd = MHD_quiesce_daemon(h->daemon);
     if (fd != MHD_INVALID_SOCKET)
         close(fd);
+}
+
+void sim_http_quiesce(struct sim *s)
+{
+    if (s->service)
+        stop_listening(s->service);
+}
+
+unsigned sim_http_in_hand(const struct sim *s)
+{
+    return s->service ? s->service->in_hand : 0;
 }
 
 static enum MHD_Result whole(struct sim_request *r)
@@ -338,6 +359,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
             return MHD_NO;
         *r = (struct sim_request){.sim = h->sim, .http = h, .connection = c, .path = path, .method = method};
         *state = r;
+        h->in_hand++;
         return MHD_YES;
     }
     if (*len == 0)
@@ -367,6 +389,7 @@ static void on_completed(void *ctx, struct MHD_Connection *c, void **state, enum
         return;
     if (!h->closing && !h->control_only && strncmp(r->path, "/sim/", 5) == 0)
         sim_apply(h->sim);
+    h->in_hand--;
     unlist(r);
     json_decref(r->json);
     free(r->body);

@@ -17,7 +17,7 @@ struct sim_request {
     /* the server's */
     struct sim_http *http;
     struct sim_request *prev, *next;
-    bool seen, whole, too_large, held, let_go;
+    bool seen, whole, too_large, held, let_go, waited;
     int64_t due_ms; /* while held */
 };
 /* A header's value, NULL if absent; case does not matter. */
@@ -42,6 +42,12 @@ void sim_http_close(struct sim_http *h); /* NULL is fine */
 int sim_http_serve(struct sim *s, int fd);
 void sim_http_stop(struct sim *s);
 void sim_http_mode_changed(struct sim *s);
+
+/* Answers later: `serve` returns what this returns, and is called again after ms, with `waited` set. */
+enum MHD_Result sim_wait(struct sim_request *r, int64_t ms);
+/* No new connections; requests whose answer is not out. */
+void sim_http_quiesce(struct sim *s);
+unsigned sim_http_in_hand(const struct sim *s);
 
 #define SIM_HTTP_MODES                                                                                               \
     {"refuse", "the port is closed: connection refused"}, {"hang", "takes the request and never answers"},           \

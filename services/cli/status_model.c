@@ -1,6 +1,7 @@
 /* status_model.c - what is known of the suite, and what of it is not normal. */
 #include "cli/status_model.h"
 #include "cli/event_line.h"
+#include "cli/rollback_view.h"
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,7 +11,7 @@
 #define PBE(x)         REDOUBT__V1__##x
 #define SERVICE_PREFIX "redoubt-"
 
-const char *const status_services[] = {"health", "breaker", "fallback", "guard", "alert", "audit"};
+const char *const status_services[] = {"health", "breaker", "fallback", "guard", "alert", "audit", "rollback"};
 const size_t status_services_n = sizeof status_services / sizeof status_services[0];
 
 static void *must(void *p)
@@ -45,6 +46,11 @@ void status_free(struct status_model *s)
         wire_free(s->agents[i].state);
     }
     free(s->agents);
+    for (size_t i = 0; i < s->n_deployments; i++) {
+        free(s->deployments[i].name);
+        wire_free(s->deployments[i].rollback);
+    }
+    free(s->deployments);
     *s = (struct status_model){0};
 }
 
@@ -98,6 +104,24 @@ struct status_agent *status_agent(struct status_model *s, const char *name)
     return &s->agents[i];
 }
 
+struct status_deployment *status_deployment(struct status_model *s, const char *name)
+{
+    bool found;
+    size_t i = place(s->deployments, s->n_deployments, sizeof *s->deployments, name, &found);
+    if (!found) {
+        s->deployments = must(reallocarray(s->deployments, s->n_deployments + 1, sizeof *s->deployments));
+        memmove(s->deployments + i + 1, s->deployments + i, (s->n_deployments - i) * sizeof *s->deployments);
+        s->deployments[i] = (struct status_deployment){.name = must(strdup(name))};
+        s->n_deployments++;
+    }
+    return &s->deployments[i];
+}
+
+bool status_needs(const struct status_model *s, const char *service)
+{
+    return s->n_deployments > 0 || strcmp(service, "rollback") != 0;
+}
+
 bool status_add_health(struct status_model *s, PB(HealthChanged) * m)
 {
     struct status_target *t = status_target(s, m->target);
@@ -126,6 +150,16 @@ bool status_add_agent(struct status_model *s, PB(AgentState) * m)
     wire_free(fresh ? a->state : m);
     if (fresh)
         a->state = m;
+    return fresh;
+}
+
+bool status_add_rollback(struct status_model *s, PB(RollbackChanged) * m)
+{
+    struct status_deployment *d = status_deployment(s, m->deployment);
+    bool fresh = !d->rollback || d->rollback->epoch < m->epoch;
+    wire_free(fresh ? d->rollback : m);
+    if (fresh)
+        d->rollback = m;
     return fresh;
 }
 
@@ -194,16 +228,27 @@ static void agent_problems(struct problems *p, const struct status_agent *a)
                 s->acked_epoch);
 }
 
+static void deployment_problems(struct problems *p, const struct status_deployment *d)
+{
+    char text[ROLLBACK_VIEW_TEXT];
+    if (!d->rollback)
+        problem(p, "deployment %s: nothing is known of it yet", d->name);
+    else if (rollback_view_problem(d->rollback, text))
+        problem(p, "%s", text);
+}
+
 size_t status_problems(const struct status_model *s, void (*fn)(void *ctx, const char *text), void *ctx)
 {
     struct problems p = {.fn = fn, .ctx = ctx};
     for (size_t i = 0; i < status_services_n; i++)
-        if (status_replicas(s, status_services[i]) == 0)
+        if (status_needs(s, status_services[i]) && status_replicas(s, status_services[i]) == 0)
             problem(&p, "service %s does not answer: no replica runs, or the bus does not reach it",
                     status_services[i]);
     for (size_t i = 0; i < s->n_targets; i++)
         target_problems(&p, &s->targets[i]);
     for (size_t i = 0; i < s->n_agents; i++)
         agent_problems(&p, &s->agents[i]);
+    for (size_t i = 0; i < s->n_deployments; i++)
+        deployment_problems(&p, &s->deployments[i]);
     return p.n;
 }

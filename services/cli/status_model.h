@@ -19,6 +19,10 @@ struct status_agent {
     char *name;
     PB(AgentState) * state; /* NULL = nothing known */
 };
+struct status_deployment {
+    char *name;
+    PB(RollbackChanged) * rollback; /* NULL = nothing known */
+};
 struct status_model {
     struct status_instance *instances;
     size_t n_instances;
@@ -26,10 +30,14 @@ struct status_model {
     size_t n_targets;
     struct status_agent *agents; /* in order of name */
     size_t n_agents;
+    struct status_deployment *deployments; /* in order of name */
+    size_t n_deployments;
 };
 /* The services that a suite has. */
 extern const char *const status_services[];
 extern const size_t status_services_n;
+/* Is a suite without this service not whole? Rollback is needed only where something can be rolled back. */
+bool status_needs(const struct status_model *s, const char *service);
 
 void status_free(struct status_model *s);
 void status_clear_instances(struct status_model *s);
@@ -40,9 +48,11 @@ bool status_add_health(struct status_model *s, PB(HealthChanged) * m);
 bool status_add_breaker(struct status_model *s, PB(BreakerChanged) * m);
 /* By revision, then epoch: a directive's state may be older than the document's. */
 bool status_add_agent(struct status_model *s, PB(AgentState) * m);
+bool status_add_rollback(struct status_model *s, PB(RollbackChanged) * m);
 /* Names from the settings, so that what nothing is known of is seen, too. */
 struct status_target *status_target(struct status_model *s, const char *name);
 struct status_agent *status_agent(struct status_model *s, const char *name);
+struct status_deployment *status_deployment(struct status_model *s, const char *name);
 
 size_t status_replicas(const struct status_model *s, const char *service);
 /* Calls fn with one line for each thing that is not normal; returns how many. fn may be NULL. */

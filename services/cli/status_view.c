@@ -2,6 +2,7 @@
 #include "cli/status_view.h"
 #include "cli/cli.h"
 #include "cli/event_line.h"
+#include "cli/rollback_view.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ static void print_services(const struct status_model *s, const struct term *t, i
             term_cell(tab, TERM_DIM, "%s", json_string_value(json_object_get(in->stats, "id")));
             first = false;
         }
-        if (n == 0) {
+        if (n == 0 && status_needs(s, status_services[i])) {
             term_cell(tab, TERM_PLAIN, "%s", status_services[i]);
             term_cell(tab, TERM_RED, "0");
             term_cell(tab, TERM_DIM, "-");
@@ -142,6 +143,28 @@ void status_print_agents(const struct status_model *s, const struct term *t, int
     term_table_end(tab, t, "");
 }
 
+/* A job, or a hold, has a line of its own. */
+static void print_deployments(const struct status_model *s, const struct term *t, int64_t now_unix_ms)
+{
+    static const struct term_column columns[] = {{"DEPLOYMENT", false}, {"CURRENT", false}, {"TRAFFIC", false},
+                                                 {"FOR", false},        {"BY", false},      {"ROLLBACK", false}};
+    struct term_table *tab = term_table_begin(columns, COUNT(columns));
+    for (size_t i = 0; i < s->n_deployments; i++) {
+        const PB(RollbackChanged) *m = s->deployments[i].rollback;
+        char span[32], text[ROLLBACK_VIEW_TEXT];
+        bool busy = m && rollback_view_busy(m);
+        term_cell(tab, TERM_PLAIN, "%s", s->deployments[i].name);
+        term_cell(tab, m ? TERM_PLAIN : TERM_YELLOW, "%s",
+                  m ? rollback_view_name(m, m->current_version) : "not known");
+        term_cell(tab, busy ? TERM_BOLD : TERM_DIM, "%s", busy ? rollback_view_bar(m, text) : "-");
+        term_cell(tab, TERM_PLAIN, "%s", since(busy ? m->started_unix_ms : 0, now_unix_ms, span, sizeof span));
+        term_cell(tab, TERM_PLAIN, "%s", busy ? m->started_by : "-");
+        term_cell(tab, m ? rollback_view_colour(m) : TERM_DIM, "%s%s%s", m ? rollback_view_where(m, text) : "-",
+                  busy && *m->reason ? ": " : "", busy ? m->reason : "");
+    }
+    term_table_end(tab, t, "");
+}
+
 static void print_problem(void *ctx, const char *text)
 {
     const struct term *t = ctx;
@@ -160,6 +183,10 @@ void status_print(const struct status_model *s, const struct term *t, int64_t no
     if (s->n_agents > 0) {
         fputc('\n', t->file);
         status_print_agents(s, t, now_unix_ms);
+    }
+    if (s->n_deployments > 0) {
+        fputc('\n', t->file);
+        print_deployments(s, t, now_unix_ms);
     }
     fputc('\n', t->file);
     size_t n = status_problems(s, NULL, NULL);
@@ -198,7 +225,10 @@ static void add_problem(void *ctx, const char *text)
 json_t *status_json(const struct status_model *s)
 {
     json_t *services = json_array(), *targets = json_array(), *agents = json_array(), *problems = json_array();
+    json_t *deployments = json_array();
     for (size_t i = 0; i < status_services_n; i++) {
+        if (!status_needs(s, status_services[i]) && status_replicas(s, status_services[i]) == 0)
+            continue;
         json_t *instances = json_array();
         for (size_t k = 0; k < s->n_instances; k++)
             if (strcmp(s->instances[k].service, status_services[i]) == 0)
@@ -214,7 +244,10 @@ json_t *status_json(const struct status_model *s)
     for (size_t i = 0; i < s->n_agents; i++)
         json_array_append_new(agents, json_pack("{s:s, s:o}", "agent", s->agents[i].name, "state",
                                                 status_agent_json(s->agents[i].state)));
+    for (size_t i = 0; i < s->n_deployments; i++)
+        json_array_append_new(deployments, json_pack("{s:s, s:o}", "deployment", s->deployments[i].name, "rollback",
+                                                     status_message_json(s->deployments[i].rollback)));
     size_t n = status_problems(s, add_problem, problems);
-    return json_pack("{s:b, s:o, s:o, s:o, s:o}", "normal", n == 0, "problems", problems, "services", services,
-                     "targets", targets, "agents", agents);
+    return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o}", "normal", n == 0, "problems", problems, "services", services,
+                     "targets", targets, "agents", agents, "deployments", deployments);
 }

@@ -128,7 +128,8 @@ static bool wanted(const struct tail *t, const char *subject)
                  subject_tail(subject, SUBJECT_CMD "fallback.state");
     noise = noise || strcmp(subject, SUBJECT_CMD "fallback.state") == 0 ||
             subject_tail(subject, SUBJECT_OBSERVATION) || subject_tail(subject, SUBJECT_TRAFFIC) ||
-            subject_tail(subject, SUBJECT_DECISION);
+            subject_tail(subject, SUBJECT_DECISION) || subject_tail(subject, SUBJECT_SHARED) ||
+            strcmp(subject, SUBJECT_CMD "rollback.state") == 0;
     return !(t->unfiltered && !t->o.all && noise);
 }
 

@@ -2,6 +2,7 @@
 #include "client/client_priv.h"
 #include "client/client_share.h"
 #include "common/clock.h"
+#include "common/utf8.h"
 #include <assert.h>
 #include <signal.h>
 #include <sodium.h>
@@ -37,6 +38,7 @@ static void on_wake(uv_async_t *a)
         client_report_flush(r);
         client_decision_flush(r);
         client_selftest_flush(r);
+        client_work_flush(r);
         client_bus_ask_permits(r);
     }
     if (closing) {
@@ -45,6 +47,7 @@ static void on_wake(uv_async_t *a)
         loop_timer_stop(&r->heartbeat_timer);
         loop_timer_stop(&r->restart.timer);
         client_monitor_stop(r);
+        client_work_stop(r);
         bus_close(r->bus, CLIENT_CLOSE_MS, bus_closed, r);
     }
 }
@@ -76,6 +79,13 @@ static const char *wrong_options(const redoubt_options *o)
         return "instance must be 1 to 128 bytes";
     if (o->heartbeat_ms && (o->heartbeat_ms < 100 || o->heartbeat_ms > 600000))
         return "heartbeat_ms must be 100 to 600,000, or 0 for 1,000";
+    if (!o->deployment != !o->version)
+        return "deployment and version are given together";
+    if (o->deployment && !name_token_ok(o->deployment))
+        return "deployment must be 1 to 64 of [a-z0-9_-]";
+    if (o->version && (!o->version[0] || strlen(o->version) > 128 ||
+                       utf8_valid_until(o->version, strlen(o->version)) != strlen(o->version)))
+        return "version must be 1 to 128 bytes of UTF-8";
     if (!o->on_directive)
         return "on_directive is required: it is what the library is for";
     return NULL;
@@ -170,6 +180,7 @@ redoubt *redoubt_open(const redoubt_options *o, char error[256])
     loop_timer_init(&r->loop, &r->heartbeat_timer, on_heartbeat, r);
     client_bus_init(r);
     client_monitor_init(r);
+    client_work_init(r, o);
     loop_timer_start(&r->lease_timer, r->o.lease_ms, 0);
     loop_timer_start(&r->heartbeat_timer, r->o.heartbeat_ms, r->o.heartbeat_ms);
     /* Signals are the application's: no thread of ours takes one. */

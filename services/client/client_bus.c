@@ -390,6 +390,7 @@ static void on_up(void *ctx)
     client_decision_flush(r);
     client_selftest_flush(r);
     client_monitor_flush(r);
+    client_work_say(r);
     client_action_turn(r);
     if (r->o.on_connection)
         r->o.on_connection(r->o.ctx, true);
@@ -438,5 +439,5 @@ int client_bus_open(redoubt *r, struct err *e)
     snprintf(selftest, sizeof selftest, SUBJECT_SELFTEST "%s", r->agent);
     if (r->o.on_selftest && !bus_subscribe(r->bus, selftest, "selftest", client_selftest_on_question, r))
         return err_set(e, "cannot serve self-tests: out of memory");
-    return 0;
+    return client_work_open(r, e);
 }

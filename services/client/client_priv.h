@@ -56,6 +56,19 @@ struct client_action {
     struct client_decision *decision; /* told when the outcome is known; NULL = none */
 };
 
+/* The share of the work that this version takes. */
+struct client_work {
+    char deployment[NAME_MAX_LEN + 1], version[129];
+    char subject[SUBJECT_MAX_LEN];
+    /* any thread */
+    _Atomic uint64_t range; /* parts of 10,000: from << 32 | to */
+    _Atomic uint32_t percent, turn, in_hand;
+    _Atomic bool ended; /* the last piece in hand has ended while there is no share: to be said */
+    /* loop thread */
+    uint64_t epoch;
+    struct loop_timer timer;
+};
+
 enum client_touch { CLIENT_NEVER, CLIENT_UP, CLIENT_DOWN, CLIENT_OUT };
 
 struct client_restart {
@@ -117,6 +130,7 @@ struct redoubt {
     struct client_deeds deeds;
     struct client_restart restart;
     struct client_monitoring monitoring;
+    struct client_work work;
 };
 
 /* client_report.c */
@@ -143,6 +157,13 @@ void client_monitor_every(redoubt *r, uint32_t interval_ms); /* 0 = no more */
 void client_monitor_flush(redoubt *r);                       /* while the bus is up */
 void client_monitor_stop(redoubt *r);
 void client_monitor_done(redoubt *r);
+
+/* client_work.c */
+void client_work_init(redoubt *r, const redoubt_options *o);
+int client_work_open(redoubt *r, struct err *e); /* when there is a bus */
+void client_work_say(redoubt *r);                /* while the bus is up */
+void client_work_flush(redoubt *r);              /* what is to be said, if anything */
+void client_work_stop(redoubt *r);
 
 /* client_selftest.c */
 void client_selftest_on_question(void *ctx, const struct bus_msg *m);

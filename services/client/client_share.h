@@ -12,4 +12,16 @@ static inline bool client_share(uint32_t turn, unsigned percent)
     return (at + 1) * percent / 100 > at * percent / 100;
 }
 
+/* Which of 10,000 parts of all keys a key belongs to: FNV-1a, with its bits well mixed. Part of the contract: proto/README.md. */
+static inline uint32_t client_share_part(const char *key)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (; *key; key++)
+        h = (h ^ (unsigned char)*key) * UINT64_C(0x100000001b3);
+    h ^= h >> 33;
+    h *= UINT64_C(0xff51afd7ed558ccd);
+    h ^= h >> 33;
+    return (uint32_t)(h % 10000);
+}
+
 #endif

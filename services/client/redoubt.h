@@ -101,6 +101,10 @@ typedef struct {
      * directive asks for it, and every monitor_interval_ms while it does; also without the bus, and out of touch (then by the last
      * directive's interval, or 60 s). NULL = this agent has none. */
     void (*on_monitor)(void *ctx, redoubt_monitor *m);
+    /* While two versions of an agent stand side by side (a rollback), each takes a share of the work: redoubt_take_share(). The deployment's name in
+     * the suite's settings, and the name or id of the version that this process is. NULL = no shares: it takes everything. */
+    const char *deployment;
+    const char *version;
 } redoubt_options;
 
 /* Connects in the background; NULL only for wrong options or without memory (text in error, may be NULL). Options are copied. */
@@ -216,6 +220,13 @@ const char *redoubt_refusal_text(enum redoubt_refusal refusal);
 /* May one more unit of work be taken on now? Of 100 calls in a row so many say yes as the directive's load_percent; none while frozen, out of
  * touch or never directed. No lock. What is refused here is left for later, or to others. */
 bool redoubt_load(redoubt *r);
+
+/* Is this piece of work this version's? By its key (an id of the event, 1 byte or more) if both versions see every piece, as by a queue group per version:
+ * of the two exactly one takes it, or both for the moment in which a share moves. key NULL = by turn, for who asks before fetching the next piece: of 100
+ * in a row so many say yes as is this version's share. True whenever nobody says otherwise. No lock. What is taken is in hand until redoubt_share_done(): a
+ * version is stopped when it has nothing in hand. */
+bool redoubt_take_share(redoubt *r, const char *key);
+void redoubt_share_done(redoubt *r);
 
 /* Only inside on_monitor: one thing that was looked at. 0, or -1: no name of 1 to 64 bytes, not UTF-8, or 64 are there already. */
 int redoubt_monitor_check(redoubt_monitor *m, const char *name, bool ok, const char *detail);

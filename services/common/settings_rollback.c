@@ -17,7 +17,8 @@ static const struct conf_field docker_fields[] = {
     ROW("port", INT, port, "0", 0, 65535, "Where the agent listens inside its container; 0 = nowhere."),
     ROW("network", STRING, network, "", 1, 128,
         "The network whose address is given to traffic and checks; empty = its first."),
-    ROW("stop", DURATION, stop_ms, "30s", SECOND, HOUR, "A container that is stopped has this long, then it is killed."),
+    ROW("stop", DURATION, stop_ms, "30s", SECOND, HOUR,
+        "A container that is stopped has this long, then it is killed."),
     ROW("ready", DURATION, ready_ms, "60s", SECOND, HOUR,
         "A new container must be running, and healthy if it has a health check, within this time."),
     ROW("keep_repository", STRING, keep_repository, "redoubt/keep", 1, 128,
@@ -56,13 +57,16 @@ static const struct conf_schema kubernetes_schema = {"kubernetes", sizeof(struct
 static const struct conf_field exec_fields[] = {
     PROGRAM("view", view, "Prints what runs as JSON (services/rollback/README.md has its form)."),
     PROGRAM("check", check, "Ends with 0 if {{version}} could be started; prints why not."),
-    PROGRAM("up", up, "Starts {{count}} instances of {{version}} on {{side}}, with its spec on stdin, if they do not run."),
+    PROGRAM("up", up,
+            "Starts {{count}} instances of {{version}} on {{side}}, with its spec on stdin, if they do not run."),
     PROGRAM("stop", stop, "Stops the instances of {{version}} and leaves them there."),
     PROGRAM("start", start, "Starts what was stopped."),
     PROGRAM("settle", settle, "{{version}} takes the deployment's own place. None = nothing to do."),
     PROGRAM("remove", remove, "Removes the instances of {{version}}; never data."),
-    PROGRAM("keep", keep, "Keeps ({{keep}} = true) the artefact of {{version}} from clean-up, or no longer. None = nothing to do."),
-    PROGRAM("run", run, "Runs the command on stdin in {{version}}: the down-migration. None = there is no such thing."),
+    PROGRAM("keep", keep,
+            "Keeps ({{keep}} = true) the artefact of {{version}} from clean-up, or no longer. None = nothing to do."),
+    PROGRAM("run", run,
+            "Runs the command on stdin in {{version}}: the down-migration. None = there is no such thing."),
     ROW("timeout", DURATION, timeout_ms, "60s", 100, HOUR, "A program that takes longer is ended, and has failed."),
 };
 static const struct conf_schema exec_schema = {"exec", sizeof(struct set_rb_exec), exec_fields, N_OF(exec_fields),
@@ -72,13 +76,17 @@ static const struct conf_schema exec_schema = {"exec", sizeof(struct set_rb_exec
 
 #undef STRUCT
 #define STRUCT struct set_rb_traffic
-static const char *const traffics[] = {
-    [SET_TRAFFIC_NONE] = "none",           [SET_TRAFFIC_HAPROXY] = "haproxy", [SET_TRAFFIC_REPLICAS] = "replicas",
-    [SET_TRAFFIC_HTTPROUTE] = "httproute", [SET_TRAFFIC_NATS] = "nats",       [SET_TRAFFIC_WEBHOOK] = "webhook",
-    NULL};
+static const char *const traffics[] = {[SET_TRAFFIC_NONE] = "none",
+                                       [SET_TRAFFIC_HAPROXY] = "haproxy",
+                                       [SET_TRAFFIC_REPLICAS] = "replicas",
+                                       [SET_TRAFFIC_HTTPROUTE] = "httproute",
+                                       [SET_TRAFFIC_NATS] = "nats",
+                                       [SET_TRAFFIC_WEBHOOK] = "webhook",
+                                       NULL};
 static const struct conf_field traffic_fields[] = {
     ROW("type", ENUM, type, "none", 0, 0,
-        "haproxy: weights by its runtime API. replicas: by the numbers of pods of two Deployments. httproute: weights "
+        "haproxy: weights by its runtime API. replicas: by the numbers of pods of two Deployments. httproute: "
+        "weights "
         "of a Gateway API HTTPRoute. nats: agents take a share of the work by message. webhook: a program of yours. "
         "none: all or nothing.",
         .choices = traffics),
@@ -103,19 +111,22 @@ static const struct conf_schema traffic_schema = {"traffic", sizeof(struct set_r
 
 #undef STRUCT
 #define STRUCT struct set_rb_check
-static const char *const checks[] = {
-    [SET_CHECK_COMMAND] = "command",       [SET_CHECK_HTTP] = "http", [SET_CHECK_KNOWN] = "known",
-    [SET_CHECK_PROMETHEUS] = "prometheus", [SET_CHECK_JSON] = "json", [SET_CHECK_NATS] = "nats",
-    NULL};
-static const char *const classes[] = {[SET_CLASS_SECURITY] = "security",
-                                      [SET_CLASS_PERFORMANCE] = "performance",
-                                      [SET_CLASS_ERRORS] = "errors",
-                                      NULL};
+static const char *const checks[] = {[SET_CHECK_COMMAND] = "command",
+                                     [SET_CHECK_HTTP] = "http",
+                                     [SET_CHECK_KNOWN] = "known",
+                                     [SET_CHECK_PROMETHEUS] = "prometheus",
+                                     [SET_CHECK_JSON] = "json",
+                                     [SET_CHECK_NATS] = "nats",
+                                     NULL};
+static const char *const classes[] = {
+    [SET_CLASS_SECURITY] = "security", [SET_CLASS_PERFORMANCE] = "performance", [SET_CLASS_ERRORS] = "errors", NULL};
 static const struct conf_field check_fields[] = {
     ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in events and alerts."),
     ROW("type", ENUM, type, REQUIRED, 0, 0,
-        "command: a program of `exec_allowed` that ends with 0 (the agent's health check). http: a request. known: an "
-        "event with one right decision, POSTed. prometheus: an instant query of its HTTP API. json: a value of a JSON "
+        "command: a program of `exec_allowed` that ends with 0 (the agent's health check). http: a request. known: "
+        "an "
+        "event with one right decision, POSTed. prometheus: an instant query of its HTTP API. json: a value of a "
+        "JSON "
         "document. nats: requests and errors of a service in $SRV.STATS.",
         .choices = checks),
     ROW("class", ENUM, check_class, "errors", 0, 0,
@@ -130,13 +141,17 @@ static const struct conf_field check_fields[] = {
         .schema = &settings_expect_json_schema),
     ROW("query", STRING, query, "", 1, 4096,
         "prometheus: PromQL, json: a JSONPath. The value; with `query_total`: the failures so far, a counter."),
-    ROW("query_total", STRING, query_total, "", 1, 4096, "The calls so far, a counter: shares are compared, exactly."),
+    ROW("query_total", STRING, query_total, "", 1, 4096,
+        "The calls so far, a counter: shares are compared, exactly."),
     ROW("service", STRING, service, "", 1, 64, "nats: name of the service; its version says which version it is."),
-    ROW("most", STRING, most, "", 1, 32, "A value (of counts: a share, as 0.01) above this is a failure. Empty = it is only compared."),
+    ROW("most", STRING, most, "", 1, 32,
+        "A value (of counts: a share, as 0.01) above this is a failure. Empty = it is only compared."),
     ROW("compare", BOOL, compare, "true", 0, 0, "Compared with the former version over the same time."),
-    ROW("worse", PERCENT, ratio_percent, "20%", 0, 100, "Values: worse than the former version's by more than this is a failure."),
+    ROW("worse", PERCENT, ratio_percent, "20%", 0, 100,
+        "Values: worse than the former version's by more than this is a failure."),
     ROW("min_samples", INT, min_samples, "20", 1, 1000000, "Counts: fewer calls in a step say nothing."),
-    ROW("limit", INT, limit, "-1", -1, 100, "So many failures in a row are a regression, 0 = the first; -1 = by class."),
+    ROW("limit", INT, limit, "-1", -1, 100,
+        "So many failures in a row are a regression, 0 = the first; -1 = by class."),
     ROW("suite", BOOL, suite, "false", 0, 0, "Only in the final verification: what takes long."),
     ROW("timeout", DURATION, timeout_ms, "10s", 10, 10 * MINUTE, "An answer that takes longer is none."),
     ROW("ca_file", STRING, ca_file, "", 1, 0, "PEM file of the authorities for https; empty = the system's."),
@@ -156,17 +171,22 @@ static const struct conf_field data_fields[] = {
         .item = CONF_SECRET),
     ROW("path", STRINGS, path, "", 1, 16, "Directories of the learning data, as this service sees them.",
         .item = CONF_STRING),
-    PROGRAM("pause", pause, "A program that has the writer pause; or `pause_url`. None = the data are saved while it writes."),
+    PROGRAM("pause", pause,
+            "A program that has the writer pause; or `pause_url`. None = the data are saved while it writes."),
     PROGRAM("resume", resume, "And go on again."),
     ROW("pause_url", STRING, pause_url, "", 1, 0, "POSTed to, {{address}} is filled in."),
     ROW("resume_url", STRING, resume_url, "", 1, 0, "The same."),
-    PROGRAM("migrate", migrate,
-            "Run in the newer version's image before an older one with a lower data schema starts: {{from_schema}} and "
-            "{{to_schema}} are filled in. None = an older snapshot is restored instead."),
-    ROW("stream", STRING, stream, "REDOUBT_AUDIT", 0, 64, "The stream whose position is noted with each snapshot; empty = none."),
+    PROGRAM(
+        "migrate", migrate,
+        "Run in the newer version's image before an older one with a lower data schema starts: {{from_schema}} and "
+        "{{to_schema}} are filled in. None = an older snapshot is restored instead."),
+    ROW("stream", STRING, stream, "REDOUBT_AUDIT", 0, 64,
+        "The stream whose position is noted with each snapshot; empty = none."),
     ROW("read_back", PERCENT, read_percent, "100%", 0, 100,
-        "How much of the repository is read back to verify a snapshot. The snapshot's own files are always compared."),
-    ROW("pause_limit", DURATION, pause_limit_ms, "60s", 100, HOUR, "The writer goes on after this, come what may; the snapshot has failed then."),
+        "How much of the repository is read back to verify a snapshot. The snapshot's own files are always "
+        "compared."),
+    ROW("pause_limit", DURATION, pause_limit_ms, "60s", 100, HOUR,
+        "The writer goes on after this, come what may; the snapshot has failed then."),
     ROW("timeout", DURATION, timeout_ms, "30m", SECOND, DAY, "Of one run of restic."),
 };
 static const struct conf_schema data_schema = {"data", sizeof(struct set_rb_data), data_fields, N_OF(data_fields),
@@ -185,10 +205,8 @@ static const struct conf_schema auto_schema = {"automatic", sizeof(struct set_rb
 
 #undef STRUCT
 #define STRUCT struct set_deployment
-static const char *const executors[] = {[SET_EXECUTOR_DOCKER] = "docker",
-                                        [SET_EXECUTOR_KUBERNETES] = "kubernetes",
-                                        [SET_EXECUTOR_EXEC] = "exec",
-                                        NULL};
+static const char *const executors[] = {
+    [SET_EXECUTOR_DOCKER] = "docker", [SET_EXECUTOR_KUBERNETES] = "kubernetes", [SET_EXECUTOR_EXEC] = "exec", NULL};
 static const struct conf_field deployment_fields[] = {
     ROW("name", TOKEN, name, REQUIRED, 0, 0, "Its name in commands and events."),
     ROW("agent", TOKEN, agent, "", 0, 0, "The agent that it carries; empty = none of `agents`."),
@@ -223,7 +241,8 @@ static const struct conf_schema deployment_schema = {"deployment", sizeof(struct
 static const struct conf_field rollback_fields[] = {
     ROW("deployments", LIST, deployments, "", 0, 1000, "What can be rolled back.", .schema = &deployment_schema),
     ROW("exec_allowed", STRINGS, exec_allowed, "", 0, 64,
-        "Programs that may be run, by their absolute paths; only root and this service's user may be able to write them.",
+        "Programs that may be run, by their absolute paths; only root and this service's user may be able to write "
+        "them.",
         .item = CONF_STRING),
     ROW("observe", DURATION, observe_ms, "10s", 200, HOUR, "How often deployments are looked at when no job runs."),
     ROW("lease_ttl", DURATION, lease_ttl_ms, "3s", 300, MINUTE,

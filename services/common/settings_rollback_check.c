@@ -80,13 +80,15 @@ static void check_steps(const struct set_deployment *d, struct conf_ctx *ctx)
         char *end;
         long v = strtol(text, &end, 10);
         if (end == text || strcmp(end, "%") != 0 || v < 0 || v > last || (i > 0 && v == last)) {
-            conf_problem(ctx, "steps", "found `%s`; allowed: falling shares such as [100%%, 50%%, 25%%, 10%%, 0%%]", text);
+            conf_problem(ctx, "steps", "found `%s`; allowed: falling shares such as [100%%, 50%%, 25%%, 10%%, 0%%]",
+                         text);
             return;
         }
         last = v;
     }
     if (d->steps.n && last != 0)
-        conf_problem(ctx, "steps", "the last is %ld%%; allowed: 0%%, or the former version would never be left", last);
+        conf_problem(ctx, "steps", "the last is %ld%%; allowed: 0%%, or the former version would never be left",
+                     last);
 }
 
 static void check_executor(const struct set_deployment *d, struct conf_ctx *ctx)
@@ -94,7 +96,8 @@ static void check_executor(const struct set_deployment *d, struct conf_ctx *ctx)
     switch (d->executor) {
     case SET_EXECUTOR_DOCKER:
         if (!*d->docker.container && (!*d->docker.project || !*d->docker.service))
-            conf_problem(ctx, "docker.container", "required: a container's name, or `project` and `service` of compose");
+            conf_problem(ctx, "docker.container",
+                         "required: a container's name, or `project` and `service` of compose");
         break;
     case SET_EXECUTOR_KUBERNETES:
         need("kubernetes.deployment", d->kubernetes.deployment, "for executor kubernetes", ctx);
@@ -149,7 +152,8 @@ static void check_traffic(const struct set_deployment *d, struct conf_ctx *ctx)
         break;
     }
     if (kube && !*d->kubernetes.canary && t->type != SET_TRAFFIC_NONE)
-        conf_problem(ctx, "traffic.type", "one Deployment has one version in the Service's eyes: allowed are none, or a canary");
+        conf_problem(ctx, "traffic.type",
+                     "one Deployment has one version in the Service's eyes: allowed are none, or a canary");
 }
 
 void settings_check_deployment(void *object, struct conf_ctx *ctx)
@@ -162,7 +166,8 @@ void settings_check_deployment(void *object, struct conf_ctx *ctx)
         conf_problem(ctx, "check_every", "is longer than `step`: a step would end unseen");
     for (size_t i = 1; i < d->checks.n; i++)
         for (size_t k = 0; k < i; k++)
-            if (strcmp(CONF_AT(d->checks, struct set_rb_check, i)->name, CONF_AT(d->checks, struct set_rb_check, k)->name) == 0)
+            if (strcmp(CONF_AT(d->checks, struct set_rb_check, i)->name,
+                       CONF_AT(d->checks, struct set_rb_check, k)->name) == 0)
                 conf_problem(ctx, "checks", "found `%s` for the second time; allowed: every name once",
                              CONF_AT(d->checks, struct set_rb_check, i)->name);
 }
@@ -172,7 +177,8 @@ void settings_check_rollback(void *object, struct conf_ctx *ctx)
     const struct set_rollback *r = object;
     for (size_t i = 0; i < r->exec_allowed.n; i++)
         if (**CONF_AT(r->exec_allowed, char *, i) != '/')
-            conf_problem(ctx, "exec_allowed", "found `%s`; allowed: absolute paths", *CONF_AT(r->exec_allowed, char *, i));
+            conf_problem(ctx, "exec_allowed", "found `%s`; allowed: absolute paths",
+                         *CONF_AT(r->exec_allowed, char *, i));
     for (size_t i = 1; i < r->deployments.n; i++)
         for (size_t k = 0; k < i; k++)
             if (strcmp(CONF_AT(r->deployments, struct set_deployment, i)->name,

@@ -353,7 +353,7 @@ static const struct wire_rule rollback_plan[] = {
     TEXT(8, "snapshot", 0, 128),  TEXTS(11, "lines", 512, 48),
 };
 static const struct wire_rule check_result[] = {TEXT(1, "name", 1, 64), SET(2, "check_class"), SET(3, "outcome"),
-                                                TEXT(6, "detail", 0, 512)};
+                                                TEXT(6, "detail", 0, 512), TEXT(16, "former_value", 0, 32)};
 static const struct wire_rule rollback_ended[] = {
     TEXT(1, "job_id", 1, 64),  TEXT(2, "from_name", 0, 128),  TEXT(3, "to_name", 0, 128),      SET(4, "phase"),
     TEXT(5, "reason", 0, 512), TEXT(6, "started_by", 0, 128), TEXT(7, "started_why", 0, 1024),
@@ -362,8 +362,10 @@ static const struct wire_rule work_share[] = {TOKEN(1, "deployment"), EPOCH(2, "
 static const struct wire_rule version_share[] = {TEXT(1, "name", 0, 128), TEXT(2, "id", 0, 64),
                                                  PERCENT(3, "percent")};
 static const struct wire_rule work_shared[] = {
-    TOKEN(1, "deployment"),     EPOCH(2, "epoch"),     TEXT(3, "instance", 1, 128),
-    TEXT(4, "version", 1, 128), PERCENT(5, "percent"),
+    TOKEN(1, "deployment"),
+    TEXT(3, "instance", 1, 128),
+    TEXT(4, "version", 1, 128),
+    PERCENT(5, "percent"),
 };
 static const struct wire_rule objective_clock[] = {
     KEY(1, "objective"),

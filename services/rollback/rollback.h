@@ -18,17 +18,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ROLLBACK_ID        17  /* of a version: 16 hexadecimal digits */
-#define ROLLBACK_NAME      129 /* of a version, for people */
-#define ROLLBACK_JOB       65
-#define ROLLBACK_WHO       129
-#define ROLLBACK_WHY       513
-#define ROLLBACK_SNAPSHOT  129
-#define ROLLBACK_VERSIONS  16
-#define ROLLBACK_STEPS     16
-#define ROLLBACK_HISTORY   16
-#define ROLLBACK_LINEAGE   32
-#define ROLLBACK_EFFECTS   16
+#define ROLLBACK_ID       17  /* of a version: 16 hexadecimal digits */
+#define ROLLBACK_NAME     129 /* of a version, for people */
+#define ROLLBACK_JOB      65
+#define ROLLBACK_WHO      129
+#define ROLLBACK_WHY      513
+#define ROLLBACK_SNAPSHOT 129
+#define ROLLBACK_VERSIONS 16
+#define ROLLBACK_STEPS    16
+#define ROLLBACK_HISTORY  16
+#define ROLLBACK_LINEAGE  32
+#define ROLLBACK_EFFECTS  16
 
 /* Phases, stages, holds and operations are those of the contract. */
 #define ROLLBACK_PHASE(x) REDOUBT__V1__ROLLBACK_PHASE__ROLLBACK_PHASE_##x
@@ -49,7 +49,8 @@ struct rollback_version {
 };
 
 struct rollback_lineage {
-    char version[ROLLBACK_ID], name[ROLLBACK_NAME], snapshot[ROLLBACK_SNAPSHOT], stream[65], job[ROLLBACK_JOB], why[129];
+    char version[ROLLBACK_ID], name[ROLLBACK_NAME], snapshot[ROLLBACK_SNAPSHOT], stream[65], job[ROLLBACK_JOB],
+        why[129];
     int64_t taken_ms, data_schema;
     uint64_t sequence, files, bytes;
     bool verified;
@@ -67,9 +68,9 @@ enum rollback_data { ROLLBACK_DATA_NONE, ROLLBACK_DATA_KEEP, ROLLBACK_DATA_RESTO
 
 struct rollback_plan {
     size_t n_steps;
-    int weight[ROLLBACK_STEPS]; /* percent that stays on `from`, falling, the last 0 */
-    unsigned instances;         /* that carried everything when the job began */
-    int data;                   /* enum rollback_data */
+    int weight[ROLLBACK_STEPS];       /* percent that stays on `from`, falling, the last 0 */
+    unsigned instances;               /* that carried everything when the job began */
+    int data;                         /* enum rollback_data */
     char snapshot[ROLLBACK_SNAPSHOT]; /* to restore; "" otherwise */
 };
 
@@ -95,6 +96,18 @@ struct rollback_job {
     int64_t again_ms; /* when a failed one is tried again; 0 = none is */
     int64_t overhead_ms, observed_ms;
     struct rollback_judge judge; /* of the present step */
+    /* Not journaled: who takes over begins with zeros, and loses nothing by it. */
+    struct {
+        int64_t looked_ms, checked_ms; /* asked for last */
+        int64_t up_ms;                 /* UP was asked for last */
+        int64_t did_ms;                /* an act ended last */
+        int64_t odd_ms;                /* weights were not ours, and were set again */
+        int64_t gate_ms;               /* since when the gate is shut */
+        int64_t step_over_ms;          /* when the last step's observation ended */
+        bool sessions;                 /* the traffic has counted sessions: its 0 means something */
+        bool off;                      /* the traffic was not as it was left when it was seen last */
+        bool strays;                   /* were told */
+    } live;
 };
 
 struct rollback_doc {
@@ -106,13 +119,18 @@ struct rollback_doc {
     struct rollback_version versions[ROLLBACK_VERSIONS]; /* oldest first */
     struct rollback_lineage lineage[ROLLBACK_LINEAGE];   /* newest first */
     struct rollback_ended history[ROLLBACK_HISTORY];     /* newest first */
+    /* Not journaled: what runs now, while there is no job. */
+    struct {
+        bool worse, well, strays, no_strays; /* was told */
+    } watch;
 };
 
 /* The settings, as the decider needs them. */
 struct rollback_rule {
     size_t n_steps;
     int weight[ROLLBACK_STEPS];
-    int64_t step_ms, check_every_ms, capacity_ms, drain_ms, watch_ms, settle_ms, op_ms; /* op_ms: an op without an end is asked about anew */
+    int64_t step_ms, check_every_ms, capacity_ms, drain_ms, watch_ms, settle_ms,
+        op_ms; /* op_ms: an op without an end is asked about anew */
     unsigned keep;
     const char *floor; /* "" = none */
     const char *const *rejected;
@@ -125,12 +143,12 @@ struct rollback_rule {
     struct rollback_judge_rule judge;
 };
 
-/* One side as it really stands. */
+/* One side as it really stands. Shares are compared with the plan within 5 points; 0 and 100 exactly. */
 struct rollback_side {
     char version[ROLLBACK_ID]; /* "" = nothing stands there */
     unsigned instances;        /* that exist, running or not */
     unsigned running, ready;
-    int share;         /* percent of the traffic by what was read back; -1 = not known */
+    int share;         /* percent of the traffic by what was read back; -1 with traffic_known = it cannot be read back: not compared */
     unsigned sessions; /* in hand; 0 also if not known */
     char why[160];     /* why it is not ready; "" otherwise */
     char job[ROLLBACK_JOB]; /* which job made it; "" = deployed by others */
@@ -138,8 +156,8 @@ struct rollback_side {
 struct rollback_sight {
     bool executor_known, traffic_known;
     struct rollback_side side[2];
-    unsigned strays;  /* instances of ours that belong to neither side: an earlier job left them */
-    char error[256];  /* why something is not known */
+    unsigned strays; /* instances of ours that belong to neither side: an earlier job left them */
+    char error[256]; /* why something is not known */
 };
 
 enum rollback_event_kind {
@@ -187,20 +205,27 @@ struct rollback_event {
             const struct rollback_version *version; /* as found: id, name, digest, config_hash, data_schema, gaps */
             bool healthy;                           /* all its instances are ready */
             bool checks_passed;                     /* its checks passed just now */
+            bool worse;                             /* they say that it is bad: by the judge's limits; a check without data does not */
+            const char *why;                        /* what they say; "" if nothing speaks against it */
             const struct rollback_sight *sight;
         } seen;
     } u;
 };
 
 enum rollback_effect_kind {
-    ROLLBACK_DO,      /* carry out `op` (serial) with version, side, count, share */
-    ROLLBACK_LOOK,    /* ask executor and traffic what stands; answers with ROLLBACK_SIGHT */
-    ROLLBACK_CHECK,   /* make all checks once (suite: the long ones, too); answers with ROLLBACK_SAMPLES */
+    /* Carry out `op` (serial) with version, side, count, share. SNAPSHOT: keep = the writer stays paused; snapshot "abort" = the second one of this job, of the
+     * data that an abort replaces (its tag is another, so that the first is not taken for it). RESTORE: snapshot. RESUME_WRITER: of this version and side. */
+    ROLLBACK_DO,
+    /* Ask executor and traffic what stands; answers with a ROLLBACK_SIGHT that was begun after this. One that is under way when a LOOK or DO comes is dropped. */
+    ROLLBACK_LOOK,
+    /* Make all checks once (suite: the long ones, too); answers with ROLLBACK_SAMPLES. While checks are being made already, nothing. Samples: [0] is
+     * `from`, [1] is `to`. Without a job the shell judges by itself, see `seen`. */
+    ROLLBACK_CHECK,
     ROLLBACK_WAKE,    /* a tick at at_ms at the latest */
     ROLLBACK_RAISE,   /* alert `notice`, with text */
     ROLLBACK_RESOLVE, /* its end */
     ROLLBACK_RECORD,  /* audit: `action`, strict, text */
-    ROLLBACK_KEEP,    /* protect (keep = true) or release image and snapshot of `version` */
+    ROLLBACK_KEEP,    /* protect (keep = true) or release the image of `version` and `snapshot`; either may be "" */
     ROLLBACK_REPLY,   /* the answer to the order: status and text */
 };
 enum rollback_notice {
@@ -225,13 +250,14 @@ struct rollback_effect {
     int64_t at_ms;
     int notice; /* enum rollback_notice */
     const char *action;
-    int status; /* REPLY: CommandStatus */
+    char by[ROLLBACK_WHO]; /* RECORD: who ordered it */
+    int status;            /* REPLY: CommandStatus */
     char text[ROLLBACK_WHY + 200];
 };
 
 /* True if the document changed: store, then carry out. False: carry out at once. *ret_n <= ROLLBACK_EFFECTS. */
-bool rollback_decide(struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_event *ev, int64_t now_ms,
-                     struct rollback_effect out[static ROLLBACK_EFFECTS], size_t *ret_n);
+bool rollback_decide(struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_event *ev,
+                     int64_t now_ms, struct rollback_effect out[static ROLLBACK_EFFECTS], size_t *ret_n);
 /* An empty document. */
 void rollback_doc_init(struct rollback_doc *d, const char *deployment);
 /* What must hold of every document; NULL, or what does not. */
@@ -242,17 +268,17 @@ bool rollback_busy(const struct rollback_doc *d);
 /* ---- registry (rollback_registry.c) ---- */
 
 /* By id or name (the newest of that name); "" = the last verified one besides the current. NULL if there is none, with the reason and what to do in why. */
-const struct rollback_version *rollback_choose(const struct rollback_doc *d, const struct rollback_rule *rule, const char *name, bool force,
-                                               char *why, size_t size);
+const struct rollback_version *rollback_choose(const struct rollback_doc *d, const struct rollback_rule *rule,
+                                               const char *name, bool force, char *why, size_t size);
 
 /* ---- plan (rollback_plan.c) ---- */
 
 /* The plan of an order, without any change; -1 with the reason in why. */
-int rollback_make_plan(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_order *o, unsigned instances,
-                       struct rollback_plan *ret, char *why, size_t size);
+int rollback_make_plan(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_order *o,
+                       unsigned instances, struct rollback_plan *ret, char *why, size_t size);
 /* Line i of the plan in words; false if there is none. */
-bool rollback_plan_line(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_plan *p, const char *from,
-                        const char *to, size_t i, char *buf, size_t size);
+bool rollback_plan_line(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_plan *p,
+                        const char *from, const char *to, size_t i, char *buf, size_t size);
 /* Instances of the target that must be ready before `weight` percent are left on `from`: ceil(instances * (100 - weight) / 100). */
 unsigned rollback_needs(const struct rollback_plan *p, int weight);
 

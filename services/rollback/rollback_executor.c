@@ -9,6 +9,8 @@ const struct executor_kind *executor_of(const struct set_deployment *set)
         [SET_EXECUTOR_KUBERNETES] = &executor_kubernetes,
         [SET_EXECUTOR_EXEC] = &executor_exec,
     };
+    if (set->executor == SET_EXECUTOR_KUBERNETES && !*set->kubernetes.canary)
+        return &executor_kubernetes_patch;
     assert(set->executor >= 0 && (size_t)set->executor < sizeof kinds / sizeof *kinds);
     return kinds[set->executor];
 }

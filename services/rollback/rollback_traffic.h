@@ -7,9 +7,10 @@
 
 struct traffic_view { /* valid only inside the callback */
     bool ok;
-    bool lasting;         /* wrong settings or rights */
-    const char *error;    /* what, where, what to do; "" if ok */
-    int share[2];         /* percent by side as the traffic itself says it, of new work; they add up to 100 unless both are 0 */
+    bool lasting;      /* wrong settings or rights */
+    const char *error; /* what, where, what to do; "" if ok */
+    int share
+        [2]; /* percent by side as the traffic itself says it, of new work; they add up to 100 unless both are 0 */
     unsigned sessions[2]; /* in hand; 0 if it cannot say */
 };
 typedef void (*traffic_view_cb)(void *ctx, const struct traffic_view *v);
@@ -36,7 +37,8 @@ struct traffic_kind {
     /* Never takes traffic from one side before the other has it. May be asked for again. */
     void (*set)(struct traffic *t, const struct traffic_order *o, traffic_cb cb, void *ctx);
 };
-extern const struct traffic_kind traffic_none, traffic_haproxy, traffic_replicas, traffic_httproute, traffic_nats, traffic_webhook;
+extern const struct traffic_kind traffic_none, traffic_haproxy, traffic_replicas, traffic_httproute, traffic_nats,
+    traffic_webhook;
 const struct traffic_kind *traffic_of(const struct set_deployment *set);
 
 #endif

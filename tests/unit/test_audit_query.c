@@ -215,6 +215,38 @@ static void test_people_only(void **unused)
     assert_string_equal(audit_act_actor(&s.acts[1]), "carol");
 }
 
+/* A rollback lasts longer than a request: it is under way until one of its ends is recorded, and that says how it ended. */
+static void test_a_rollback_spans(void **unused)
+{
+    (void)unused;
+    struct story s = {0};
+    char word[AUDIT_ACT_OUTCOME_MAX];
+    const struct audit_view *v = audit_view_of("rolled-back");
+    const int64_t day = 86400000;
+    const PB(AuditRecord) rows[] = {
+        record(T0, "rollback.start", "eve", "agent-1", DONE), /* the order was taken: begun, not ended */
+        record(T0 + 1, "rollback.start", "adam", "agent-2", INTENDED),
+        record(T0 + 2, "rollback.weight", "eve", "agent-1", INTENDED),
+        record(T0 + 3, "rollback.hold", "adam", "agent-1", DONE),
+        record(T0 + 2 * day, "rollback.done", "eve", "agent-1", DONE),
+        record(T0 + 2 * day + 1, "rollback.abort", "adam", "agent-2", DONE),
+        record(T0 + 2 * day + 2, "rollback.aborted", "adam", "agent-2", INTENDED), /* strict: before it is so */
+        record(T0 + 2 * day + 3, "rollback.start", "eve", "agent-1", DONE),
+        record(T0 + 2 * day + 4, "rollback.start", "eve", "agent-3", E_(AUDIT_OUTCOME__AUDIT_OUTCOME_REFUSED)),
+        record(T0 + 50 * day, "rollback.done", "eve", "agent-1", DONE), /* of another one, whose begin is not there */
+    };
+    static const enum audit_act_part parts[] = {AUDIT_ACT_BEGINS, AUDIT_ACT_BEGINS, AUDIT_ACT_NONE, AUDIT_ACT_WHOLE,
+                                                AUDIT_ACT_ENDS,   AUDIT_ACT_WHOLE,  AUDIT_ACT_ENDS, AUDIT_ACT_BEGINS,
+                                                AUDIT_ACT_WHOLE,  AUDIT_ACT_WHOLE};
+    static const char *const outcomes[] = {"done", "aborted", "done", "done", "intended", "refused", "done"};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(take(&s, "rolled-back", &rows[i]), parts[i]);
+    assert_int_equal(s.n, sizeof outcomes / sizeof *outcomes);
+    for (size_t i = 0; i < s.n; i++)
+        assert_string_equal(audit_act_outcome(v, &s.acts[i], word), outcomes[i]);
+    assert_string_equal(audit_act_actor(&s.acts[0]), "eve");
+}
+
 static void test_what_an_act_says(void **unused)
 {
     (void)unused;
@@ -255,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_meant_and_done_are_one),
         cmocka_unit_test(test_again_and_late),
         cmocka_unit_test(test_people_only),
+        cmocka_unit_test(test_a_rollback_spans),
         cmocka_unit_test(test_what_an_act_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,15 @@ static PB(AgentState) an_agent(void)
     return a;
 }
 
+static PB(RollbackChanged) a_deployment(void)
+{
+    PB(RollbackChanged) r = REDOUBT__V1__ROLLBACK_CHANGED__INIT;
+    r.deployment = (char *)"agent-1";
+    r.epoch = 4;
+    r.phase = PBE(ROLLBACK_PHASE__ROLLBACK_PHASE_IDLE);
+    return r;
+}
+
 static void add_services(struct status_model *s, const char *except)
 {
     for (size_t i = 0; i < status_services_n; i++) {
@@ -172,6 +181,12 @@ static void each_fault_is_one_problem(void **state)
         status_add_health(&s, copy(&h));
         status_add_breaker(&s, copy(&b));
         status_add_agent(&s, copy(&a));
+        /* Without a deployment nothing needs rollback. */
+        PB(RollbackChanged) r = a_deployment();
+        if (strcmp(status_services[i], "rollback") == 0) {
+            assert_int_equal(status_problems(&s, NULL, NULL), 0);
+            status_add_rollback(&s, copy(&r));
+        }
         expect(&s, status_services[i]);
     }
 }

@@ -9,6 +9,7 @@
  *   redoubt_act_wait() every action passes the guard: allowed in this position, limited, done once, or queued while the backend is away
  *   redoubt_decision() after each decision: what the suite judges the agent's judgement by
  *   redoubt_load()  when means run short, only a share of the work is taken on
+ *   redoubt_take_share() while two versions stand side by side (a rollback), each event is taken by one of them
  *   on_restart()    the suite asks for a new process
  *   on_monitor()    basic monitoring while it cannot work in full: its own health, and the log
  *   on_selftest()   a question with one right answer, asked by the suite, answered by the same code that decides
@@ -364,6 +365,11 @@ static void work(struct agent *a, CURL *curl, unsigned long number)
         printf("%s: not taken on\n", event);
         return;
     }
+    /* While the suite moves work from one version to another, this event is one version's. What is frozen only watches, and watches everything. */
+    if (!frozen && !redoubt_take_share(a->redoubt, event)) {
+        printf("%s: the other version's\n", event);
+        return;
+    }
     /* Without an LLM the strict default holds: what is not known to be harmless is treated as a threat, and people decide. */
     const char *verdict = target[0] ? ask_llm(a, curl, target, model, event) : NULL;
     bool by_llm = verdict && *verdict, threat = !by_llm || strcmp(verdict, "malicious") == 0;
@@ -384,6 +390,8 @@ static void work(struct agent *a, CURL *curl, unsigned long number)
            !threat ? "harmless"
            : acts  ? block(a, key, "192.0.2.7", &decision)
                    : "watching only, no automated action");
+    if (!frozen)
+        redoubt_share_done(a->redoubt);
     atomic_fetch_add(&a->progress, 1);
 }
 
@@ -405,18 +413,21 @@ int main(int argc, char **argv)
     signal(SIGTERM, on_signal);
 
     /* Connects in the background: the suite may come later, or go and come back. Until the first directive nothing is automated. */
-    a.redoubt = redoubt_open(&(redoubt_options){.url = argv[1],
-                                                .user = getenv("NATS_USER"),
-                                                .password = getenv("NATS_PASSWORD"),
-                                                .agent = argv[2],
-                                                .on_directive = on_directive,
-                                                .on_heartbeat = on_heartbeat,
-                                                .on_connection = on_connection,
-                                                .on_selftest = on_selftest,
-                                                .on_restart = on_restart,
-                                                .on_monitor = on_monitor,
-                                                .ctx = &a},
-                             error);
+    a.redoubt =
+        redoubt_open(&(redoubt_options){.url = argv[1],
+                                        .user = getenv("NATS_USER"),
+                                        .password = getenv("NATS_PASSWORD"),
+                                        .agent = argv[2],
+                                        .on_directive = on_directive,
+                                        .on_heartbeat = on_heartbeat,
+                                        .on_connection = on_connection,
+                                        .on_selftest = on_selftest,
+                                        .on_restart = on_restart,
+                                        .on_monitor = on_monitor,
+                                        .deployment = getenv("AGENT_DEPLOYMENT"), /* with AGENT_VERSION, or neither */
+                                        .version = getenv("AGENT_VERSION"),
+                                        .ctx = &a},
+                     error);
     if (!a.redoubt || !curl) {
         fprintf(stderr, "%s\n", a.redoubt ? "no memory for curl" : error);
         return 1;
