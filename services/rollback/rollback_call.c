@@ -111,7 +111,8 @@ static void sight(struct call *c)
 {
     const struct rollback_job *j = &c->d->doc->job;
     struct sight_job job = {.id = NULL};
-    if (rollback_busy(c->d->doc)) {
+    /* In PREPARE a job has made nothing yet, and does not know its sides: what stands is what it finds, also what an earlier job has brought. */
+    if (rollback_busy(c->d->doc) && j->phase != ROLLBACK_PHASE(PREPARE)) {
         job.id = j->id;
         job.version[j->from_side] = j->from;
         job.version[!j->from_side] = j->to;

@@ -47,8 +47,9 @@ static const struct verb *verb_of(const char *subject)
 
 /* ---- answers ---- */
 
-__attribute__((format(printf, 7, 8))) static void answer(struct service *s, const char *reply, int status, uint64_t epoch,
-                                                         const void *payload, size_t len, const char *fmt, ...)
+__attribute__((format(printf, 7, 8))) static void answer(struct service *s, const char *reply, int status,
+                                                         uint64_t epoch, const void *payload, size_t len,
+                                                         const char *fmt, ...)
 {
     char text[1024];
     va_list ap;
@@ -115,7 +116,8 @@ void cmd_rollback_answer(struct deployment *d, const struct queued *q, const str
 {
     if (!q || !q->reply[0])
         return;
-    if (q->kind == ROLLBACK_START && e->status == OK && !d->starting[0] && d->doc->job.phase == ROLLBACK_PHASE(PREPARE)) {
+    if (q->kind == ROLLBACK_START && e->status == OK && !d->starting[0] &&
+        d->doc->job.phase == ROLLBACK_PHASE(PREPARE)) {
         snprintf(d->starting, sizeof d->starting, "%s", q->reply);
         snprintf(d->starting_job, sizeof d->starting_job, "%s", d->doc->job.id);
         loop_timer_start(&d->starting_limit, START_MS, 0);
@@ -176,7 +178,8 @@ static void tell_plan(struct call *c)
     else if (c->failed)
         answer(d->room->s, c->reply, INVALID, d->doc->epoch, data, len, "it would be refused: %s", c->text);
     else if (rollback_busy(d->doc))
-        answer(d->room->s, c->reply, UNAVAILABLE, d->doc->epoch, data, len, "job %s is under way: one at a time", d->doc->job.id);
+        answer(d->room->s, c->reply, UNAVAILABLE, d->doc->epoch, data, len, "job %s is under way: one at a time",
+               d->doc->job.id);
     else
         answer(d->room->s, c->reply, OK, d->doc->epoch, data, len, "nothing was changed");
     if (data)
@@ -198,7 +201,8 @@ static void plan_make(struct call *c)
         plan_end(c, UNAVAILABLE, c->view.error);
         return;
     }
-    const struct rollback_version *to = rollback_choose(d->doc, &d->rule, c->asked.to, c->asked.force, why, sizeof why);
+    const struct rollback_version *to =
+        rollback_choose(d->doc, &d->rule, c->asked.to, c->asked.force, why, sizeof why);
     int side = rollback_sight_current(&c->sight);
     if (!to) {
         plan_end(c, INVALID, why);
@@ -231,11 +235,13 @@ static void act(struct deployment *d, const struct verb *v, const PB(RollbackCom
     struct service *s = d->room->s;
     if (!deployment_decided(d)) {
         service_reply(s, reply, UNAVAILABLE, 0,
-                      "the state of %s cannot be read at the moment (shared state or stream away?); try again", d->name);
+                      "the state of %s cannot be read at the moment (shared state or stream away?); try again",
+                      d->name);
         return;
     }
     if (v->kind == VERB_STATE) {
-        answer_state(d, reply, OK, d->leaving ? "it is not in the settings any more: it goes when its job has ended" : "");
+        answer_state(d, reply, OK,
+                     d->leaving ? "it is not in the settings any more: it goes when its job has ended" : "");
         return;
     }
     if (v->kind == VERB_PLAN) {
@@ -250,7 +256,8 @@ static void act(struct deployment *d, const struct verb *v, const PB(RollbackCom
         return;
     }
     if (!store_up(s->store)) {
-        service_reply(s, reply, UNAVAILABLE, 0, "shared state (Redis) is not reachable: what is ordered could not be kept; try again");
+        service_reply(s, reply, UNAVAILABLE, 0,
+                      "shared state (Redis) is not reachable: what is ordered could not be kept; try again");
         return;
     }
     struct queued *q = calloc(1, sizeof *q);
@@ -264,8 +271,8 @@ static void act(struct deployment *d, const struct verb *v, const PB(RollbackCom
     char id[48];
     if (v->event == ROLLBACK_START && !q->u.order.job[0])
         snprintf(q->u.order.job, sizeof q->u.order.job, "%s", service_new_id(s, id));
-    log_info("order", F_STR("deployment", d->name), F_STR("verb", v->name), F_STR("by", c->by), F_STR("reason", c->reason),
-             F_STR("job", q->u.order.job), F_STR("to", c->to_version));
+    log_info("order", F_STR("deployment", d->name), F_STR("verb", v->name), F_STR("by", c->by),
+             F_STR("reason", c->reason), F_STR("job", q->u.order.job), F_STR("to", c->to_version));
     deployment_event(d, q);
 }
 
@@ -282,7 +289,8 @@ static void refuse_unknown(struct service *s, const char *name, const char *repl
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", d->name);
     }
-    service_reply(s, reply, INVALID, 0, "there is no deployment %s in the settings; there are: %s", name, *known ? known : "none");
+    service_reply(s, reply, INVALID, 0, "there is no deployment %s in the settings; there are: %s", name,
+                  *known ? known : "none");
 }
 
 /* False if it was answered already. */
@@ -295,7 +303,8 @@ static bool valid(struct service *s, const struct verb *v, const PB(RollbackComm
     else if (v->by_whom && blank(c->reason))
         service_reply(s, reply, INVALID, 0, "say why: `reason` is empty; it lands in the audit trail");
     else if (c->tainted && *c->restore_snapshot)
-        service_reply(s, reply, INVALID, 0, "either a snapshot is named, or the data are tainted and the last one before is taken");
+        service_reply(s, reply, INVALID, 0,
+                      "either a snapshot is named, or the data are tainted and the last one before is taken");
     else if (!c->tainted && c->tainted_since_unix_ms)
         service_reply(s, reply, INVALID, 0, "`tainted_since_unix_ms` belongs to `tainted`");
     else
@@ -344,9 +353,10 @@ static void on_holder(void *ctx, enum bus_status st, const struct bus_msg *m)
         if (bus_publish(p->s->bus, &o, &e))
             log_warn("reply lost", F_STR("why", e.text));
     } else if (p->s->state && !tell_last(p, rollback_room_find(p->s->state, p->deployment))) {
-        service_reply(p->s, p->reply, UNAVAILABLE, 0,
-                      "no replica of rollback acts for %s at the moment: is the shared state (Redis) reachable? try again",
-                      p->deployment);
+        service_reply(
+            p->s, p->reply, UNAVAILABLE, 0,
+            "no replica of rollback acts for %s at the moment: is the shared state (Redis) reachable? try again",
+            p->deployment);
     }
     free(p);
 }

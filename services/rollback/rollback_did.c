@@ -36,8 +36,9 @@ static void failed(struct turn *t, int op, bool lasting, const char *text)
         j->wanted = j->weight;
     bool enough = lasting || j->tries >= ROLLBACK_TRIES;
     if (enough && rollback_leaving(j)) {
-        rollback_end(t, ROLLBACK_PHASE(ABORTED), "by force, left as it is. The writer of the learning data could not be "
-                                                 "told to go on, do it by hand: %s",
+        rollback_end(t, ROLLBACK_PHASE(ABORTED),
+                     "by force, left as it is. The writer of the learning data could not be "
+                     "told to go on, do it by hand: %s",
                      text);
         return;
     }
@@ -198,6 +199,8 @@ static void well(struct turn *t, bool suite, bool all)
 {
     struct rollback_job *j = t->j;
     const struct rollback_rule *r = t->rule;
+    if (j->live.off)
+        return; /* it is not what was to be observed */
     if (j->phase == ROLLBACK_PHASE(SHIFT) && j->stage == ROLLBACK_STAGE(OBSERVE)) {
         j->observed_ms = t->now_ms - j->stage_since_ms;
         if (all && rollback_over(t, j->stage_since_ms, r->step_ms))
@@ -231,8 +234,8 @@ void rollback_on_samples(struct turn *t)
     bool suite = t->ev->u.checked.suite;
     j->judge.quiet[0] = j->weight == 0;
     j->judge.quiet[1] = j->weight == 100;
-    int v = rollback_judge_take(&j->judge, &t->rule->judge, t->ev->u.checked.samples, t->ev->u.checked.n, suite, t->now_ms,
-                                &check);
+    int v = rollback_judge_take(&j->judge, &t->rule->judge, t->ev->u.checked.samples, t->ev->u.checked.n, suite,
+                                t->now_ms, &check);
     t->changed = true;
     /* Everything goes to the target, come what may; VERIFY says what the checks say before anything is removed. */
     if (j->emergency && j->phase != ROLLBACK_PHASE(VERIFY) && j->phase != ROLLBACK_PHASE(HOLD))
@@ -251,7 +254,7 @@ static void waited(struct turn *t)
 {
     struct rollback_job *j = t->j;
     const struct rollback_rule *r = t->rule;
-    bool none = r->judge.n == 0;
+    bool none = r->judge.n == 0 && !j->live.off;
     int64_t suite_ms = 2 * r->watch_ms > ROLLBACK_SUITE_MS ? 2 * r->watch_ms : ROLLBACK_SUITE_MS;
     bool observes = j->stage == ROLLBACK_STAGE(OBSERVE);
     if (j->phase == ROLLBACK_PHASE(HOLD))
@@ -262,12 +265,12 @@ static void waited(struct turn *t)
     } else if (j->phase == ROLLBACK_PHASE(SHIFT) && observes) {
         if (none && rollback_over(t, j->stage_since_ms, r->step_ms))
             rollback_step_over(t);
-        else if (!none)
+        else if (r->judge.n > 0)
             no_data(t, false, 2 * r->step_ms + r->check_every_ms + GRACE_MS);
     } else if (j->phase == ROLLBACK_PHASE(VERIFY) && observes) {
         if (none && rollback_over(t, j->stage_since_ms, r->watch_ms))
             rollback_verified(t);
-        else if (!none)
+        else if (r->judge.n > 0)
             no_data(t, false, 2 * r->watch_ms + r->check_every_ms + GRACE_MS);
     } else if (j->phase == ROLLBACK_PHASE(VERIFY) && j->stage == ROLLBACK_STAGE(GATE)) {
         no_data(t, true, suite_ms);

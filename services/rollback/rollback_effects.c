@@ -29,7 +29,7 @@ static void on_looked(struct call *c)
     struct rollback_sight s = c->sight;
     call_end(c);
     d->looking = false;
-    if (stale || d->look_again) {
+    if (stale) {
         deployment_look(d);
         return;
     }
@@ -41,15 +41,13 @@ static void on_looked(struct call *c)
     deployment_event(d, q);
 }
 
-/* A look that is asked for sees what stands from now on: one that is under way is made again when it ends. */
+/* One that is under way is as good, unless something is done meanwhile: then it is made again when it ends. Were it made again for whoever asks, looks that
+ * take longer than the time between two askings would never be told. */
 void deployment_look(struct deployment *d)
 {
-    if (d->looking) {
-        d->look_again = true;
+    if (d->looking)
         return;
-    }
     d->looking = true;
-    d->look_again = false;
     call_look(call_new(d, NULL), on_looked);
 }
 

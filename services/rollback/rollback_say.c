@@ -8,9 +8,11 @@
 #include <string.h>
 
 METRIC_DEFINE(jobs_started, METRIC_COUNTER, "redoubt_rollback_jobs_total", "Jobs that were started.");
-METRIC_DEFINE(jobs_done, METRIC_COUNTER, "redoubt_rollback_jobs_done_total", "Jobs that ended with the earlier version in place.");
+METRIC_DEFINE(jobs_done, METRIC_COUNTER, "redoubt_rollback_jobs_done_total",
+              "Jobs that ended with the earlier version in place.");
 METRIC_DEFINE(jobs_aborted, METRIC_COUNTER, "redoubt_rollback_jobs_aborted_total", "Jobs that were taken back.");
-METRIC_DEFINE(jobs_refused, METRIC_COUNTER, "redoubt_rollback_jobs_refused_total", "Jobs that were refused before anything was changed.");
+METRIC_DEFINE(jobs_refused, METRIC_COUNTER, "redoubt_rollback_jobs_refused_total",
+              "Jobs that were refused before anything was changed.");
 METRIC_DEFINE(step_overhead, METRIC_GAUGE, "redoubt_rollback_step_overhead_ms",
               "Own time between two observations, of the last step.");
 METRIC_DEFINE(kept_now, METRIC_GAUGE, "redoubt_rollback_versions_kept", "Versions that are protected from clean-up.");
@@ -46,8 +48,8 @@ static void on_stored(void *ctx, const struct bus_stored *r)
         return;
     d->announcing--;
     if (r->status == BUS_REFUSED)
-        log_error("announcement refused by its stream; tried again", F_STR("deployment", d->name), F_INT("epoch", epoch),
-                  F_STR("why", r->error));
+        log_error("announcement refused by its stream; tried again", F_STR("deployment", d->name),
+                  F_INT("epoch", epoch), F_STR("why", r->error));
     if (r->status == BUS_OK && epoch == DOC_EPOCH(d) && deployment_decided(d))
         deployment_marked(d);
 }
@@ -57,8 +59,11 @@ void deployment_announce(struct deployment *d)
     char subject[SUBJECT_MAX_LEN], id[SUBJECT_MAX_LEN];
     snprintf(subject, sizeof subject, "%s%s", SUBJECT_ROLLBACK, d->name);
     snprintf(id, sizeof id, "rollback/%s/%" PRIu64, d->name, DOC_EPOCH(d));
-    struct bus_out o = {
-        .subject = subject, .id = id, .type = "redoubt.v1.RollbackChanged", .data = d->packed.data, .len = d->packed.len};
+    struct bus_out o = {.subject = subject,
+                        .id = id,
+                        .type = "redoubt.v1.RollbackChanged",
+                        .data = d->packed.data,
+                        .len = d->packed.len};
     d->announcing++;
     d->announced_mono_ms = clock_mono_ms();
     bus_store(d->room->s->bus, &o, 0, on_stored, rollback_ticket(d, DOC_EPOCH(d)));
@@ -133,15 +138,19 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
     }
     for (size_t i = 0; i < n; i++)
         list[i] = &labels[i];
-    snprintf(summary, sizeof summary, "%.60s: %.440s", d->name, e->text[0] ? e->text : resolved ? "it is over" : row->key);
+    /* A resolution has no words of its own. */
+    snprintf(summary, sizeof summary, "%s%s%.440s", e->text[0] ? "" : d->name, e->text[0] ? "" : ": ",
+             e->text[0] ? e->text : "it is over");
     if (e->notice == ROLLBACK_NOTICE_HOLD && !resolved)
         snprintf(detail, sizeof detail,
-                 "%.700s\nTo go on: redoubt rollback resume %s --by NAME --reason WHY\nTo go back to the former version: redoubt rollback "
+                 "%.700s\nTo go on: redoubt rollback resume %s --by NAME --reason WHY\nTo go back to the former "
+                 "version: redoubt rollback "
                  "abort %s --by NAME --reason WHY",
                  j->reason, d->name, d->name);
     else if (e->notice == ROLLBACK_NOTICE_REGRESSION && !resolved)
         snprintf(detail, sizeof detail,
-                 "%.700s\nTo look at what would be done: redoubt rollback start %s --dry-run\nTo go back: redoubt rollback start %s --by "
+                 "%.700s\nTo look at what would be done: redoubt rollback start %s --dry-run\nTo go back: redoubt "
+                 "rollback start %s --by "
                  "NAME --reason WHY",
                  e->text, d->name, d->name);
     else
@@ -176,7 +185,8 @@ void deployment_unseen(struct deployment *d, const char *why)
     char key[NAME_MAX_LEN + 64], summary[256];
     d->unseen_alert = why;
     snprintf(key, sizeof key, "rollback/%s/unseen", d->name);
-    snprintf(summary, sizeof summary, why ? "%s: what runs cannot be seen, so it could not be rolled back" : "%s: what runs is seen again",
+    snprintf(summary, sizeof summary,
+             why ? "%s: what runs cannot be seen, so it could not be rolled back" : "%s: what runs is seen again",
              d->name);
     PB(Alert) a = PB_INIT(ALERT);
     a.dedup_key = key;
@@ -186,7 +196,8 @@ void deployment_unseen(struct deployment *d, const char *why)
     a.detail = (char *)(why ? why : "");
     a.resolved = !why;
     service_alert(d->room->s, &a);
-    log_warn(why ? "what runs cannot be seen" : "what runs is seen again", F_STR("deployment", d->name), F_STR("why", why ? why : ""));
+    log_warn(why ? "what runs cannot be seen" : "what runs is seen again", F_STR("deployment", d->name),
+             F_STR("why", why ? why : ""));
 }
 
 /* ---- the trail ---- */
@@ -214,8 +225,8 @@ static const char *actor(const struct rollback_effect *e, const struct queued *q
     }
 }
 
-void deployment_audit(struct deployment *d, const struct rollback_doc *doc, const struct rollback_effect *e, const struct queued *q,
-                      bool intended)
+void deployment_audit(struct deployment *d, const struct rollback_doc *doc, const struct rollback_effect *e,
+                      const struct queued *q, bool intended)
 {
     const struct rollback_job *j = &doc->job;
     char weight[16];
@@ -233,8 +244,10 @@ void deployment_audit(struct deployment *d, const struct rollback_doc *doc, cons
     r.action = (char *)(e->action && *e->action ? e->action : "rollback.change");
     r.actor = (char *)actor(e, q, doc);
     r.subject = d->name;
-    r.outcome = intended ? REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED : REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE;
-    r.audit_class = e->strict ? REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT : REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY;
+    r.outcome = intended ? REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED
+                         : REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE;
+    r.audit_class =
+        e->strict ? REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT : REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY;
     r.epoch = doc->epoch;
     r.detail = (char *)e->text;
     r.fields = list;
@@ -273,8 +286,9 @@ void deployment_say_change(struct deployment *d, const struct rollback_doc *was,
                  F_STR("name", rollback_doc_name(now, now->current)));
     if (other || a->phase != b->phase || a->stage != b->stage || a->step != b->step || a->hold != b->hold)
         log_info("rollback", F_STR("deployment", d->name), F_STR("job", b->id), F_STR("phase", phase_name(b->phase)),
-                 F_STR("stage", wire_enum_name(&redoubt__v1__rollback_stage__descriptor, b->stage)), F_INT("step", b->step),
-                 F_INT("weight", b->weight), F_STR("hold", wire_enum_name(&redoubt__v1__rollback_hold__descriptor, b->hold)),
+                 F_STR("stage", wire_enum_name(&redoubt__v1__rollback_stage__descriptor, b->stage)),
+                 F_INT("step", b->step), F_INT("weight", b->weight),
+                 F_STR("hold", wire_enum_name(&redoubt__v1__rollback_hold__descriptor, b->hold)),
                  F_STR("reason", b->reason), F_INT("epoch", now->epoch));
 }
 

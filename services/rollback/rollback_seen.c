@@ -10,8 +10,10 @@
 #include <string.h>
 
 METRIC_DEFINE(observed, METRIC_COUNTER, "redoubt_rollback_observations_total", "Looks at what runs, without a job.");
-METRIC_DEFINE(observe_ms, METRIC_GAUGE, "redoubt_rollback_observation_ms", "How long the last one took, with its checks.");
-METRIC_DEFINE(unseen, METRIC_COUNTER, "redoubt_rollback_unseen_total", "Observations of which the executor did not answer.");
+METRIC_DEFINE(observe_ms, METRIC_GAUGE, "redoubt_rollback_observation_ms",
+              "How long the last one took, with its checks.");
+METRIC_DEFINE(unseen, METRIC_COUNTER, "redoubt_rollback_unseen_total",
+              "Observations of which the executor did not answer.");
 METRIC_DEFINE(checked, METRIC_COUNTER, "redoubt_rollback_checks_total", "Rounds of checks made in jobs.");
 
 /* ---- sides for the checks ---- */
@@ -88,7 +90,8 @@ static void over(struct call *c)
 }
 
 /* A check that says nothing about a version alone, or has not seen enough calls yet, does not speak against it. */
-static bool excused(const struct rollback_check_rule *r, const struct rollback_sample *samples, size_t n, size_t check)
+static bool excused(const struct rollback_check_rule *r, const struct rollback_sample *samples, size_t n,
+                    size_t check)
 {
     if (r->compare && r->most < 0)
         return true;
@@ -120,14 +123,16 @@ static void judge(struct call *c, struct queued *q, const struct rollback_sample
     for (size_t i = 0; i < r->n && i < d->observed.n; i++) {
         const struct rollback_check_state *s = &d->observed.checks[i];
         bool failed = s->outcome == REDOUBT__V1__CHECK_OUTCOME__CHECK_OUTCOME_FAILED;
-        bool silent = s->outcome != REDOUBT__V1__CHECK_OUTCOME__CHECK_OUTCOME_PASSED && !failed && !r->checks[i].suite &&
-                      !excused(&r->checks[i], samples, n, i);
+        bool silent = s->outcome != REDOUBT__V1__CHECK_OUTCOME__CHECK_OUTCOME_PASSED && !failed &&
+                      !r->checks[i].suite && !excused(&r->checks[i], samples, n, i);
         if (!failed && !silent)
             continue;
         q->u.seen.passed = false;
         if (!q->u.seen.why[0] || (q->u.seen.worse && i == at))
             snprintf(q->u.seen.why, sizeof q->u.seen.why, "%.64s: %.160s", r->checks[i].name,
-                     s->detail[0] ? s->detail : failed ? "failed" : "it says nothing");
+                     s->detail[0] ? s->detail
+                     : failed     ? "failed"
+                                  : "it says nothing");
     }
 }
 
@@ -206,8 +211,9 @@ static void on_record_stored(void *ctx, const struct bus_stored *r)
     if (!c)
         return;
     if (r->status != BUS_OK) {
-        log_error("a version's record is refused by its stream: the version is not known to us", F_STR("deployment", d->name),
-                  F_STR("version", c->found.id), F_STR("why", r->error && *r->error ? r->error : bus_status_text(r->status)));
+        log_error("a version's record is refused by its stream: the version is not known to us",
+                  F_STR("deployment", d->name), F_STR("version", c->found.id),
+                  F_STR("why", r->error && *r->error ? r->error : bus_status_text(r->status)));
         over(c);
         return;
     }
@@ -263,7 +269,8 @@ void deployment_on_observe(void *ctx)
 {
     struct deployment *d = ctx;
     loop_timer_start(&d->observe, d->room->s->settings->rollback.observe_ms, 0);
-    if (d->place != HERE || d->seeing || rollback_busy(d->doc) || service_tilted(d->room->s) || deployment_fence(d) == 0)
+    if (d->place != HERE || d->seeing || rollback_busy(d->doc) || service_tilted(d->room->s) ||
+        deployment_fence(d) == 0)
         return;
     deployment_keep_owed(d);
     d->seeing = true;

@@ -81,8 +81,8 @@ static void leave(struct rollback_room *r, struct deployment *d)
         return;
     }
     if (!d->leaving)
-        log_warn("a deployment left the settings while a job is under way; it goes when that has ended", F_STR("deployment", d->name),
-                 F_STR("job", d->doc->job.id));
+        log_warn("a deployment left the settings while a job is under way; it goes when that has ended",
+                 F_STR("deployment", d->name), F_STR("job", d->doc->job.id));
     d->leaving = true;
 }
 
@@ -178,7 +178,8 @@ static void say_partitions(struct rollback_room *r)
         return;
     r->said_held = held;
     r->said_members = members;
-    log_info("acting for a share of the deployments", F_INT("partitions", held), F_INT("of", PARTITIONS), F_INT("replicas", members));
+    log_info("acting for a share of the deployments", F_INT("partitions", held), F_INT("of", PARTITIONS),
+             F_INT("replicas", members));
 }
 
 static void load_the_hurt(struct rollback_room *r)
@@ -239,8 +240,10 @@ static void store_alert(struct rollback_room *r, bool resolved)
     a.dedup_key = (char *)STORE_ALERT_KEY;
     a.severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH;
     a.failure_kind = REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_NETWORK;
-    a.summary = (char *)(resolved ? "shared state (Redis) can be used by rollback again"
-                                  : "shared state (Redis) cannot be used by rollback: jobs stay where they are, no job begins");
+    a.summary =
+        (char *)(resolved
+                     ? "shared state (Redis) can be used by rollback again"
+                     : "shared state (Redis) cannot be used by rollback: jobs stay where they are, no job begins");
     a.detail = (char *)store_last_error(r->s->store);
     a.resolved = resolved;
     service_alert(r->s, &a);
@@ -267,7 +270,8 @@ static void tick(struct service *s)
     int64_t now = clock_mono_ms();
     bool tilt_over = r->tilted && !service_tilted(s);
     if (!r->tilted && service_tilted(s))
-        log_warn("suspended, or the clock has jumped: no act of a rollback is begun for a moment; holds and aborts are taken");
+        log_warn("suspended, or the clock has jumped: no act of a rollback is begun for a moment; holds and aborts "
+                 "are taken");
     r->tilted = service_tilted(s);
     watch_store(r, now);
     say_partitions(r);
@@ -376,9 +380,9 @@ static const struct service_sub subs[] = {
     {ROLLBACK_HOLDER_CMD "*", SERVICE_SUB_ALL, PB_DESC(rollback_command), cmd_rollback_holder},
 };
 static const struct service_cmd cmds[] = {
-    {"start", PB_DESC(rollback_command), cmd_rollback},     {"plan", PB_DESC(rollback_command), cmd_rollback},
-    {"hold", PB_DESC(rollback_command), cmd_rollback},      {"resume", PB_DESC(rollback_command), cmd_rollback},
-    {"abort", PB_DESC(rollback_command), cmd_rollback},     {"emergency", PB_DESC(rollback_command), cmd_rollback},
+    {"start", PB_DESC(rollback_command), cmd_rollback}, {"plan", PB_DESC(rollback_command), cmd_rollback},
+    {"hold", PB_DESC(rollback_command), cmd_rollback},  {"resume", PB_DESC(rollback_command), cmd_rollback},
+    {"abort", PB_DESC(rollback_command), cmd_rollback}, {"emergency", PB_DESC(rollback_command), cmd_rollback},
     {"state", PB_DESC(rollback_command), cmd_rollback},
 };
 static const struct service_timer timers[] = {{TICK_MS, tick}};

@@ -128,7 +128,7 @@ struct deployment {
     bool timers;                            /* initialised */
 
     struct call *calls;
-    bool looking, look_again, seeing, checking;
+    bool looking, seeing, checking;
     uint64_t turned;                /* grows when an act begins or ends: a look from before is of no use */
     struct rollback_effect *unkept; /* what is still to be protected from clean-up */
     size_t n_unkept;

@@ -204,7 +204,8 @@ static struct rollback_doc *random_doc(uint64_t seed)
     return d;
 }
 
-static const struct rollback_check_rule check_rules[] = {{.name = "check-0", .check_class = ROLLBACK_SECURITY, .limit = 1}};
+static const struct rollback_check_rule check_rules[] = {
+    {.name = "check-0", .check_class = ROLLBACK_SECURITY, .limit = 1}};
 static const struct rollback_rule rule = {.step_ms = 30000,
                                           .drain_ms = 30000,
                                           .watch_ms = 120000,

@@ -182,9 +182,10 @@ static void the_current_side(void **x)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_deployed),    cmocka_unit_test(in_a_job),   cmocka_unit_test(strays),
-        cmocka_unit_test(what_a_job_has_brought), cmocka_unit_test(somebody_else), cmocka_unit_test(mixed_side),
-        cmocka_unit_test(not_known),      cmocka_unit_test(the_current_side),
+        cmocka_unit_test(as_deployed),   cmocka_unit_test(in_a_job),
+        cmocka_unit_test(strays),        cmocka_unit_test(what_a_job_has_brought),
+        cmocka_unit_test(somebody_else), cmocka_unit_test(mixed_side),
+        cmocka_unit_test(not_known),     cmocka_unit_test(the_current_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

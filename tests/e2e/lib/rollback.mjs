@@ -1,9 +1,11 @@
 // rollback.mjs - one deployment and all that moves it: an agent's containers, HAProxy, learning data, a private suite, load, and eyes on everything.
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { decode, encode, top } from './contract.mjs';
 import { Stack, freePort } from './stack.mjs';
 import { pause, until } from './wait.mjs';
@@ -62,14 +64,100 @@ export class Load {
   }
 }
 
+// ---- where the agent runs: containers of an engine, or plain processes behind the exec executor ----
+
+export class Containers {
+  constructor(engine, name, learn) {
+    Object.assign(this, { engine, name, learn });
+  }
+
+  settings() {
+    return `executor: docker
+      docker: { socket: ${this.engine.socket}, project: ${this.name}, service: agent, port: 8080, network: town, stop: 5s, ready: 20s }`;
+  }
+
+  // As compose makes them; what was deployed before is taken away.
+  async deploy(tag, instances) {
+    for (const c of await this.all()) await this.remove(c.id);
+    for (let i = 1; i <= instances; i++)
+      await this.engine.run(`${this.name}-agent-${i}`, tag, { binds: [`${this.learn}:/data`],
+        labels: { 'com.docker.compose.project': this.name, 'com.docker.compose.service': 'agent', 'com.docker.compose.container-number': String(i) } });
+  }
+
+  async all() {
+    const found = await this.engine.list({ label: [`com.docker.compose.project=${this.name}`] });
+    return found.map((c) => ({ id: c.Id, tag: c.Image.split(':').pop(), running: c.State === 'running', healthy: /\(healthy\)/.test(c.Status),
+      address: `${Object.values(c.NetworkSettings.Networks)[0]?.IPAddress}:8080` }));
+  }
+
+  kill(id) {
+    return this.engine.kill(id);
+  }
+
+  remove(id) {
+    return this.engine.remove(id);
+  }
+
+  async close() {
+    for (const c of await this.all().catch(() => [])) await this.remove(c.id).catch(() => {});
+  }
+}
+
+const exec = promisify(execFile);
+export const AGENT = path.join(path.dirname(fileURLToPath(import.meta.url)), 'exec-agent');
+
+export class Processes {
+  constructor(dir, learn) {
+    this.dir = path.join(dir, 'agents');
+    this.args = [this.dir, path.join(bin, 'redoubt'), learn];
+    fs.mkdirSync(this.dir);
+    // Ends them also if this process is killed: its end of the pipe closes then.
+    this.watcher = spawn('bash', ['-c', 'read -r _; for p in "$0"/*/pid; do kill -9 "$(<"$p")"; done', this.dir], { stdio: ['pipe', 'ignore', 'ignore'] });
+  }
+
+  settings() {
+    const call = (verb, more = '') => `${verb}: ["${AGENT}", ${verb}, ${this.args.map((a) => `"${a}"`).join(', ')}${more}]`;
+    const which = ', "{{version}}", "{{side}}", "{{count}}", "{{job}}"';
+    return `executor: exec
+      exec: { ${call('view')}, ${['up', 'stop', 'start', 'remove'].map((v) => call(v, which)).join(', ')} }`;
+  }
+
+  async deploy(tag, instances) {
+    for (const old of new Set((await this.all()).map((c) => c.tag))) await exec(AGENT, ['remove', ...this.args, old]);
+    await exec(AGENT, ['up', ...this.args, tag, '0', String(instances), '']);
+  }
+
+  // Read from its files: cheap enough to be looked at all the time.
+  async all() {
+    const read = (i, name) => { try { return fs.readFileSync(path.join(this.dir, i, name), 'utf8').trim(); } catch { return ''; } };
+    return fs.readdirSync(this.dir).filter((i) => read(i, 'version')).map((i) => {
+      let stat = '';
+      try { stat = fs.readFileSync(`/proc/${read(i, 'pid')}/stat`, 'utf8').replace(/.*\) /s, ''); } catch { /* it has ended */ }
+      const running = stat !== '' && stat[0] !== 'Z';
+      return { id: i, tag: read(i, 'version'), running, healthy: running, address: read(i, 'out').match(/listening (\S+)/)?.[1] };
+    });
+  }
+
+  async kill(id) {
+    process.kill(Number(fs.readFileSync(path.join(this.dir, id, 'pid'), 'utf8')), 'SIGKILL');
+  }
+
+  async close() {
+    this.watcher.stdin.end();
+    await new Promise((done) => this.watcher.once('exit', done));
+  }
+}
+
 // ---- the town ----
 
 export class Town extends Stack {
+  // `engine` null: plain processes.
   constructor(engine, name, { instances = 1, step_ms = 500, observe_ms = 200, rps = 40, extra = '' } = {}) {
     super(name);
     Object.assign(this, { engine, instances, step_ms, observe_ms, every_ms: 1000 / rps, extra });
-    this.project = path.basename(this.dir); // also tells its containers from those of other towns
     this.learn = path.join(this.dir, 'learn');
+    fs.mkdirSync(this.learn);
+    this.place = engine ? new Containers(engine, path.basename(this.dir), this.learn) : new Processes(this.dir, this.learn);
     this.states = []; // every RollbackChanged, with when it was seen
     this.watchers = new Set();
     this.low = []; // moments with less capacity than needed
@@ -82,10 +170,10 @@ export class Town extends Stack {
   observe: ${this.observe_ms}ms
   lease_ttl: 1s
   member_ttl: 1s
+  exec_allowed: ["${AGENT}"]
   deployments:
     - name: mcp
-      executor: docker
-      docker: { socket: ${this.engine.socket}, project: ${this.project}, service: agent, port: 8080, network: town, stop: 5s, ready: 20s }
+      ${this.place.settings()}
       traffic:
         type: haproxy
         address: unix://${this.sock}
@@ -113,7 +201,7 @@ ${this.extra}`;
   async open() {
     this.sock = path.join(this.dir, 'haproxy.sock');
     this.front = await freePort();
-    for (const d of ['learn', 'restic']) fs.mkdirSync(path.join(this.dir, d));
+    fs.mkdirSync(path.join(this.dir, 'restic'));
     fs.writeFileSync(path.join(this.dir, 'password'), 'sesame\n', { mode: 0o600 });
     const env = { ...process.env, RESTIC_REPOSITORY: path.join(this.dir, 'restic'), RESTIC_PASSWORD_FILE: path.join(this.dir, 'password') };
     this.restic = (...args) => execFileSync('restic', ['--no-cache', '-q', ...args], { env, encoding: 'utf8' });
@@ -157,23 +245,9 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
     await this.verified('v2');
   }
 
-  // ---- containers, as compose makes them ----
-
-  label() {
-    return { label: [`com.docker.compose.project=${this.project}`] };
-  }
-
   async deploy(tag) {
-    for (const c of await this.engine.list(this.label())) await this.engine.remove(c.Id);
-    for (let i = 1; i <= this.instances; i++)
-      await this.engine.run(`${this.project}-agent-${i}`, tag, { binds: [`${this.learn}:/data`],
-        labels: { 'com.docker.compose.project': this.project, 'com.docker.compose.service': 'agent', 'com.docker.compose.container-number': String(i) } });
-    await until(`${tag} to be healthy`, async () => (await this.containers()).every((c) => c.healthy), 60000);
-  }
-
-  async containers() {
-    return (await this.engine.list(this.label())).map((c) => ({ id: c.Id, name: c.Names[0].slice(1), tag: c.Image.split(':').pop(), running: c.State === 'running',
-      healthy: /\(healthy\)/.test(c.Status), ip: Object.values(c.NetworkSettings.Networks)[0]?.IPAddress, labels: c.Labels, image: c.Image }));
+    await this.place.deploy(tag, this.instances);
+    await until(`${tag} to be healthy`, async () => (await this.place.all()).every((c) => c.healthy), 60000);
   }
 
   // ---- HAProxy ----
@@ -191,9 +265,9 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
   // By hand, as whoever deploys does it: the servers of side 0 have the containers' addresses.
   async point() {
     await until('HAProxy to listen', () => this.haproxy('show version').catch(() => null));
-    const found = await this.containers();
+    const found = await this.place.all();
     for (const [i, name] of SIDES[0].entries()) {
-      const line = found[i] ? [`set server agents/${name} addr ${found[i].ip} port 8080`, `set server agents/${name} state ready`, `set weight agents/${name} 100`]
+      const line = found[i] ? [`set server agents/${name} addr ${found[i].address.replace(':', ' port ')}`, `set server agents/${name} state ready`, `set weight agents/${name} 100`]
         : [`set server agents/${name} state maint`];
       await this.haproxy(line.join(';'));
     }
@@ -202,7 +276,7 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
   async servers() {
     const text = await this.haproxy('show servers state agents');
     const lines = text.split('\n').filter((l) => /^\d+ agents/.test(l)).map((l) => l.split(' '));
-    return lines.map((f) => ({ name: f[3], ip: f[4], up: f[5] !== '0', off: (Number(f[6]) & 0x3b) !== 0, weight: Number(f[7]), side: f[3].startsWith('a') ? 0 : 1 }));
+    return lines.map((f) => ({ name: f[3], address: `${f[4]}:${f[18]}`, up: f[5] !== '0', off: (Number(f[6]) & 0x3b) !== 0, weight: Number(f[7]), side: f[3].startsWith('a') ? 0 : 1 }));
   }
 
   // HAProxy forgets at a restart, unless it is told where the state is: that is written as an operator's reload does.
@@ -260,19 +334,19 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
     const look = async () => {
       const at = Date.now();
       try {
-        const [servers, found] = [await this.servers(), await this.containers()];
-        const running = new Set(found.filter((c) => c.running).map((c) => c.ip));
+        const [servers, found] = [await this.servers(), await this.place.all()];
+        const running = new Set(found.filter((c) => c.running).map((c) => c.address));
         const serving = servers.filter((s) => !s.off && s.weight > 0);
         const all = serving.reduce((n, s) => n + s.weight, 0);
         const bad = [0, 1].filter((side) => {
           const mine = serving.filter((s) => s.side === side);
           const share = all ? mine.reduce((n, s) => n + s.weight, 0) / all : 0;
-          const ready = mine.filter((s) => running.has(s.ip)).length;
+          const ready = mine.filter((s) => running.has(s.address)).length;
           return ready < Math.ceil(this.instances * share - 0.02);
         });
         const excused = this.excused.some(([from, to]) => at >= from && at <= to);
         if (excused || (bad.length === 0 && all > 0)) last = 0;
-        else if (++last >= 3) this.low.push({ at, bad, all, state: this.text(), servers: serving, found: found.map((c) => [c.tag, c.running, c.ip]) });
+        else if (++last >= 3) this.low.push({ at, bad, all, state: this.text(), servers: serving, found: found.map((c) => [c.tag, c.running, c.address]) });
         this.looks = (this.looks ?? 0) + 1;
       } catch { last = 0; /* HAProxy is being restarted */ }
       if (!this.ended) this.next = setTimeout(look, 40);
@@ -312,7 +386,8 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
     clearTimeout(this.next);
     clearInterval(this.poll);
     if (this.load) await this.load.stop().catch(() => {});
-    for (const c of await this.engine.list(this.label()).catch(() => [])) await this.engine.remove(c.Id).catch(() => {});
+    for (const i of [1, 2]) await this.kill(`rollback-${i}`).catch(() => {}); // else it would start what is taken away here
+    await this.place.close();
     await this.dispose();
   }
 }

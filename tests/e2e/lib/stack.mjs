@@ -52,7 +52,7 @@ export class Stack {
     fs.writeFileSync(this.config, `nats: { url: "nats://127.0.0.1:${this.natsPort}" }
 redis: { host: 127.0.0.1, port: ${this.redisPort} }
 data_dir: ${path.join(this.dir, 'data')}
-log: { level: info }
+log: { level: ${process.env.LOG ?? "info"} }
 tilt_hold: 1s
 ${text}`);
   }
