@@ -271,6 +271,7 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
         : [`set server agents/${name} state maint`];
       await this.haproxy(line.join(';'));
     }
+    await until('HAProxy to take them for up', async () => (await this.servers()).every((v) => v.off || v.up));
   }
 
   async servers() {
@@ -287,6 +288,26 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
     await pause(dead_ms);
     this.run('haproxy');
     await until('HAProxy to listen', () => this.haproxy('show version').catch(() => null));
+  }
+
+  // The replica that has moved the job last.
+  holder() {
+    const last = (i) => Math.max(0, ...[...this.log(`rollback-${i}`).matchAll(/^ts=(\S+) .*event=(?:rollback|"an act[^"]*") deployment=mcp/gm)].map((m) => Date.parse(m[1])));
+    return last(1) >= last(2) ? 'rollback-1' : 'rollback-2';
+  }
+
+  // kill -9, and back after dead_ms; what was killed in the target stays dead.
+  async strike(victim, target, dead_ms = 400) {
+    if (victim === 'haproxy') return this.restartHaproxy(dead_ms);
+    if (victim === 'target') {
+      for (const c of await this.place.all()) if (c.tag === target && c.running) await this.place.kill(c.id).catch(() => {});
+      return undefined;
+    }
+    const name = victim === 'service' ? this.holder() : victim;
+    await this.kill(name);
+    await pause(dead_ms);
+    this.run(name);
+    return undefined;
   }
 
   // ---- eyes ----
@@ -376,7 +397,9 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
   // A snapshot restores to the very bytes that stood there: what came later was only added behind them.
   snapshotHolds(snapshot) {
     const to = path.join(this.dir, `restored-${snapshot.slice(0, 8)}`);
-    this.restic('restore', snapshot, '--target', to);
+    // A snapshot whose tags have changed has another id, and remembers the first.
+    const found = JSON.parse(this.restic('snapshots', '--json')).find((x) => (x.original ?? x.id).startsWith(snapshot) || x.id.startsWith(snapshot));
+    this.restic('restore', found.id, '--target', to);
     const was = fs.readFileSync(path.join(to, this.learn, 'learned.log')), is = fs.readFileSync(path.join(this.learn, 'learned.log'));
     return { bytes: was.length, now: is.length, same: was.length > 0 && is.subarray(0, was.length).equals(was) };
   }
