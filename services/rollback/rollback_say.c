@@ -36,6 +36,8 @@ static struct metric holds[] = {
     [ROLLBACK_HOLD(CHANGED)] = HOLDS("changed", "Holds because somebody else has changed what stands."),
 };
 
+#define SAID_AGAIN_MS 60000
+
 /* ---- the announcement ---- */
 
 #define DOC_EPOCH(d) ((d)->doc->epoch)
@@ -169,6 +171,44 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
     a.evidence_unix_ms = clock_shared_ms();
     a.resolved = resolved;
     service_alert(d->room->s, &a);
+}
+
+/* Critical as when it was decided. */
+static bool held_critically(const struct deployment *d)
+{
+    const struct rollback_job *j = &d->doc->job;
+    if (j->hold == ROLLBACK_HOLD(TARGET_LOST) || j->hold == ROLLBACK_HOLD(BOTH_LOST))
+        return true;
+    for (size_t i = 0; j->hold == ROLLBACK_HOLD(REGRESSION) && i < j->judge.n; i++)
+        for (size_t k = 0; k < d->rule.judge.n; k++)
+            if (strcmp(d->rule.judge.checks[k].name, j->judge.checks[i].name) == 0 &&
+                d->rule.judge.checks[k].check_class == ROLLBACK_SECURITY &&
+                j->judge.checks[i].outcome == REDOUBT__V1__CHECK_OUTCOME__CHECK_OUTCOME_FAILED)
+                return true;
+    return false;
+}
+
+/* Whoever acted before may have died between the document and what it has to say: it is said again. It is about the same problem, so people
+ * are not told twice. */
+void deployment_alert_again(struct deployment *d)
+{
+    const struct rollback_job *j = &d->doc->job;
+    struct rollback_effect e = {.kind = ROLLBACK_RAISE, .notice = ROLLBACK_NOTICE_HOLD};
+    bool recent = j->ended_ms && clock_shared_ms() - j->ended_ms < SAID_AGAIN_MS;
+    if (j->phase == ROLLBACK_PHASE(HOLD)) {
+        e.critical = held_critically(d);
+        snprintf(e.text, sizeof e.text, "%s: the rollback holds: %.400s", d->name, j->reason);
+        deployment_alert(d, &e, false);
+    } else if (rollback_busy(d->doc)) {
+        if (j->holds > 0)
+            deployment_alert(d, &e, true);
+    } else if (recent) {
+        e.notice = j->phase == ROLLBACK_PHASE(DONE) ? ROLLBACK_NOTICE_DONE : ROLLBACK_NOTICE_FAILED;
+        snprintf(e.text, sizeof e.text, "%s: the rollback from %s to %s is %s: %.300s", d->name,
+                 rollback_doc_name(d->doc, j->from), rollback_doc_name(d->doc, j->to), phase_name(j->phase),
+                 j->reason);
+        deployment_alert(d, &e, false);
+    }
 }
 
 #define UNSEEN_ALERT 3 /* in a row: one may pass */

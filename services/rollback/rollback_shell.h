@@ -285,6 +285,7 @@ void records_free(struct deployment *d);
 void deployment_announce(struct deployment *d);
 void deployment_unseen(struct deployment *d, const char *why); /* NULL = it is seen again */
 void deployment_alert(struct deployment *d, const struct rollback_effect *e, bool resolved);
+void deployment_alert_again(struct deployment *d); /* after it was taken over */
 /* Of a decision on `doc`; done calls deployment_recorded() for strict ones. */
 void deployment_audit(struct deployment *d, const struct rollback_doc *doc, const struct rollback_effect *e,
                       const struct queued *q, bool intended);

@@ -501,6 +501,7 @@ static void begin(struct deployment *d)
     if (d->place != HERE)
         return;
     deployment_keep_all(d);
+    deployment_alert_again(d);
     if (d->pending && !d->restored && d->announcing == 0)
         deployment_announce(d);
     loop_timer_start(&d->observe, 0, 0);
