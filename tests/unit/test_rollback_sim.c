@@ -237,8 +237,12 @@ static bool story(uint64_t seed, struct sums *sums)
         calm(s);
     else if (rollback_busy(&w->doc))
         calm(s);
-    if (!w->alive)
+    if (!w->alive) { /* who ended it is dead, and has perhaps not said so */
+        w->crash_in = 0;
         run(w, 10000);
+        if (rollback_busy(&w->doc))
+            calm(s);
+    }
     s->left |= strstr(w->doc.job.reason, "by force") != NULL;
     if (!w->broken[0] && !s->foreign && !s->left && w->doc.job.phase != ROLLBACK_PHASE(REFUSED)) {
         check_end(w, w->doc.job.plan.instances ? w->doc.job.plan.instances : s->instances);
