@@ -219,6 +219,8 @@ void rollback_done(struct turn *t)
         snprintf(to->by_job, sizeof to->by_job, "%s", j->id);
     }
     snprintf(d->current, sizeof d->current, "%s", j->to);
+    rollback_watch_anew(
+        t); /* what was said of the former version must not keep silent what is to be said of this one */
     rollback_end(t, ROLLBACK_PHASE(DONE), "%s carries all the traffic%s", rollback_name(d, j->to),
                  j->forced ? "" : ", and is verified");
 }

@@ -120,6 +120,8 @@ const char *rollback_name(const struct rollback_doc *d, const char *id);        
 void rollback_on_seen(struct turn *t);
 /* Protects what is to be kept, releases what is not; at most a few at a time. */
 void rollback_keep(struct turn *t);
+/* Another version is the current one: what was said of the last is over. */
+void rollback_watch_anew(struct turn *t);
 void rollback_lineage_add(struct turn *t, const struct rollback_lineage *l);
 /* The newest verified snapshot of a version (NULL = of any) that was taken before; NULL if there is none. */
 const struct rollback_lineage *rollback_snapshot_of(const struct rollback_doc *d, const char *version,

@@ -211,6 +211,13 @@ static struct rollback_version *record(struct turn *t, const struct rollback_ver
 }
 
 /* Others have deployed. What they deploy is theirs, and has a chance, also if a rollback brought it or left it before. */
+void rollback_watch_anew(struct turn *t)
+{
+    if (t->d->watch.worse)
+        rollback_resolve(t, ROLLBACK_NOTICE_REGRESSION);
+    t->d->watch.worse = t->d->watch.well = false;
+}
+
 static void becomes_current(struct turn *t, struct rollback_version *v)
 {
     struct rollback_doc *d = t->d;
@@ -224,9 +231,7 @@ static void becomes_current(struct turn *t, struct rollback_version *v)
     v->state = VERSION_STATE(RECORDED);
     v->healthy_since_ms = 0;
     v->by_job[0] = v->reason[0] = '\0';
-    if (d->watch.worse)
-        rollback_resolve(t, ROLLBACK_NOTICE_REGRESSION);
-    d->watch.worse = d->watch.well = false;
+    rollback_watch_anew(t);
     t->changed = true;
 }
 
@@ -296,13 +301,13 @@ static void regress(struct turn *t, const struct rollback_version *v)
         return;
     }
     bool told = d->watch.worse;
-    d->watch.worse = true;
     d->watch.well = false;
     if (t->rule->automatic && is_new(t, v)) {
         snprintf(reason, sizeof reason, "regression of %s: %.300s", v->name, what);
         if (rollback_start_by_policy(t, reason, why, sizeof why))
-            return;
+            return; /* the job says it; if it comes to nothing, it is told then */
     }
+    d->watch.worse = true;
     if (!told)
         rollback_raise(t, ROLLBACK_NOTICE_REGRESSION, false, "%s: %s is worse than it should be: %.250s%s%s",
                        d->deployment, v->name, what, why[0] ? ". No rollback was started: " : "", why);

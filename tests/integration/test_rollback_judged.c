@@ -230,13 +230,14 @@ static void write_settings(void)
     assert_non_null(f);
     fprintf(f,
             "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\ntilt_hold: 1s\n"
-            "rollback:\n  observe: 300ms\n  exec_allowed: [%s]\n  deployments:\n",
+            "rollback:\n  observe: 1s\n  exec_allowed: [%s]\n  deployments:\n",
             T.nats->url, T.redis->port, harness_dir(T.h), T.worlds.program);
     for (int i = 0; i < DEPLOYMENTS; i++) {
         world_settings(&T.worlds, &T.worlds.w[i], f);
-        fprintf(f, "      steps: [100%%, 50%%, 0%%]\n      step: 1s\n      check_every: 100ms\n      drain: 100ms\n  "
-                   "    watch: 500ms\n"
-                   "      settle: 200ms\n      capacity_wait: 20s\n      checks:\n");
+        fprintf(
+            f, "      steps: [100%%, 50%%, 0%%]\n      step: 1200ms\n      check_every: 200ms\n      drain: 100ms\n  "
+               "    watch: 500ms\n"
+               "      settle: 200ms\n      capacity_wait: 20s\n      checks:\n");
         if (i == ERRORS)
             fprintf(f,
                     "        - {name: shares, type: json, url: 'http://127.0.0.1:%d/%s/{{version}}/stats', query: "
