@@ -84,8 +84,10 @@ static void begin(struct own *o, const struct check_ask *q, struct asked *x)
     struct err e = {""};
     char why[256];
     const char *side = q->side->side ? "1" : "0", *program = *CONF_AT(o->set->command, char *, 0);
-    const struct fill_name names[] = {
-        {"address", *q->address ? q->address : NULL}, {"version", q->side->name}, {"digest", q->side->digest}, {"side", side}};
+    const struct fill_name names[] = {{"address", *q->address ? q->address : NULL},
+                                      {"version", q->side->name},
+                                      {"digest", q->side->digest},
+                                      {"side", side}};
     if (!program_ok(program, why, sizeof why)) {
         check_say(&x->a, CHECK_NOTHING, "%.80s cannot be run: %.100s", program, why);
         return;
@@ -95,8 +97,8 @@ static void begin(struct own *o, const struct check_ask *q, struct asked *x)
         check_say(&x->a, CHECK_NOTHING, "%s", e.text);
         return;
     }
-    char *env[] = {pair("REDOUBT_VERSION", q->side->name), pair("REDOUBT_ADDRESS", q->address), pair("REDOUBT_DIGEST", q->side->digest),
-                   pair("REDOUBT_SIDE", side), NULL};
+    char *env[] = {pair("REDOUBT_VERSION", q->side->name), pair("REDOUBT_ADDRESS", q->address),
+                   pair("REDOUBT_DIGEST", q->side->digest), pair("REDOUBT_SIDE", side), NULL};
     x->program = program_run(x->loop,
                              &(struct program_opts){.argv = (const char *const *)argv,
                                                     .env = (const char *const *)env,

@@ -109,7 +109,8 @@ static bool is_value(const struct value *v, const json_t *document, struct check
     } else {
         enum match_result found = match_run(v->match, text, strlen(text));
         if (!(ok = found == MATCH_YES))
-            check_say(a, CHECK_FAILED, "%.60s is `%.40s`; pattern `%.40s`: %s", v->path_text, text, v->pattern, match_why(v->match));
+            check_say(a, CHECK_FAILED, "%.60s is `%.40s`; pattern `%.40s`: %s", v->path_text, text, v->pattern,
+                      match_why(v->match));
     }
     free(text);
     return ok;
@@ -156,7 +157,8 @@ static void *ask(void *p, const struct check_ask *q, check_done done, void *ctx)
     if (!x || !headers)
         abort(); /* who asks is promised an answer */
     *x = (struct asked){.own = o, .done = done, .ctx = ctx};
-    char *url = check_fill(set->url, q, CHECK_URL, &e), *body = url && posts ? check_fill(set->body, q, CHECK_JSON_TEXT, &e) : NULL;
+    char *url = check_fill(set->url, q, CHECK_URL, &e),
+         *body = url && posts ? check_fill(set->body, q, CHECK_JSON_TEXT, &e) : NULL;
     if (!url || (posts && !body)) /* an empty URL is refused, later: then it says why */
         snprintf(x->why, sizeof x->why, "%s", e.text);
     const struct http_tls tls = {.ca_file = set->ca_file};

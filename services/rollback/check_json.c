@@ -64,7 +64,8 @@ static bool each(const struct set_rb_check *set)
 }
 
 /* A number, or a text that is one. False after saying why not. */
-static bool read_number(const struct jsonpath *path, const char *text, const json_t *document, double *ret, struct check_answer *a)
+static bool read_number(const struct jsonpath *path, const char *text, const json_t *document, double *ret,
+                        struct check_answer *a)
 {
     const json_t *v = jsonpath_find(path, document);
     const char *s = json_string_value(v);
@@ -79,7 +80,8 @@ static bool read_number(const struct jsonpath *path, const char *text, const jso
     return v && isfinite(number) && !(s && (end == s || *end));
 }
 
-static bool read_counter(const struct jsonpath *path, const char *text, const json_t *document, uint64_t *ret, struct check_answer *a)
+static bool read_counter(const struct jsonpath *path, const char *text, const json_t *document, uint64_t *ret,
+                         struct check_answer *a)
 {
     double v;
     if (!read_number(path, text, document, &v, a))

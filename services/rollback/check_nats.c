@@ -81,7 +81,8 @@ static uint64_t counter(const json_t *endpoint, const char *key)
 
 static void take(struct asked *x, const json_t *j)
 {
-    const char *name = json_string_value(json_object_get(j, "name")), *id = json_string_value(json_object_get(j, "id"));
+    const char *name = json_string_value(json_object_get(j, "name")),
+               *id = json_string_value(json_object_get(j, "id"));
     const char *version = json_string_value(json_object_get(j, "version"));
     const json_t *endpoints = json_object_get(j, "endpoints");
     if (!name || !id || !*id || !version || strcmp(name, x->service) != 0)
@@ -116,7 +117,8 @@ static void finish(struct asked *x)
         a.bad = x->own->tally[x->side].bad;
         a.all = x->own->tally[x->side].all;
     } else if (x->answers > 0) {
-        check_say(&a, CHECK_NOTHING, "%u instances of %s answer, none of version %.60s", x->answers, x->service, x->name);
+        check_say(&a, CHECK_NOTHING, "%u instances of %s answer, none of version %.60s", x->answers, x->service,
+                  x->name);
     } else {
         check_say(&a, CHECK_NOTHING, "no service %s answers on the bus", x->service);
     }
@@ -171,10 +173,12 @@ static void *ask(void *p, const struct check_ask *q, check_done done, void *ctx)
     snprintf(x->service, sizeof x->service, "%s", o->set->service);
     loop_timer_init(&o->s->loop, &x->timer, on_timer, x);
     /* Checks of one service have inboxes of their own: below the service's prefix, by the check's place in memory. */
-    snprintf(inbox, sizeof inbox, "_INBOX_%s.check.%s.%zx.%u", o->s->desc->name, o->s->boot_id, (size_t)o, ++o->inboxes);
+    snprintf(inbox, sizeof inbox, "_INBOX_%s.check.%s.%zx.%u", o->s->desc->name, o->s->boot_id, (size_t)o,
+             ++o->inboxes);
     snprintf(subject, sizeof subject, "$SRV.STATS.%s", x->service);
     x->sub = bus_subscribe(o->s->bus, inbox, NULL, on_answer, x);
-    bool sent = x->sub && bus_up(o->s->bus) && bus_publish(o->s->bus, &(struct bus_out){.subject = subject, .reply = inbox, .data = ""}, &e) == 0;
+    bool sent = x->sub && bus_up(o->s->bus) &&
+                bus_publish(o->s->bus, &(struct bus_out){.subject = subject, .reply = inbox, .data = ""}, &e) == 0;
     loop_timer_start(&x->timer, sent ? o->set->timeout_ms : 0, 0);
     return x;
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define ANSWER_MAX  (1024 * 1024)
-#define GET_MAX     1500 /* a longer query goes in the body */
+#define GET_MAX     1500               /* a longer query goes in the body */
 #define COUNTER_MAX 9007199254740992.0 /* 2^53: beyond, a double has no ones */
 
 struct own {
@@ -34,7 +34,8 @@ struct asked {
 
 static int open_own(struct service *s, const struct set_rb_check *set, void **ret, struct err *e)
 {
-    if (check_url_ok(set->url, e) || check_text_ok("query", set->query, e) || check_text_ok("query_total", set->query_total, e))
+    if (check_url_ok(set->url, e) || check_text_ok("query", set->query, e) ||
+        check_text_ok("query_total", set->query_total, e))
         return -1;
     struct own *o = calloc(1, sizeof *o);
     if (!o || !(o->name = strdup(set->name))) {
@@ -62,7 +63,8 @@ static int sample(const struct set_rb_check *set)
 
 static bool each(const struct set_rb_check *set)
 {
-    return check_names(set->url, "address") || check_names(set->query, "address") || check_names(set->query_total, "address");
+    return check_names(set->url, "address") || check_names(set->query, "address") ||
+           check_names(set->query_total, "address");
 }
 
 /* ---- the answer ---- */
@@ -92,7 +94,9 @@ static bool read_data(const json_t *data, double *ret, struct check_answer *a)
     if (type && strcmp(type, "scalar") == 0)
         return read_pair(result, ret, a);
     if (!type || strcmp(type, "vector") != 0 || !json_is_array(result)) {
-        check_say(a, CHECK_NOTHING, "the result is of type %.20s; it must be one number: a vector of one sample, or a scalar", type ? type : "none");
+        check_say(a, CHECK_NOTHING,
+                  "the result is of type %.20s; it must be one number: a vector of one sample, or a scalar",
+                  type ? type : "none");
         return false;
     }
     size_t n = json_array_size(result);
@@ -128,10 +132,12 @@ static bool read_answer(struct own *o, const struct http_result *r, double *ret,
         warn(o, answer);
         ok = read_data(json_object_get(answer, "data"), ret, a);
     } else if (status) {
-        const char *type = json_string_value(json_object_get(answer, "errorType")), *text = json_string_value(json_object_get(answer, "error"));
+        const char *type = json_string_value(json_object_get(answer, "errorType")),
+                   *text = json_string_value(json_object_get(answer, "error"));
         check_say(a, CHECK_NOTHING, "prometheus says %.30s: %.130s", type ? type : "error", text ? text : "");
     } else {
-        check_say(a, CHECK_NOTHING, "HTTP status %d, and no answer of Prometheus' query API; is `url` its base?", r->status);
+        check_say(a, CHECK_NOTHING, "HTTP status %d, and no answer of Prometheus' query API; is `url` its base?",
+                  r->status);
     }
     json_decref(answer);
     return ok;
@@ -147,7 +153,8 @@ static void conclude(struct asked *x)
         x->a.value = p[0].value;
     } else if (x->n == 2 && p[0].ok && p[1].ok) {
         if (p[0].value < 0 || p[1].value < 0 || p[0].value > COUNTER_MAX || p[1].value > COUNTER_MAX) {
-            check_say(&x->a, CHECK_NOTHING, "%g of %g is no share: `query` and `query_total` must be counters", p[0].value, p[1].value);
+            check_say(&x->a, CHECK_NOTHING, "%g of %g is no share: `query` and `query_total` must be counters",
+                      p[0].value, p[1].value);
         } else {
             x->a.said = CHECK_COUNTED;
             x->a.bad = (uint64_t)(p[0].value + 0.5);

@@ -18,7 +18,7 @@ struct check_tally {
     struct check_tally_one {
         char id[129];
         uint64_t bad, all, turn;
-    } *ones;
+    } * ones;
 };
 /* Counters of one process, by its id. A process that was not known counts whole: it has begun with this version, or was missed. False if memory is out. */
 bool check_tally_take(struct check_tally *t, const char *version, const char *id, uint64_t bad, uint64_t all);

@@ -133,8 +133,8 @@ static void on_done(void *ctx, const struct program_result *p)
 
 /* ---- orders ---- */
 
-static char **fill(struct executor *x, const struct conf_list *command, const struct executor_order *o, const char *keep,
-                   struct err *e)
+static char **fill(struct executor *x, const struct conf_list *command, const struct executor_order *o,
+                   const char *keep, struct err *e)
 {
     char side[16] = "", count[16] = "";
     if (o) {
@@ -220,7 +220,8 @@ static void exec_keep(struct executor *x, const struct executor_order *o, bool k
 }
 
 /* The command goes to the program's stdin, as a JSON list of texts. */
-static void exec_run(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb, void *ctx)
+static void exec_run(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb,
+                     void *ctx)
 {
     struct run *r = run_new(x, "exec.run", cb, NULL, ctx);
     json_t *list = json_array();
@@ -230,9 +231,10 @@ static void exec_run(struct executor *x, const struct executor_order *o, const c
     char *text = ok ? json_dumps(list, JSON_COMPACT) : NULL;
     json_decref(list);
     if (x->set->exec.run.n == 0 || !text) {
-        snprintf(r->text, sizeof r->text, "deployment %s: %s", x->set->name,
-                 text ? "exec.run is not set, so nothing can be run in a version: set it, or restore a snapshot instead"
-                      : "the command is not UTF-8");
+        snprintf(
+            r->text, sizeof r->text, "deployment %s: %s", x->set->name,
+            text ? "exec.run is not set, so nothing can be run in a version: set it, or restore a snapshot instead"
+                 : "the command is not UTF-8");
         answer_later(r, false, true);
     } else {
         start(r, &x->set->exec.run, o, NULL, (struct input){text, strlen(text)});
@@ -248,16 +250,17 @@ static struct executor *exec_open(struct service *s, const struct set_deployment
     const struct {
         const char *key;
         const struct conf_list *command;
-    } rows[] = {{"view", &c->view},     {"check", &c->check},   {"up", &c->up},     {"stop", &c->stop}, {"start", &c->start},
-                {"settle", &c->settle}, {"remove", &c->remove}, {"keep", &c->keep}, {"run", &c->run}};
+    } rows[] = {{"view", &c->view},     {"check", &c->check}, {"up", &c->up},
+                {"stop", &c->stop},     {"start", &c->start}, {"settle", &c->settle},
+                {"remove", &c->remove}, {"keep", &c->keep},   {"run", &c->run}};
     struct fill_name known[NAMES];
     struct err why = {""};
     for (size_t i = 0; i < NAMES; i++)
         known[i] = (struct fill_name){names[i], NULL};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (rows[i].command->n > 0 && !fill_allowed(&s->settings->rollback.exec_allowed, rows[i].command)) {
-            err_set(e, "deployment %s: exec.%s is `%.200s`, which is not among rollback.exec_allowed", set->name, rows[i].key,
-                    *CONF_AT(*rows[i].command, char *, 0));
+            err_set(e, "deployment %s: exec.%s is `%.200s`, which is not among rollback.exec_allowed", set->name,
+                    rows[i].key, *CONF_AT(*rows[i].command, char *, 0));
             return NULL;
         }
         if (!fill_known(rows[i].command, known, NAMES, &why)) {

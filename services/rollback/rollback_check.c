@@ -10,8 +10,10 @@
 #include <string.h>
 #include <utlist.h>
 
-METRIC_DEFINE(asked_total, METRIC_COUNTER, "redoubt_rollback_checks_total", "questions asked by checks");
-METRIC_DEFINE(silent_total, METRIC_COUNTER, "redoubt_rollback_checks_silent_total", "questions of checks without an answer of use");
+METRIC_DEFINE(asked_total, METRIC_COUNTER, "redoubt_rollback_questions_total",
+              "Questions put by checks, each of one side or instance.");
+METRIC_DEFINE(silent_total, METRIC_COUNTER, "redoubt_rollback_questions_silent_total",
+              "Those without an answer of use.");
 
 static const struct check_kind *const kinds[] = {
     [SET_CHECK_COMMAND] = &check_command,       [SET_CHECK_HTTP] = &check_http, [SET_CHECK_KNOWN] = &check_http,
@@ -70,11 +72,13 @@ struct question {
 
 static unsigned limit_of(const struct set_rb_check *set)
 {
-    static const unsigned by_class[] = {[SET_CLASS_SECURITY] = 0, [SET_CLASS_PERFORMANCE] = 3, [SET_CLASS_ERRORS] = 4};
+    static const unsigned by_class[] = {
+        [SET_CLASS_SECURITY] = 0, [SET_CLASS_PERFORMANCE] = 3, [SET_CLASS_ERRORS] = 4};
     return set->limit >= 0 ? (unsigned)set->limit : by_class[set->check_class];
 }
 
-_Static_assert((int)SET_CLASS_SECURITY == (int)ROLLBACK_SECURITY && (int)SET_CLASS_PERFORMANCE == (int)ROLLBACK_PERFORMANCE &&
+_Static_assert((int)SET_CLASS_SECURITY == (int)ROLLBACK_SECURITY &&
+                   (int)SET_CLASS_PERFORMANCE == (int)ROLLBACK_PERFORMANCE &&
                    (int)SET_CLASS_ERRORS == (int)ROLLBACK_ERRORS,
                "classes of settings and of the judge are the same");
 
@@ -98,7 +102,8 @@ static int sensible(const struct check *c, struct err *e)
     if (!*set->most && !set->compare)
         return err_set(e, "it judges nothing: give `most`, or `compare: true`");
     if (set->compare && !names_a_side(set))
-        return err_set(e, "it would compare a version with itself: name {{version}}, {{address}}, {{digest}} or {{side}}, or say compare: false");
+        return err_set(e, "it would compare a version with itself: name {{version}}, {{address}}, {{digest}} or "
+                          "{{side}}, or say compare: false");
     return 0;
 }
 
@@ -160,7 +165,8 @@ const struct rollback_judge_rule *checks_rule(const struct checks *c)
 
 static void half_take(struct half *h, struct check *c, const struct question *q, const struct check_answer *a)
 {
-    bool bad_news = a->said == CHECK_FAILED ? h->failed == 0 : a->said == CHECK_NOTHING && h->failed == 0 && h->silent == 0;
+    bool bad_news =
+        a->said == CHECK_FAILED ? h->failed == 0 : a->said == CHECK_NOTHING && h->failed == 0 && h->silent == 0;
     struct check_tally *t = &c->tally[q->which];
     switch (a->said) {
     case CHECK_PASSED:
@@ -269,7 +275,8 @@ static void put_question(struct run *r, size_t i, int which, const char *address
     DL_APPEND(r->questions, q);
     r->open++;
     metric_add(&asked_total, 1);
-    q->handle = c->kind->ask(c->own, &(struct check_ask){.side = &r->side[which], .address = q->address}, on_answer, q);
+    q->handle =
+        c->kind->ask(c->own, &(struct check_ask){.side = &r->side[which], .address = q->address}, on_answer, q);
 }
 
 static void put_questions(struct run *r, size_t i, int which, const struct check_side *side)

@@ -26,15 +26,17 @@ typedef void (*check_done)(void *ctx, const struct check_answer *a);
 
 struct check_ask {
     const struct check_side *side;
-    const char *address; /* of one instance; "" = none: it is not made of each instance, or (command) no instance has one */
+    const char
+        *address; /* of one instance; "" = none: it is not made of each instance, or (command) no instance has one */
 };
 
 struct check_kind {
     /* 0, or -1 with the reason in e: wrong settings. `set` stays valid until close. */
     int (*open)(struct service *s, const struct set_rb_check *set, void **ret_own, struct err *e);
-    void (*close)(void *own);                     /* nothing is asked any more; NULL is fine */
-    int (*sample)(const struct set_rb_check *set); /* enum rollback_sample_kind of its answers, also of one that is missing */
-    bool (*each)(const struct set_rb_check *set);  /* made of each instance */
+    void (*close)(void *own); /* nothing is asked any more; NULL is fine */
+    int (*sample)(
+        const struct set_rb_check *set); /* enum rollback_sample_kind of its answers, also of one that is missing */
+    bool (*each)(const struct set_rb_check *set); /* made of each instance */
     /* done comes exactly once, later, on the loop. Nothing of q is used after this returns. */
     void *(*ask)(void *own, const struct check_ask *q, check_done done, void *ctx);
     void (*cancel)(void *handle); /* only before done; which comes later, with CHECK_NOTHING */
@@ -44,7 +46,8 @@ extern const struct check_kind check_command, check_http, check_prometheus, chec
 /* ---- what the kinds share (rollback_check_text.c) ---- */
 
 /* What it says, cut where a character ends, without control characters. */
-__attribute__((format(printf, 3, 4))) void check_say(struct check_answer *a, enum check_said said, const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) void check_say(struct check_answer *a, enum check_said said, const char *fmt,
+                                                     ...);
 
 enum check_escape { CHECK_RAW, CHECK_URL, CHECK_JSON_TEXT, CHECK_PROMQL };
 /* Fills in {{address}}, {{version}}, {{digest}} and {{side}}, written as the text needs it. malloc'ed; NULL with the reason in e. */

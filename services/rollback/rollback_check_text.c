@@ -81,7 +81,8 @@ static int address_ok(const char *address, struct err *e)
 {
     char host[HOSTPORT_HOST_MAX];
     int port;
-    if (address[strspn(address, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")] || hostport_split(address, 0, host, &port))
+    if (address[strspn(address, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")] ||
+        hostport_split(address, 0, host, &port))
         return err_set(e, "the instance's address `%.60s` is not host:port", address);
     return 0;
 }
@@ -95,7 +96,8 @@ char *check_fill(const char *text, const struct check_ask *q, enum check_escape 
     if (*q->address && address_ok(q->address, e))
         return NULL;
     for (int i = 0; i < NAMES; i++)
-        memory = memory && (value[i] = i == 0 ? strdup(raw[0]) : escaped(raw[i], how)); /* the address was looked at */
+        memory =
+            memory && (value[i] = i == 0 ? strdup(raw[0]) : escaped(raw[i], how)); /* the address was looked at */
     const struct fill_name names[NAMES] = {
         {"address", *q->address ? value[0] : NULL}, {"version", value[1]}, {"digest", value[2]}, {"side", value[3]}};
     if (memory)

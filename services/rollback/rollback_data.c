@@ -62,7 +62,8 @@ void data_fail(struct data_op *o, bool lasting, const char *fmt, ...)
         snprintf(o->text, sizeof o->text, "the service ends: what was begun is done anew by whoever takes over");
     else if (o->late)
         snprintf(o->text, sizeof o->text,
-                 "the writer was paused for longer than data.pause_limit (%" PRId64 " ms): nothing was saved. Raise the limit",
+                 "the writer was paused for longer than data.pause_limit (%" PRId64
+                 " ms): nothing was saved. Raise the limit",
                  o->d->set->data.pause_limit_ms);
     else
         snprintf(o->text, sizeof o->text, "%s", text);
@@ -134,8 +135,8 @@ void data_end(struct data_op *o)
         stopped(stopped_ctx);
 }
 
-static struct data_op *op_new(struct data *d, const data_step *steps, const char *job, char const *const *addresses, size_t n,
-                              data_cb cb, void *ctx)
+static struct data_op *op_new(struct data *d, const data_step *steps, const char *job, char const *const *addresses,
+                              size_t n, data_cb cb, void *ctx)
 {
     struct data_op *o = calloc(1, sizeof *o);
     char **copy = calloc(n + 1, sizeof *copy);
@@ -202,7 +203,8 @@ void step_paths(struct data_op *o)
             continue;
         }
         if (!realpath(path, p->real) || stat(p->real, &st) != 0) {
-            data_fail(o, true, "data.path %s: %s. Create it, or give the path as this service sees it", path, strerror(errno));
+            data_fail(o, true, "data.path %s: %s. Create it, or give the path as this service sees it", path,
+                      strerror(errno));
             return;
         }
         if (!S_ISDIR(st.st_mode) || !p->real[1]) {
@@ -357,7 +359,8 @@ static bool paths_fit(const struct data_op *o, const json_t *paths)
         const json_t *path;
         size_t k;
         bool found = false;
-        json_array_foreach(paths, k, path) found |= json_is_string(path) && strcmp(json_string_value(path), o->paths[i].real) == 0;
+        json_array_foreach(paths, k, path) found |=
+            json_is_string(path) && strcmp(json_string_value(path), o->paths[i].real) == 0;
         if (!found)
             return false;
     }
@@ -408,7 +411,8 @@ void step_list(struct data_op *o)
     char host[NAME_MAX_LEN + 16];
     snprintf(host, sizeof host, "--host=%s", o->d->set->name);
     o->is_found = o->is_last = false;
-    data_restic(o, (const char *const[]){"snapshots", "--json", "--no-lock", "--tag=redoubt", host, NULL}, o->d->set->data.timeout_ms, on_list);
+    data_restic(o, (const char *const[]){"snapshots", "--json", "--no-lock", "--tag=redoubt", host, NULL},
+                o->d->set->data.timeout_ms, on_list);
 }
 
 /* ---- the scratch directory ---- */
@@ -460,8 +464,8 @@ static void keep_tag(struct data_op *o)
         data_next(o);
     else
         data_restic(o,
-                    (const char *const[]){"tag", o->keep ? "--add=" RESTIC_KEEP_TAG : "--remove=" RESTIC_KEEP_TAG, o->found.id,
-                                          NULL},
+                    (const char *const[]){"tag", o->keep ? "--add=" RESTIC_KEEP_TAG : "--remove=" RESTIC_KEEP_TAG,
+                                          o->found.id, NULL},
                     o->d->set->data.timeout_ms, on_tagged);
 }
 static const data_step keep_steps[] = {step_list, keep_tag, data_end, NULL};
@@ -477,7 +481,8 @@ struct data *data_open(struct service *s, const struct set_deployment *set, stru
 {
     const char *program = getenv("REDOUBT_RESTIC");
     if (set->data.path.n > DATA_PATHS) {
-        err_set(e, "deployment %s: data.path has %zu directories; up to %d are saved", set->name, set->data.path.n, DATA_PATHS);
+        err_set(e, "deployment %s: data.path has %zu directories; up to %d are saved", set->name, set->data.path.n,
+                DATA_PATHS);
         return NULL;
     }
     if (pausing_check(s, set, e))
@@ -537,8 +542,8 @@ void data_check(struct data *d, data_cb cb, void *ctx)
     op_new(d, data_check_steps, "", NULL, 0, cb, ctx);
 }
 
-void data_save(struct data *d, const char *job, const char *version, const char *why, bool stay_paused, const char *const *addresses, size_t n,
-               data_cb cb, void *ctx)
+void data_save(struct data *d, const char *job, const char *version, const char *why, bool stay_paused,
+               const char *const *addresses, size_t n, data_cb cb, void *ctx)
 {
     struct data_op *o = op_new(d, data_save_steps, job, addresses, n, cb, ctx);
     o->stay_paused = stay_paused;
@@ -546,7 +551,8 @@ void data_save(struct data *d, const char *job, const char *version, const char 
     snprintf(o->why, sizeof o->why, "%s", why);
 }
 
-void data_restore(struct data *d, const char *job, const char *snapshot, const char *const *addresses, size_t n, data_cb cb, void *ctx)
+void data_restore(struct data *d, const char *job, const char *snapshot, const char *const *addresses, size_t n,
+                  data_cb cb, void *ctx)
 {
     struct data_op *o = op_new(d, data_restore_steps, job, addresses, n, cb, ctx);
     o->stay_paused = true;

@@ -14,8 +14,8 @@ static bool trouble(struct turn *t)
         return true;
     }
     if (rollback_lost_to(t)) {
-        rollback_hold(t, ROLLBACK_HOLD(TARGET_LOST), "%s has died with all the traffic: %s", rollback_name(t->d, j->to),
-                      rollback_why_not(rollback_to(t)));
+        rollback_hold(t, ROLLBACK_HOLD(TARGET_LOST), "%s has died with all the traffic: %s",
+                      rollback_name(t->d, j->to), rollback_why_not(rollback_to(t)));
         rollback_holding(t);
         return true;
     }
@@ -32,8 +32,8 @@ static bool carried(struct turn *t, const struct rollback_side *to, int side)
     rollback_say(t, "waits: %u of %u instances of %s are ready: %s", to->ready, j->plan.instances,
                  rollback_name(t->d, j->to), why);
     if (rollback_over(t, j->stage_since_ms, t->rule->capacity_ms))
-        rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "%u of %u instances of %s are ready: %s", to->ready, j->plan.instances,
-                      rollback_name(t->d, j->to), why);
+        rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "%u of %u instances of %s are ready: %s", to->ready,
+                      j->plan.instances, rollback_name(t->d, j->to), why);
     else if (t->sight->executor_known && to->running < j->plan.instances && side == rollback_to_side(t))
         rollback_want_to(t);
     return false;

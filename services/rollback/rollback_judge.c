@@ -62,7 +62,8 @@ static size_t checks_of(const struct rollback_judge_rule *r)
 static void arrange(struct rollback_judge *j, const struct rollback_judge_rule *r)
 {
     size_t n = checks_of(r), same = 0;
-    while (same < n && same < j->n && strncmp(j->checks[same].name, r->checks[same].name, sizeof j->checks[same].name - 1) == 0)
+    while (same < n && same < j->n &&
+           strncmp(j->checks[same].name, r->checks[same].name, sizeof j->checks[same].name - 1) == 0)
         same++;
     if (same == n && j->n == n)
         return;
@@ -137,7 +138,8 @@ static double percent(uint64_t bad, uint64_t all)
 }
 
 /* The calls of the former version that stand against the target's: of the same step if they are enough, otherwise of the whole job. */
-static bool opposite(const struct rollback_check_state *c, const struct rollback_check_rule *r, const struct calls *former, struct calls *ret)
+static bool opposite(const struct rollback_check_state *c, const struct rollback_check_rule *r,
+                     const struct calls *former, struct calls *ret)
 {
     if (former->all >= r->min_samples)
         *ret = *former;
@@ -153,19 +155,21 @@ static bool too_many(const struct rollback_check_rule *r, const struct calls *t)
     return r->most >= 0 && (double)t->bad > r->most * (double)of;
 }
 
-static enum look look_at_share(struct rollback_check_state *c, const struct rollback_check_rule *r, const struct calls *t)
+static enum look look_at_share(struct rollback_check_state *c, const struct rollback_check_rule *r,
+                               const struct calls *t)
 {
     if (r->most < 0 || rollback_binomial(t->bad, t->all, r->most) > unlikely)
         return LOOK_WELL;
-    say(c, "%llu of %llu calls failed (%.3g %%), more than %.3g %%", (unsigned long long)t->bad, (unsigned long long)t->all,
-        percent(t->bad, t->all), 100 * r->most);
+    say(c, "%llu of %llu calls failed (%.3g %%), more than %.3g %%", (unsigned long long)t->bad,
+        (unsigned long long)t->all, percent(t->bad, t->all), 100 * r->most);
     return (double)t->new_bad > r->most * (double)t->new_all ? LOOK_WORSE : LOOK_SAME;
 }
 
 static enum look compare_shares(struct rollback_check_state *c, const struct calls *f, const struct calls *t)
 {
-    say(c, "%llu of %llu calls failed (%.3g %%), of the former version %llu of %llu (%.3g %%)", (unsigned long long)t->bad,
-        (unsigned long long)t->all, percent(t->bad, t->all), (unsigned long long)f->bad, (unsigned long long)f->all, percent(f->bad, f->all));
+    say(c, "%llu of %llu calls failed (%.3g %%), of the former version %llu of %llu (%.3g %%)",
+        (unsigned long long)t->bad, (unsigned long long)t->all, percent(t->bad, t->all), (unsigned long long)f->bad,
+        (unsigned long long)f->all, percent(f->bad, f->all));
     if (rollback_fisher(f->bad, f->all, t->bad, t->all) > unlikely)
         return LOOK_WELL;
     return (double)t->new_bad * (double)f->all > (double)f->bad * (double)t->new_all ? LOOK_WORSE : LOOK_SAME;
@@ -181,20 +185,22 @@ static enum look borne_out(enum look look, const struct rollback_check_rule *r, 
     return t->new_all > 0 && t->new_all >= r->min_samples ? LOOK_WELL : LOOK_SAME;
 }
 
-static enum look judge_counts(struct rollback_check_state *c, const struct rollback_check_rule *r, const struct calls *former, const struct calls *t,
-                              const bool quiet[2])
+static enum look judge_counts(struct rollback_check_state *c, const struct rollback_check_rule *r,
+                              const struct calls *former, const struct calls *t, const bool quiet[2])
 {
     struct calls f;
     if (r->check_class == ROLLBACK_SECURITY && too_many(r, t)) {
-        say(c, "%llu of %llu calls failed; allowed: %.3g %%", (unsigned long long)t->bad, (unsigned long long)t->all, 100 * r->most);
+        say(c, "%llu of %llu calls failed; allowed: %.3g %%", (unsigned long long)t->bad, (unsigned long long)t->all,
+            100 * r->most);
         return LOOK_WORSE;
     }
     if (t->all < r->min_samples || t->all == 0) {
-        say(c, "%llu calls so far, %llu failed; %llu are needed", (unsigned long long)t->all, (unsigned long long)t->bad,
-            (unsigned long long)r->min_samples);
+        say(c, "%llu calls so far, %llu failed; %llu are needed", (unsigned long long)t->all,
+            (unsigned long long)t->bad, (unsigned long long)r->min_samples);
         return quiet[TARGET] ? LOOK_EXCUSED : LOOK_FEW;
     }
-    say(c, "%llu of %llu calls failed (%.3g %%)", (unsigned long long)t->bad, (unsigned long long)t->all, percent(t->bad, t->all));
+    say(c, "%llu of %llu calls failed (%.3g %%)", (unsigned long long)t->bad, (unsigned long long)t->all,
+        percent(t->bad, t->all));
     bool doubt = r->check_class != ROLLBACK_SECURITY; /* the others' `most` is judged by the test */
     enum look by_share = doubt ? borne_out(look_at_share(c, r, t), r, t) : LOOK_WELL;
     if (by_share != LOOK_WELL || !r->compare)
@@ -202,7 +208,8 @@ static enum look judge_counts(struct rollback_check_state *c, const struct rollb
     if (opposite(c, r, former, &f))
         return borne_out(compare_shares(c, &f, t), r, t);
     if (!quiet[FORMER]) {
-        say(c, "the former version: %llu calls so far; %llu are needed", (unsigned long long)former->all, (unsigned long long)r->min_samples);
+        say(c, "the former version: %llu calls so far; %llu are needed", (unsigned long long)former->all,
+            (unsigned long long)r->min_samples);
         return LOOK_FEW;
     }
     if (r->most >= 0)
@@ -211,8 +218,8 @@ static enum look judge_counts(struct rollback_check_state *c, const struct rollb
     return LOOK_EXCUSED;
 }
 
-static enum look look_at_counts(struct rollback_check_state *c, const struct rollback_check_rule *r, const struct rollback_sample *s,
-                                const bool quiet[2])
+static enum look look_at_counts(struct rollback_check_state *c, const struct rollback_check_rule *r,
+                                const struct rollback_sample *s, const bool quiet[2])
 {
     bool security = r->check_class == ROLLBACK_SECURITY;
     struct calls n[2] = {{0}, {0}};
@@ -285,20 +292,23 @@ static bool former_value(struct rollback_check_state *c, const struct rollback_s
     return c->former_known;
 }
 
-static enum look compare_values(struct rollback_check_state *c, const struct rollback_check_rule *r, double former, double target)
+static enum look compare_values(struct rollback_check_state *c, const struct rollback_check_rule *r, double former,
+                                double target)
 {
     double apart = target - former, allowed = fabs(former) * r->worse, noise = noise_of(c);
     bool known = noise_known(c), worse = apart > allowed;
     /* No benefit of the doubt for security. */
     bool loud = r->check_class == ROLLBACK_SECURITY || !known || apart > beyond(c->steps) * noise;
     say(c, "%.6g, of the former version %.6g%s", target, former,
-        !worse ? "" : !loud ? ": worse, and within its noise" : ": worse by more than is allowed");
+        !worse  ? ""
+        : !loud ? ": worse, and within its noise"
+                : ": worse by more than is allowed");
     learn_noise(c, apart);
     return worse && loud ? LOOK_WORSE : LOOK_WELL;
 }
 
-static enum look look_at_value(struct rollback_check_state *c, const struct rollback_check_rule *r, const struct rollback_sample *s,
-                               const bool quiet[2])
+static enum look look_at_value(struct rollback_check_state *c, const struct rollback_check_rule *r,
+                               const struct rollback_sample *s, const bool quiet[2])
 {
     double former;
     bool opposed = former_value(c, s, quiet[FORMER], &former);
@@ -342,7 +352,8 @@ static enum look look_at_plain(struct rollback_check_state *c, const struct roll
 
 /* ---- all together ---- */
 
-static void conclude(struct rollback_check_state *c, const struct rollback_check_rule *r, enum look look, const char *detail)
+static void conclude(struct rollback_check_state *c, const struct rollback_check_rule *r, enum look look,
+                     const char *detail)
 {
     switch (look) {
     case LOOK_WELL:
@@ -374,7 +385,8 @@ static void conclude(struct rollback_check_state *c, const struct rollback_check
         snprintf(c->detail + len, sizeof c->detail - len, "%s%s", len > 0 ? ": " : "", detail);
 }
 
-static void take(struct rollback_judge *j, const struct rollback_judge_rule *r, const struct rollback_sample *s, int64_t now_ms)
+static void take(struct rollback_judge *j, const struct rollback_judge_rule *r, const struct rollback_sample *s,
+                 int64_t now_ms)
 {
     if (s->check >= j->n)
         return;
@@ -398,7 +410,8 @@ static void take(struct rollback_judge *j, const struct rollback_judge_rule *r, 
     conclude(c, rule, look, s->detail);
 }
 
-static enum rollback_verdict verdict(const struct rollback_judge *j, const struct rollback_judge_rule *r, bool suite, size_t *ret_check)
+static enum rollback_verdict verdict(const struct rollback_judge *j, const struct rollback_judge_rule *r, bool suite,
+                                     size_t *ret_check)
 {
     size_t worst = j->n, silent = j->n;
     for (size_t i = 0; i < j->n; i++) {
@@ -415,8 +428,9 @@ static enum rollback_verdict verdict(const struct rollback_judge *j, const struc
     return worst < j->n ? ROLLBACK_WORSE : ROLLBACK_SILENT;
 }
 
-enum rollback_verdict rollback_judge_take(struct rollback_judge *j, const struct rollback_judge_rule *r, const struct rollback_sample *s, size_t n,
-                                          bool suite, int64_t now_ms, size_t *ret_check)
+enum rollback_verdict rollback_judge_take(struct rollback_judge *j, const struct rollback_judge_rule *r,
+                                          const struct rollback_sample *s, size_t n, bool suite, int64_t now_ms,
+                                          size_t *ret_check)
 {
     arrange(j, r);
     for (size_t i = 0; i < n; i++)

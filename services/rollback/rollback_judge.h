@@ -18,9 +18,9 @@ struct rollback_check_rule {
     int check_class; /* enum rollback_class */
     unsigned limit;  /* so many in a row are a regression; 0 and 1 = the first */
     bool compare;
-    bool suite;      /* only in the final verification */
-    double most;     /* < 0 = none */
-    double worse;    /* 0.2: values may be worse by a fifth */
+    bool suite;   /* only in the final verification */
+    double most;  /* < 0 = none */
+    double worse; /* 0.2: values may be worse by a fifth */
     uint64_t min_samples;
 };
 struct rollback_judge_rule {
@@ -48,9 +48,9 @@ struct rollback_sample {
 struct rollback_check_state {
     char name[65];
     unsigned in_a_row;
-    int outcome;     /* CheckOutcome of the contract */
-    bool seen;       /* it has said something in this step, and still does */
-    bool counting;   /* base holds counters */
+    int outcome;                       /* CheckOutcome of the contract */
+    bool seen;                         /* it has said something in this step, and still does */
+    bool counting;                     /* base holds counters */
     uint64_t base_bad[2], base_all[2]; /* when it began to count in this step */
     int64_t at_ms;
     char detail[200];
@@ -76,9 +76,9 @@ struct rollback_judge {
 };
 
 enum rollback_verdict {
-    ROLLBACK_WELL,       /* nothing speaks against it, and every check has said something in this step */
-    ROLLBACK_SILENT,     /* nothing speaks against it, but some check has not said anything yet */
-    ROLLBACK_WORSE,      /* a regression */
+    ROLLBACK_WELL,   /* nothing speaks against it, and every check has said something in this step */
+    ROLLBACK_SILENT, /* nothing speaks against it, but some check has not said anything yet */
+    ROLLBACK_WORSE,  /* a regression */
 };
 /* A person has decided to go on in spite of a regression: failures in a row are forgotten; those to come are not. Begins a step, too. */
 void rollback_judge_forgive(struct rollback_judge *j, const struct rollback_judge_rule *r);
@@ -86,8 +86,9 @@ void rollback_judge_forgive(struct rollback_judge *j, const struct rollback_judg
 void rollback_judge_step(struct rollback_judge *j, const struct rollback_judge_rule *r);
 /* Takes samples; the verdict so far. On WORSE *ret_check is the check that shows it, on SILENT the first one that is missing.
  * suite: all checks must have spoken, not only those of every step. */
-enum rollback_verdict rollback_judge_take(struct rollback_judge *j, const struct rollback_judge_rule *r, const struct rollback_sample *s, size_t n,
-                                          bool suite, int64_t now_ms, size_t *ret_check);
+enum rollback_verdict rollback_judge_take(struct rollback_judge *j, const struct rollback_judge_rule *r,
+                                          const struct rollback_sample *s, size_t n, bool suite, int64_t now_ms,
+                                          size_t *ret_check);
 /* The one-sided probability that b_bad of b_all or more come about if b is no worse than a (Fisher's exact test). */
 double rollback_fisher(uint64_t a_bad, uint64_t a_all, uint64_t b_bad, uint64_t b_all);
 

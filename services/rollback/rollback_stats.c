@@ -46,7 +46,8 @@ static double within(double p)
 
 static double hyper_next(const struct terms *t, double x)
 {
-    double failures = t->a, calls = t->b, others = t->c; /* others: calls of a that did not fail, if none of b's did */
+    double failures = t->a, calls = t->b,
+           others = t->c; /* others: calls of a that did not fail, if none of b's did */
     return (failures - x) * (calls - x) / ((x + 1) * (others + x + 1));
 }
 

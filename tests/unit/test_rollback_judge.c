@@ -43,8 +43,8 @@ static double fisher_slowly(unsigned ab, unsigned an, unsigned bb, unsigned bn)
 static void near_enough(double got, double want, double tolerance, const uint64_t in[4])
 {
     if (!(fabs(got - want) <= tolerance * want))
-        fail_msg("%llu of %llu, %llu of %llu: %.17g instead of %.17g", (unsigned long long)in[0], (unsigned long long)in[1],
-                 (unsigned long long)in[2], (unsigned long long)in[3], got, want);
+        fail_msg("%llu of %llu, %llu of %llu: %.17g instead of %.17g", (unsigned long long)in[0],
+                 (unsigned long long)in[1], (unsigned long long)in[2], (unsigned long long)in[3], got, want);
 }
 
 static void test_fisher_of_every_small_table(void **unused)
@@ -54,10 +54,12 @@ static void test_fisher_of_every_small_table(void **unused)
         for (unsigned bn = 0; bn <= 12; bn++)
             for (unsigned ab = 0; ab <= an; ab++)
                 for (unsigned bb = 0; bb <= bn; bb++)
-                    near_enough(rollback_fisher(ab, an, bb, bn), fisher_slowly(ab, an, bb, bn), 1e-11, (const uint64_t[]){ab, an, bb, bn});
+                    near_enough(rollback_fisher(ab, an, bb, bn), fisher_slowly(ab, an, bb, bn), 1e-11,
+                                (const uint64_t[]){ab, an, bb, bn});
     for (unsigned ab = 0; ab <= 30; ab += 3)
         for (unsigned bb = 0; bb <= 30; bb++)
-            near_enough(rollback_fisher(ab, 30, bb, 30), fisher_slowly(ab, 30, bb, 30), 1e-11, (const uint64_t[]){ab, 30, bb, 30});
+            near_enough(rollback_fisher(ab, 30, bb, 30), fisher_slowly(ab, 30, bb, 30), 1e-11,
+                        (const uint64_t[]){ab, 30, bb, 30});
 }
 
 /* Worked out with whole numbers of any length, and with 60 digits. */
@@ -84,10 +86,16 @@ static void test_fisher_of_large_tables(void **unused)
         {{500000, 1000000, 503000, 1000000}, 1.1113990346235432e-05},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        near_enough(rollback_fisher(rows[i].in[0], rows[i].in[1], rows[i].in[2], rows[i].in[3]), rows[i].p, 1e-6, rows[i].in);
+        near_enough(rollback_fisher(rows[i].in[0], rows[i].in[1], rows[i].in[2], rows[i].in[3]), rows[i].p, 1e-6,
+                    rows[i].in);
     /* Whatever comes in: a probability. */
-    static const uint64_t odd[][4] = {{0, 0, 0, 0},  {0, 0, 5, 5}, {5, 5, 0, 0}, {9, 3, 9, 3}, {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX},
-                                      {0, UINT64_MAX, UINT64_MAX, UINT64_MAX}, {0, 1, UINT64_MAX, 1}};
+    static const uint64_t odd[][4] = {{0, 0, 0, 0},
+                                      {0, 0, 5, 5},
+                                      {5, 5, 0, 0},
+                                      {9, 3, 9, 3},
+                                      {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX},
+                                      {0, UINT64_MAX, UINT64_MAX, UINT64_MAX},
+                                      {0, 1, UINT64_MAX, 1}};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
         double p = rollback_fisher(odd[i][0], odd[i][1], odd[i][2], odd[i][3]);
         assert_true(p >= 0 && p <= 1);
@@ -101,9 +109,15 @@ static void test_binomial(void **unused)
         uint64_t bad, all;
         double share, p;
     } rows[] = {
-        {1, 20, 0.01, 0.18209306240276912},     {5, 20, 0.01, 1.367798632893411e-06}, {12, 300, 0.01, 6.292191267817833e-05},
-        {60, 3000, 0.01, 7.951970880722257e-07}, {3, 10, 0.5, 0.9453125},              {0, 10, 0.5, 1},
-        {10, 10, 0.5, 1.0 / 1024},               {1, 1000000, 0, 0},                   {0, 0, 0, 1},
+        {1, 20, 0.01, 0.18209306240276912},
+        {5, 20, 0.01, 1.367798632893411e-06},
+        {12, 300, 0.01, 6.292191267817833e-05},
+        {60, 3000, 0.01, 7.951970880722257e-07},
+        {3, 10, 0.5, 0.9453125},
+        {0, 10, 0.5, 1},
+        {10, 10, 0.5, 1.0 / 1024},
+        {1, 1000000, 0, 0},
+        {0, 0, 0, 1},
         {5, 5, 1, 1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)

@@ -38,18 +38,38 @@ static const struct rollback_check_rule rules[CHECKS] = {
     [SELFTEST] = {.name = "selftest", .check_class = ROLLBACK_SECURITY, .most = -1},
     [LEAKS] = {.name = "leaks", .check_class = ROLLBACK_SECURITY, .most = 0, .min_samples = 20},
     [DENIED] = {.name = "denied", .check_class = ROLLBACK_SECURITY, .most = -1, .compare = true, .min_samples = 20},
-    [LATENCY] = {.name = "latency", .check_class = ROLLBACK_PERFORMANCE, .limit = 3, .most = -1, .compare = true, .worse = 0.2},
-    [MEMORY] = {.name = "memory", .check_class = ROLLBACK_PERFORMANCE, .limit = 3, .most = -1, .compare = true, .worse = 0.2},
-    [ERRORS] = {.name = "errors", .check_class = ROLLBACK_ERRORS, .limit = 4, .most = -1, .compare = true, .min_samples = 20},
-    [TIMEOUTS] = {.name = "timeouts", .check_class = ROLLBACK_ERRORS, .limit = 4, .most = 0.05, .compare = true, .min_samples = 20},
+    [LATENCY] = {.name = "latency",
+                 .check_class = ROLLBACK_PERFORMANCE,
+                 .limit = 3,
+                 .most = -1,
+                 .compare = true,
+                 .worse = 0.2},
+    [MEMORY] = {.name = "memory",
+                .check_class = ROLLBACK_PERFORMANCE,
+                .limit = 3,
+                .most = -1,
+                .compare = true,
+                .worse = 0.2},
+    [ERRORS] = {.name = "errors",
+                .check_class = ROLLBACK_ERRORS,
+                .limit = 4,
+                .most = -1,
+                .compare = true,
+                .min_samples = 20},
+    [TIMEOUTS] = {.name = "timeouts",
+                  .check_class = ROLLBACK_ERRORS,
+                  .limit = 4,
+                  .most = 0.05,
+                  .compare = true,
+                  .min_samples = 20},
 };
 static const struct rollback_judge_rule rule = {CHECKS, rules};
 
 struct job {
     uint64_t rng;
-    double per_s;          /* calls, of both sides together */
-    double share[CHECKS];  /* of calls that fail, of either version */
-    double noise[CHECKS];  /* of values: standard deviation of their logarithm */
+    double per_s;         /* calls, of both sides together */
+    double share[CHECKS]; /* of calls that fail, of either version */
+    double noise[CHECKS]; /* of values: standard deviation of their logarithm */
     uint64_t bad[2][CHECKS], all[2][CHECKS];
     struct rollback_judge judge;
     /* What is planted: check, from this look on (over all steps), how much worse. */
@@ -94,7 +114,7 @@ static uint64_t failures(struct job *j, uint64_t n, double share)
 static struct job job_of(uint64_t seed)
 {
     struct job j = {.rng = seed * 7919 + 17, .planted = CHECKS};
-    j.per_s = exp(log(20) + uniform(&j) * log(25)); /* 20 to 500 */
+    j.per_s = exp(log(20) + uniform(&j) * log(25));             /* 20 to 500 */
     j.share[DENIED] = exp(log(0.001) + uniform(&j) * log(200)); /* 0.1 to 20 % */
     j.share[ERRORS] = exp(log(0.001) + uniform(&j) * log(50));
     j.share[TIMEOUTS] = exp(log(0.001) + uniform(&j) * log(40)); /* up to 4 %, with 5 % allowed */
@@ -180,8 +200,9 @@ static unsigned jobs(unsigned usual)
 
 static void tell(const struct job *j, uint64_t seed, const struct end *e)
 {
-    print_message("seed %llu: %.0f calls/s: %s at look %u: %s: %s\n", (unsigned long long)seed, j->per_s, e->stopped ? "stopped" : "done", e->look,
-                  e->check < CHECKS ? rules[e->check].name : "", e->check < CHECKS ? j->judge.checks[e->check].detail : "");
+    print_message("seed %llu: %.0f calls/s: %s at look %u: %s: %s\n", (unsigned long long)seed, j->per_s,
+                  e->stopped ? "stopped" : "done", e->look, e->check < CHECKS ? rules[e->check].name : "",
+                  e->check < CHECKS ? j->judge.checks[e->check].detail : "");
 }
 
 /* ---- noise ---- */
@@ -220,7 +241,8 @@ static void test_security_is_caught_at_once(void **unused)
             j.times = 1;
             j.plus = 0.05;
             unsigned shows = j.from_look;
-            if (check == LEAKS) { /* seen when it happens: the first look whose calls hold one; none while the target has no traffic */
+            if (check ==
+                LEAKS) { /* seen when it happens: the first look whose calls hold one; none while the target has no traffic */
                 struct job copy = j;
                 struct rollback_sample s;
                 shows = UINT32_MAX;
@@ -248,8 +270,9 @@ static void test_security_is_caught_at_once(void **unused)
 
 static const struct {
     int check;
-    double calls, share, noise, times, plus; /* calls per second of both sides; the former's share; of values their noise */
-    unsigned of_100;                         /* that are caught within `looks` of their coming, in step 50 % */
+    double calls, share, noise, times,
+        plus;        /* calls per second of both sides; the former's share; of values their noise */
+    unsigned of_100; /* that are caught within `looks` of their coming, in step 50 % */
     unsigned looks;
 } powers[] = {
     {.check = ERRORS, .calls = 20, .share = 0.01, .times = 1, .plus = 0.5, .of_100 = 99, .looks = 6},
@@ -282,8 +305,9 @@ static void test_what_is_caught(void **unused)
             struct end e = run(&j);
             caught += e.stopped && e.check == (size_t)powers[p].check && e.look < j.from_look + powers[p].looks;
         }
-        print_message("%s, %.0f calls/s, share %g, noise %g, x %g + %g: %u of %u within %u looks\n", rules[powers[p].check].name, powers[p].calls,
-                      powers[p].share, powers[p].noise, powers[p].times, powers[p].plus, caught, n, powers[p].looks);
+        print_message("%s, %.0f calls/s, share %g, noise %g, x %g + %g: %u of %u within %u looks\n",
+                      rules[powers[p].check].name, powers[p].calls, powers[p].share, powers[p].noise, powers[p].times,
+                      powers[p].plus, caught, n, powers[p].looks);
         if (n >= 100)
             assert_true(caught * 100 >= n * powers[p].of_100);
     }

@@ -102,7 +102,8 @@ static void disturb(struct story *s)
         w->now_ms += below(w, 120000); /* the clock jumps, or nobody acts for a while */
         break;
     default:
-        if (chance(w, 15) && w->rule.gradual && rollback_busy(&w->doc) && w->doc.job.phase != ROLLBACK_PHASE(PREPARE)) {
+        if (chance(w, 15) && w->rule.gradual && rollback_busy(&w->doc) &&
+            w->doc.job.phase != ROLLBACK_PHASE(PREPARE)) {
             put(w, w->doc.job.from_side, V3, s->instances);
             s->foreign = true;
         }
@@ -112,8 +113,8 @@ static void disturb(struct story *s)
 static void person(struct story *s)
 {
     struct world *w = &s->w;
-    static const enum rollback_event_kind orders[] = {ROLLBACK_HOLD_IT, ROLLBACK_RESUME, ROLLBACK_ABORT, ROLLBACK_EMERGENCY,
-                                                      ROLLBACK_START};
+    static const enum rollback_event_kind orders[] = {ROLLBACK_HOLD_IT, ROLLBACK_RESUME, ROLLBACK_ABORT,
+                                                      ROLLBACK_EMERGENCY, ROLLBACK_START};
     enum rollback_event_kind kind = orders[below(w, 5)];
     bool holds = w->doc.job.phase == ROLLBACK_PHASE(HOLD);
     if (!w->alive || !rollback_busy(&w->doc) || (!holds && chance(w, 85)))
@@ -163,7 +164,8 @@ static void check_data(struct story *s)
     unsigned base = 1;
     if (j->phase == ROLLBACK_PHASE(DONE) && j->plan.data == ROLLBACK_DATA_RESTORE)
         base = 7;
-    if (j->phase == ROLLBACK_PHASE(DONE) && j->plan.data == ROLLBACK_DATA_MIGRATE ? w->data.base < 1000 : w->data.base != base)
+    if (j->phase == ROLLBACK_PHASE(DONE) && j->plan.data == ROLLBACK_DATA_MIGRATE ? w->data.base < 1000
+                                                                                  : w->data.base != base)
         broke(w, "the data of %u stand at the end, not of %u", w->data.base, base);
 }
 
@@ -268,13 +270,15 @@ static void test_stories(void **unused)
     unsigned bad = 0;
     for (uint64_t seed = first; seed < first + n && bad < 5; seed++)
         bad += !story(seed, &s);
-    print_message("%u done, %u aborted (%u left as they were), %u refused, %u holds, %u deaths of who acts, %u acts, %u settings of "
+    print_message("%u done, %u aborted (%u left as they were), %u refused, %u holds, %u deaths of who acts, %u acts, "
+                  "%u settings of "
                   "weights, %u documents\n",
                   s.done, s.aborted, s.left, s.refused, s.holds, s.crashes, s.acts, s.weights, s.stores);
     assert_int_equal(bad, 0);
     if (n < 100)
         return;
-    assert_true(s.done > n / 5 && s.aborted > n / 20 && s.holds > n / 5 && s.crashes > n / 5 && s.refused > 0 && s.left > 0);
+    assert_true(s.done > n / 5 && s.aborted > n / 20 && s.holds > n / 5 && s.crashes > n / 5 && s.refused > 0 &&
+                s.left > 0);
 }
 
 /* ---- a planted regression ---- */
