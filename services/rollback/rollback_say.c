@@ -157,6 +157,8 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
                  e->text, d->name, d->name);
     else
         snprintf(detail, sizeof detail, "%.700s", of_job ? j->reason : e->text);
+    rollback_text_clean(summary);
+    rollback_text_clean(detail);
     PB(Alert) a = PB_INIT(ALERT);
     a.dedup_key = key;
     a.severity = e->critical ? REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL : (Redoubt__V1__Severity)row->severity;
@@ -269,8 +271,10 @@ void deployment_audit(struct deployment *d, const struct rollback_doc *doc, cons
                       const struct queued *q, bool intended)
 {
     const struct rollback_job *j = &doc->job;
-    char weight[16];
+    char weight[16], detail[sizeof e->text];
     PB(Label) labels[6], *list[6];
+    memcpy(detail, e->text, sizeof detail);
+    rollback_text_clean(detail);
     snprintf(weight, sizeof weight, "%d", j->wanted);
     label(&labels[0], "job", j->id);
     label(&labels[1], "phase", phase_name(j->phase));
@@ -289,7 +293,7 @@ void deployment_audit(struct deployment *d, const struct rollback_doc *doc, cons
     r.audit_class =
         e->strict ? REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT : REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY;
     r.epoch = doc->epoch;
-    r.detail = (char *)e->text;
+    r.detail = detail;
     r.fields = list;
     r.n_fields = 6;
     if (e->strict)
