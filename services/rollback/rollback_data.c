@@ -73,6 +73,19 @@ void data_fail(struct data_op *o, bool lasting, const char *fmt, ...)
     data_next(o);
 }
 
+void data_warn(struct data_op *o, const char *fmt, ...)
+{
+    size_t n = strlen(o->warning);
+    va_list ap;
+    if (n > 0 && n + 2 < sizeof o->warning) {
+        memcpy(o->warning + n, "; ", 3);
+        n += 2;
+    }
+    va_start(ap, fmt);
+    vsnprintf(o->warning + n, sizeof o->warning - n, fmt, ap);
+    va_end(ap);
+}
+
 void data_restic(struct data_op *o, const char *const *args, int64_t timeout_ms, restic_cb cb)
 {
     o->restic = restic_run(&o->d->restic, args, timeout_ms, cb, o);
@@ -296,6 +309,12 @@ static void on_paused(void *ctx, bool ok, const char *text)
 {
     struct data_op *o = ctx;
     o->pausing = NULL;
+    if (!ok && o->n == 0) {
+        /* No instance is well: what cannot be asked does not write, or the comparison shows that it did. */
+        data_warn(o, "no instance is ready, and %.200s", text);
+        o->paused = false;
+        ok = true;
+    }
     if (ok)
         data_next(o);
     else
@@ -305,7 +324,7 @@ static void on_paused(void *ctx, bool ok, const char *text)
 void step_pause(struct data_op *o)
 {
     const struct set_rb_data *set = &o->d->set->data;
-    if (!pausing_has(set) || o->n == 0) { /* or nobody runs who could write */
+    if (!pausing_asks(set, o->n)) {
         data_next(o);
         return;
     }
@@ -441,7 +460,7 @@ void step_clean(struct data_op *o)
 static void resume_now(struct data_op *o)
 {
     const struct set_rb_data *set = &o->d->set->data;
-    o->paused = pausing_has(set) && o->n > 0;
+    o->paused = pausing_asks(set, o->n);
     step_resume(o);
 }
 static const data_step resume_steps[] = {resume_now, data_end, NULL};
@@ -556,7 +575,7 @@ void data_restore(struct data *d, const char *job, const char *snapshot, const c
 {
     struct data_op *o = op_new(d, data_restore_steps, job, addresses, n, cb, ctx);
     o->stay_paused = true;
-    o->paused = pausing_has(&d->set->data) && n > 0; /* by the save before it: if this fails, it goes on */
+    o->paused = pausing_asks(&d->set->data, n); /* by the save before it: if this fails, it goes on */
     snprintf(o->snapshot, sizeof o->snapshot, "%s", snapshot);
 }
 
