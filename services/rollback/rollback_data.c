@@ -2,6 +2,7 @@
  *
  * A step ends with data_next() or data_fail(). What fails has the writer go on first, and leaves nothing behind but what a later try goes on from. */
 #include "common/log.h"
+#include "common/utf8.h"
 #include "rollback/data_impl.h"
 #include <assert.h>
 #include <errno.h>
@@ -124,12 +125,29 @@ static void begin(void *ctx)
     data_next(ctx);
 }
 
+/* Names of files may hold anything; what is said is UTF-8 in one line. */
+static char *clean(char *text)
+{
+    size_t left = strlen(text);
+    for (char *s = text; left > 0;) {
+        uint32_t code = 0;
+        size_t n = utf8_next(s, left, &code);
+        if (n == 0 || code < 0x20 || code == 0x7f || (code >= 0x80 && code < 0xa0)) {
+            n = n > 0 ? n : 1;
+            memset(s, '?', n);
+        }
+        s += n;
+        left -= n;
+    }
+    return text;
+}
+
 void data_end(struct data_op *o)
 {
     struct data *d = o->d;
     struct data_result r = {.ok = !o->failed,
                             .lasting = o->lasting,
-                            .text = o->failed ? o->text : o->warning,
+                            .text = clean(o->failed ? o->text : o->warning),
                             .lineage = o->lineage,
                             .paused = o->paused};
     loop_timer_stop(&o->limit);
@@ -440,7 +458,7 @@ struct clean {
     char path[512];
 };
 
-static int clean(void *arg, const atomic_bool *stop, struct err *e)
+static int clean_up(void *arg, const atomic_bool *stop, struct err *e)
 {
     const struct clean *c = arg;
     (void)stop;
@@ -452,7 +470,7 @@ void step_clean(struct data_op *o)
     struct clean *c = calloc(1, sizeof *c);
     assert(c && "out of memory for a path");
     snprintf(c->path, sizeof c->path, "%s", o->d->scratch);
-    data_work(o, clean, c, data_worked);
+    data_work(o, clean_up, c, data_worked);
 }
 
 /* ---- resume and keep ---- */
