@@ -675,7 +675,9 @@ static inline void check_end(struct world *w, unsigned instances)
               instances);
     if (count_of(w, !lives, NULL, false) != 0)
         broke(w, "%u instances are left on the other side", count_of(w, !lives, NULL, false));
-    if (w->rule.gradual && w->share[lives] != 100 && w->others_ms < w->seen_ms)
+    bool untouched =
+        strstr(j->reason, "before anything was changed") != NULL; /* not even the traffic that others have set */
+    if (w->rule.gradual && w->share[lives] != 100 && w->others_ms < w->seen_ms && !untouched)
         broke(w, "%d %% of the traffic at the end", w->share[lives]);
     if (w->paused)
         broke(w, "the writer is left paused");
