@@ -116,6 +116,7 @@ describe('rollbacks in Kubernetes', { concurrency: 3, timeout: 240000 }, () => {
       await t.verified('reg.example/agent:v2');
 
       const eyes = watchEndpoints(t.api);
+      // Watches are cut, somebody else is faster, there are too many requests, connections break, the token rotates, and the service is killed.
       t.api.cut = 200;
       t.api.conflicts = 2;
       t.api.faults = [{ times: 3, status: 429, retryAfter: 0, method: 'PATCH' }, { times: 2, match: 'pods' }];
@@ -125,7 +126,11 @@ describe('rollbacks in Kubernetes', { concurrency: 3, timeout: 240000 }, () => {
         fs.renameSync(`${t.token}.new`, t.token);
         t.api.token = next;
       }, 700);
-      const { code, out, err } = await t.order('run', '--to', 'v1');
+      const job = t.order('run', '--to', 'v1');
+      await until('the canary to have traffic', () => eyes.seen.at(-1)?.[1] > 0);
+      await t.stack.kill('rollback');
+      t.stack.run('rollback');
+      const { code, out, err } = await job;
       clearInterval(rotation);
       eyes.end();
       assert.equal(code, 0, `${out}${err}`);
