@@ -25,6 +25,7 @@ void pausing_cancel(struct pausing *p); /* cb does not come. NULL is fine */
 /* To go on, once, and without a look back: their owner goes. */
 void pausing_let_go(struct data *d, char *const *addresses, size_t n);
 bool pausing_has(const struct set_rb_data *set);
+bool pausing_asks(const struct set_rb_data *set, size_t n);
 int pausing_check(struct service *s, const struct set_deployment *set, struct err *e);
 
 /* ---- work on a thread (data_work.c) ---- */
@@ -79,7 +80,7 @@ struct data_op {
     bool resuming;
     bool paused, half; /* half: the data are being swapped, so the writer stays paused */
     bool late, failed, lasting;
-    char text[ERR_TEXT_MAX], warning[256];
+    char text[ERR_TEXT_MAX], warning[ERR_TEXT_MAX];
     struct rollback_lineage lineage;
     struct data_path paths[DATA_PATHS];
     size_t n_paths;
@@ -93,6 +94,8 @@ struct data_op {
 };
 void data_next(struct data_op *o);
 __attribute__((format(printf, 3, 4))) void data_fail(struct data_op *o, bool lasting, const char *fmt, ...);
+/* It is done, but people should know. */
+__attribute__((format(printf, 2, 3))) void data_warn(struct data_op *o, const char *fmt, ...);
 /* The next step runs later, on the loop. */
 void data_restic(struct data_op *o, const char *const *args, int64_t timeout_ms, restic_cb cb);
 void data_work(struct data_op *o, work_fn fn, void *arg, work_cb cb); /* frees arg by free() */

@@ -51,6 +51,12 @@ static bool each(const struct set_rb_data *set, bool resume)
                                           : strstr(url_of(set, resume), "{{") != NULL;
 }
 
+/* Is anybody asked? Without {{address}} it is the settings' own business whom the program or URL reaches. */
+bool pausing_asks(const struct set_rb_data *set, size_t n)
+{
+    return pausing_has(set) && (n > 0 || !each(set, false));
+}
+
 /* ---- the end ---- */
 
 static void free_if_over(struct pausing *p)
@@ -222,6 +228,9 @@ void pausing_let_go(struct data *d, char *const *addresses, size_t n)
 int pausing_check(struct service *s, const struct set_deployment *set, struct err *e)
 {
     static const struct fill_name names[] = {{"address", NULL}, {"deployment", NULL}};
+    if (pausing_has(&set->data) && each(&set->data, false) != each(&set->data, true))
+        return err_set(e, "deployment %s: data.pause and data.resume must both have {{address}}, or neither",
+                       set->name);
     for (int i = 0; i < 2; i++) {
         const struct conf_list *c = command_of(&set->data, i == 1);
         const char *key = i ? "resume" : "pause";

@@ -155,8 +155,7 @@ static void on_stock(void *ctx, enum bus_status st, const struct bus_stock *stoc
     if (st == BUS_OK)
         o->lineage.sequence = stock->last_seq;
     else
-        snprintf(o->warning, sizeof o->warning, "the position of stream %s could not be noted: %s", o->lineage.stream,
-                 bus_status_text(st));
+        data_warn(o, "the position of stream %s could not be noted: %s", o->lineage.stream, bus_status_text(st));
     data_next(o);
 }
 
@@ -176,7 +175,7 @@ static void step_position(struct data_op *o)
         return;
     }
     if (!o->d->s->bus || !bus_up(o->d->s->bus)) {
-        snprintf(o->warning, sizeof o->warning, "the position of stream %s could not be noted: NATS is away", stream);
+        data_warn(o, "the position of stream %s could not be noted: NATS is away", stream);
         data_next(o);
         return;
     }
@@ -344,20 +343,20 @@ static void on_compared(void *ctx, int status, const struct err *e)
     o->lineage.files = h->sum.files;
     o->lineage.bytes = h->sum.bytes;
     if (!same)
-        snprintf(o->warning, sizeof o->warning,
-                 "saved while it was written to (data.pause is not set): read back whole, but it differs from what "
-                 "was seen before: %.100s",
-                 h->differs);
+        data_warn(o,
+                  "saved while it was written to (data.pause is not set): read back whole, but it differs from what "
+                  "was seen before: %.100s",
+                  h->differs);
     else if (strcmp(h->sum.meta, o->sum.meta) != 0)
-        snprintf(o->warning, sizeof o->warning,
-                 "the contents are the same, but %.150s: restoring needs the rights of the files' owner", h->differs);
+        data_warn(o, "the contents are the same, but %.150s: restoring needs the rights of the files' owner",
+                  h->differs);
     else if (h->sum.files == 0)
-        snprintf(o->warning, sizeof o->warning, "there were no learning data: the snapshot holds no file");
+        data_warn(o, "there were no learning data: the snapshot holds no file");
     else if (o->is_last && h->sum.bytes < o->last.bytes / 2)
-        snprintf(o->warning, sizeof o->warning,
-                 "the learning data have shrunk to less than half: %" PRIu64 " bytes in %" PRIu64
-                 " files, before %" PRIu64 " in %" PRIu64,
-                 h->sum.bytes, h->sum.files, o->last.bytes, o->last.files);
+        data_warn(o,
+                  "the learning data have shrunk to less than half: %" PRIu64 " bytes in %" PRIu64
+                  " files, before %" PRIu64 " in %" PRIu64,
+                  h->sum.bytes, h->sum.files, o->last.bytes, o->last.files);
     data_next(o);
 }
 

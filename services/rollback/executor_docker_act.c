@@ -35,6 +35,16 @@ static void on_created(void *ctx, const struct docker_answer *a)
         on_step(op, a);
 }
 
+/* An earlier call, whose answer was lost, has given it the name just now: the engine calls that a bad request. */
+static void on_renamed(void *ctx, const struct docker_answer *a)
+{
+    struct docker_op *op = ctx;
+    if (a->status == 400 && ++op->conflicts <= CONFLICTS_MOST)
+        look(op);
+    else
+        on_step(op, a);
+}
+
 static void on_started(void *ctx, const struct docker_answer *a)
 {
     struct docker_op *op = ctx;
@@ -45,7 +55,8 @@ static void on_started(void *ctx, const struct docker_answer *a)
 
 /* ---- a step ---- */
 
-static void post(struct docker_op *op, const char *what, const char *query, const json_t *body, int64_t timeout_ms, docker_cb cb)
+static void post(struct docker_op *op, const char *what, const char *query, const json_t *body, int64_t timeout_ms,
+                 docker_cb cb)
 {
     char path[DOCKER_PATH];
     snprintf(path, sizeof path, "/containers/%s/%s%s", op->id, what, query);
@@ -110,7 +121,7 @@ static void take(struct docker_op *op, const struct docker_step *st)
         break;
     case DOCKER_RENAME:
         snprintf(query, sizeof query, "?name=%s", docker_escape(st->name, name, sizeof name));
-        post(op, "rename", query, NULL, ACT_MS, on_step);
+        post(op, "rename", query, NULL, ACT_MS, on_renamed);
         break;
     case DOCKER_POLICY:
         set_policy(op, st);
@@ -152,7 +163,8 @@ static void look(struct docker_op *op)
 
 /* ---- orders ---- */
 
-static void begin(struct executor *x, const struct executor_order *o, enum docker_goal goal, executor_cb cb, void *ctx)
+static void begin(struct executor *x, const struct executor_order *o, enum docker_goal goal, executor_cb cb,
+                  void *ctx)
 {
     struct docker_op *op = docker_op_new(x, o, cb, ctx);
     if (!op)

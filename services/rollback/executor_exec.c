@@ -3,6 +3,7 @@
  * Programs are those of rollback.exec_allowed, run as common/program.h says: no shell, names filled into arguments as whole texts. 0 = done, 75
  * (EX_TEMPFAIL), a time-out and a signal = it may be tried again, anything else = it will not become better by itself. */
 #include "common/program.h"
+#include "common/utf8.h"
 #include "rollback/executor_exec_view.h"
 #include "rollback/rollback_fill.h"
 #include <jansson.h>
@@ -59,8 +60,11 @@ static void run_unlink(struct run *r)
         r->next->prev = r->prev;
 }
 
-static void run_tell(struct run *r, bool ok, bool lasting, const char *text)
+static void run_tell(struct run *r, bool ok, bool lasting, const char *said)
 {
+    char text[ERR_TEXT_MAX];
+    snprintf(text, sizeof text, "%s", said);
+    text[utf8_valid_until(text, strlen(text))] = '\0'; /* not cut inside a character */
     if (r->view_cb) {
         r->view_cb(r->ctx, &(struct executor_view){.ok = ok, .lasting = lasting, .error = ok ? "" : text});
         return;

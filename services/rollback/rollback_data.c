@@ -2,6 +2,7 @@
  *
  * A step ends with data_next() or data_fail(). What fails has the writer go on first, and leaves nothing behind but what a later try goes on from. */
 #include "common/log.h"
+#include "common/utf8.h"
 #include "rollback/data_impl.h"
 #include <assert.h>
 #include <errno.h>
@@ -73,6 +74,19 @@ void data_fail(struct data_op *o, bool lasting, const char *fmt, ...)
     data_next(o);
 }
 
+void data_warn(struct data_op *o, const char *fmt, ...)
+{
+    size_t n = strlen(o->warning);
+    va_list ap;
+    if (n > 0 && n + 2 < sizeof o->warning) {
+        memcpy(o->warning + n, "; ", 3);
+        n += 2;
+    }
+    va_start(ap, fmt);
+    vsnprintf(o->warning + n, sizeof o->warning - n, fmt, ap);
+    va_end(ap);
+}
+
 void data_restic(struct data_op *o, const char *const *args, int64_t timeout_ms, restic_cb cb)
 {
     o->restic = restic_run(&o->d->restic, args, timeout_ms, cb, o);
@@ -111,12 +125,29 @@ static void begin(void *ctx)
     data_next(ctx);
 }
 
+/* Names of files may hold anything; what is said is UTF-8 in one line. */
+static char *clean(char *text)
+{
+    size_t left = strlen(text);
+    for (char *s = text; left > 0;) {
+        uint32_t code = 0;
+        size_t n = utf8_next(s, left, &code);
+        if (n == 0 || code < 0x20 || code == 0x7f || (code >= 0x80 && code < 0xa0)) {
+            n = n > 0 ? n : 1;
+            memset(s, '?', n);
+        }
+        s += n;
+        left -= n;
+    }
+    return text;
+}
+
 void data_end(struct data_op *o)
 {
     struct data *d = o->d;
     struct data_result r = {.ok = !o->failed,
                             .lasting = o->lasting,
-                            .text = o->failed ? o->text : o->warning,
+                            .text = clean(o->failed ? o->text : o->warning),
                             .lineage = o->lineage,
                             .paused = o->paused};
     loop_timer_stop(&o->limit);
@@ -296,6 +327,12 @@ static void on_paused(void *ctx, bool ok, const char *text)
 {
     struct data_op *o = ctx;
     o->pausing = NULL;
+    if (!ok && o->n == 0) {
+        /* No instance is well: what cannot be asked does not write, or the comparison shows that it did. */
+        data_warn(o, "no instance is ready, and %.200s", text);
+        o->paused = false;
+        ok = true;
+    }
     if (ok)
         data_next(o);
     else
@@ -305,7 +342,7 @@ static void on_paused(void *ctx, bool ok, const char *text)
 void step_pause(struct data_op *o)
 {
     const struct set_rb_data *set = &o->d->set->data;
-    if (!pausing_has(set) || o->n == 0) { /* or nobody runs who could write */
+    if (!pausing_asks(set, o->n)) {
         data_next(o);
         return;
     }
@@ -421,7 +458,7 @@ struct clean {
     char path[512];
 };
 
-static int clean(void *arg, const atomic_bool *stop, struct err *e)
+static int clean_up(void *arg, const atomic_bool *stop, struct err *e)
 {
     const struct clean *c = arg;
     (void)stop;
@@ -433,7 +470,7 @@ void step_clean(struct data_op *o)
     struct clean *c = calloc(1, sizeof *c);
     assert(c && "out of memory for a path");
     snprintf(c->path, sizeof c->path, "%s", o->d->scratch);
-    data_work(o, clean, c, data_worked);
+    data_work(o, clean_up, c, data_worked);
 }
 
 /* ---- resume and keep ---- */
@@ -441,7 +478,7 @@ void step_clean(struct data_op *o)
 static void resume_now(struct data_op *o)
 {
     const struct set_rb_data *set = &o->d->set->data;
-    o->paused = pausing_has(set) && o->n > 0;
+    o->paused = pausing_asks(set, o->n);
     step_resume(o);
 }
 static const data_step resume_steps[] = {resume_now, data_end, NULL};
@@ -556,7 +593,7 @@ void data_restore(struct data *d, const char *job, const char *snapshot, const c
 {
     struct data_op *o = op_new(d, data_restore_steps, job, addresses, n, cb, ctx);
     o->stay_paused = true;
-    o->paused = pausing_has(&d->set->data) && n > 0; /* by the save before it: if this fails, it goes on */
+    o->paused = pausing_asks(&d->set->data, n); /* by the save before it: if this fails, it goes on */
     snprintf(o->snapshot, sizeof o->snapshot, "%s", snapshot);
 }
 

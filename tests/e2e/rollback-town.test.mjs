@@ -53,7 +53,7 @@ async function assertAlone(town, tag) {
 
 test('a Docker engine', { skip: lacking }, async () => assert.equal((await engine.call('GET', '/_ping')).status, 200));
 
-test(`a gradual rollback under load (${where})`, { timeout: 180000 }, () => inTown('gradual', { instances: 2, step_ms: 1500, rps: 80 }, async (town) => {
+test(`a gradual rollback under load (${where})`, { timeout: 180000 }, () => inTown('gradual', { instances: 2, step_ms: 1500, rps: 80, health_ms: 1000 }, async (town) => {
   const began = Date.now();
   const r = await town.order('start', { job_id: 'gradual', to_version: 'v1' });
   assert.equal(r.status, 'COMMAND_STATUS_OK', r.message);

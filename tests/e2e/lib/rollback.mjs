@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { decode, encode, top } from './contract.mjs';
 import { Stack, freePort } from './stack.mjs';
-import { pause, until } from './wait.mjs';
+import { pause, slow, until } from './wait.mjs';
 
 const bin = process.env.REDOUBT_BIN ?? path.join(top, 'build/bin');
 export const SIDES = [['a0', 'a1'], ['b0', 'b1']];
@@ -67,26 +67,26 @@ export class Load {
 // ---- where the agent runs: containers of an engine, or plain processes behind the exec executor ----
 
 export class Containers {
-  constructor(engine, name, learn) {
-    Object.assign(this, { engine, name, learn });
+  constructor(engine, name, learn, health_ms) {
+    Object.assign(this, { engine, name, learn, health_ms });
   }
 
   settings() {
     return `executor: docker
-      docker: { socket: ${this.engine.socket}, project: ${this.name}, service: agent, port: 8080, network: town, stop: 5s, ready: 20s }`;
+      docker: { socket: ${this.engine.socket}, project: ${this.name}, service: agent, port: 8080, network: town, stop: 5s, ready: ${60 * slow}s }`;
   }
 
   // As compose makes them; what was deployed before is taken away.
   async deploy(tag, instances) {
     for (const c of await this.all()) await this.remove(c.id);
     for (let i = 1; i <= instances; i++)
-      await this.engine.run(`${this.name}-agent-${i}`, tag, { binds: [`${this.learn}:/data`],
+      await this.engine.run(`${this.name}-agent-${i}`, tag, { binds: [`${this.learn}:/data`], health_ms: this.health_ms,
         labels: { 'com.docker.compose.project': this.name, 'com.docker.compose.service': 'agent', 'com.docker.compose.container-number': String(i) } });
   }
 
   async all() {
     const found = await this.engine.list({ label: [`com.docker.compose.project=${this.name}`] });
-    return found.map((c) => ({ id: c.Id, tag: c.Image.split(':').pop(), running: c.State === 'running', healthy: /\(healthy\)/.test(c.Status),
+    return found.map((c) => ({ id: c.Id, tag: this.engine.tags.get(c.ImageID), running: c.State === 'running', healthy: this.health_ms ? /\(healthy\)/.test(c.Status) : c.State === 'running',
       address: `${Object.values(c.NetworkSettings.Networks)[0]?.IPAddress}:8080` }));
   }
 
@@ -152,12 +152,12 @@ export class Processes {
 
 export class Town extends Stack {
   // `engine` null: plain processes.
-  constructor(engine, name, { instances = 1, step_ms = 500, observe_ms = 200, rps = 40, extra = '' } = {}) {
+  constructor(engine, name, { instances = 1, step_ms = 500, observe_ms = 200, rps = 40, health_ms = 0 } = {}) {
     super(name);
-    Object.assign(this, { engine, instances, step_ms, observe_ms, every_ms: 1000 / rps, extra });
+    Object.assign(this, { engine, instances, step_ms, observe_ms, every_ms: 1000 / rps });
     this.learn = path.join(this.dir, 'learn');
     fs.mkdirSync(this.learn);
-    this.place = engine ? new Containers(engine, path.basename(this.dir), this.learn) : new Processes(this.dir, this.learn);
+    this.place = engine ? new Containers(engine, path.basename(this.dir), this.learn, health_ms) : new Processes(this.dir, this.learn);
     this.states = []; // every RollbackChanged, with when it was seen
     this.watchers = new Set();
     this.low = []; // moments with less capacity than needed
@@ -191,11 +191,11 @@ export class Town extends Stack {
         resume_url: "http://{{address}}/resume"
       step: ${this.step_ms}ms
       check_every: ${Math.max(50, Math.floor(this.step_ms / 3))}ms
-      capacity_wait: 20s
+      capacity_wait: ${60 * slow}s
       drain: 500ms
       watch: 1s
       settle: 300ms
-${this.extra}`;
+`;
   }
 
   async open() {
