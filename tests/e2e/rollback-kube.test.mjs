@@ -70,7 +70,11 @@ async function town(name, { kubernetes = 'canary: canary', traffic = 'type: repl
     const v = t.version(s, image);
     return v && v.state === 'VERIFIED' && s.currentVersion === v.id && s;
   });
-  t.order = (verb, ...args) => stack.cli(['rollback', verb, 'mcp', '--by', 'test', '--reason', 'test', ...args]);
+  // A whole rollback may take longer than stack.cli() waits.
+  t.order = (verb, ...args) => new Promise((done) => {
+    execFile(path.join(bin, 'redoubt'), ['rollback', verb, 'mcp', '--by', 'test', '--reason', 'test', ...args], { env: { ...process.env, REDOUBT_CONFIG: stack.config }, timeout: 200000 },
+      (e, out, err) => done({ code: e ? e.code : 0, out, err }));
+  });
   try {
     fs.writeFileSync(token, 'first');
     const port = await api.listen(0);
@@ -103,7 +107,7 @@ function watchEndpoints(api) {
   return { seen, end: () => clearInterval(timer) };
 }
 
-describe('rollbacks in Kubernetes', { concurrency: 3, timeout: 240000 }, () => {
+describe('rollbacks in Kubernetes', { concurrency: 2, timeout: 240000 }, () => {
   test('a pair, by numbers of pods: the mission\'s job, with everything that can happen to a client', async () => {
     const objects = { services: [service('agent', { app: 'agent', ...TRAFFIC })], configmaps: [{ metadata: { name: 'conf' }, data: { mode: 'strict' } }] };
     await town('kube-pair', { objects }, async (t) => {
@@ -116,6 +120,7 @@ describe('rollbacks in Kubernetes', { concurrency: 3, timeout: 240000 }, () => {
       await t.verified('reg.example/agent:v2');
 
       const eyes = watchEndpoints(t.api);
+      // Watches are cut, somebody else is faster, there are too many requests, connections break, the token rotates, and the service is killed.
       t.api.cut = 200;
       t.api.conflicts = 2;
       t.api.faults = [{ times: 3, status: 429, retryAfter: 0, method: 'PATCH' }, { times: 2, match: 'pods' }];
@@ -125,7 +130,11 @@ describe('rollbacks in Kubernetes', { concurrency: 3, timeout: 240000 }, () => {
         fs.renameSync(`${t.token}.new`, t.token);
         t.api.token = next;
       }, 700);
-      const { code, out, err } = await t.order('run', '--to', 'v1');
+      const job = t.order('run', '--to', 'v1');
+      await until('the canary to have traffic', () => eyes.seen.at(-1)?.[1] > 0);
+      await t.stack.kill('rollback');
+      t.stack.run('rollback');
+      const { code, out, err } = await job;
       clearInterval(rotation);
       eyes.end();
       assert.equal(code, 0, `${out}${err}`);
@@ -195,8 +204,9 @@ describe('rollbacks in Kubernetes', { concurrency: 3, timeout: 240000 }, () => {
         return s.phase === 'HOLD' && s;
       });
       assert.equal(held.hold, 'REGRESSION');
-      assert.ok([50, 25].includes(held.weightPercent), held.weightPercent); // it may show before the step is read back
-      assert.deepEqual(weights(), [25, 75]);
+      // It may show before the step is read back: then it stays at the step before.
+      assert.ok([50, 25].includes(held.weightPercent), held.weightPercent);
+      await until('the weights to be those of the hold', () => weights()[0] === held.weightPercent && weights()[1] === 100 - held.weightPercent);
       assert.equal((await t.order('abort')).code, 0);
       await until('all to be back', async () => (await t.status()).phase === 'ABORTED');
       assert.deepEqual(weights(), [100, 0]);
