@@ -426,12 +426,29 @@ static void options_of_all(struct http_call *c, const struct http_request *r)
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, c->http); /* a kept connection outlives the call */
 }
 
+static void begin_later(void *ctx);
+
 /* NULL, or what could not be done. */
 static const char *begin_http(struct http_call *c)
 {
     CURLMcode m = curl_multi_add_handle(c->http->multi, c->easy);
     c->in_multi = m == CURLM_OK;
+    if (m == CURLM_RECURSIVE_API_CALL) { /* started from inside a piece of another call: curl takes none then */
+        loop_defer(c->http->loop, begin_later, c);
+        return NULL;
+    }
     return c->in_multi ? NULL : curl_multi_strerror(m);
+}
+
+static void begin_later(void *ctx)
+{
+    struct http_call *c = ctx;
+    const char *wrong = c->end_due ? NULL : begin_http(c); /* cancelled meanwhile: its end comes behind this */
+    if (!wrong)
+        return;
+    c->fault = HTTP_FAILED;
+    snprintf(c->error, sizeof c->error, "%s", wrong);
+    defer_end(c);
 }
 
 static const char *prepare_http(struct http_call *c, const struct http_request *r)

@@ -320,6 +320,10 @@ struct seen {
     int64_t retry_after_ms, total_ms, first_byte_ms, first_piece_ms;
     bool stop_at_piece;
     struct http_call *cancel_at_piece;
+    struct http *start_at_piece; /* the same again, told to `inner` */
+    const struct http_request *again;
+    struct seen *inner;
+    bool cancel_inner;
 };
 
 static void on_done(void *ctx, const struct http_result *r)
@@ -352,6 +356,11 @@ static bool on_piece(void *ctx, const char *data, size_t len, int64_t at_ms)
         x->first_piece_ms = at_ms;
     if (x->cancel_at_piece)
         http_cancel(x->cancel_at_piece);
+    if (x->start_at_piece && x->pieces == 1) {
+        struct http_call *c = http_start(x->start_at_piece, x->again, NULL, on_done, x->inner);
+        if (x->cancel_inner)
+            http_cancel(c);
+    }
     return !x->stop_at_piece;
 }
 
@@ -606,6 +615,19 @@ static void pieces_and_cancelling(void **state)
     x.cancel_at_piece = http_start(v->http, &r, on_piece, on_done, &x);
     wait_done(v, &x);
     assert_int_equal(x.fault, HTTP_CANCELLED);
+    x = (struct seen){0};
+    /* A call that is started while another one's piece is told; and one that is cancelled before it has begun. */
+    for (int cancel = 0; cancel < 2; cancel++) {
+        struct seen inner = {0};
+        x = (struct seen){.start_at_piece = v->http, .again = &r, .inner = &inner, .cancel_inner = cancel == 1};
+        (void)http_start(v->http, &r, on_piece, on_done, &x);
+        wait_done(v, &x);
+        wait_done(v, &inner);
+        assert_int_equal(x.fault, HTTP_OK);
+        assert_int_equal(inner.calls, 1);
+        assert_int_equal(inner.fault, cancel ? HTTP_CANCELLED : HTTP_OK);
+        assert_string_equal(inner.body, cancel ? "" : "ababab");
+    }
     x = (struct seen){0};
     struct http_call *c = http_start(v->http, &r, NULL, on_done, &x);
     http_cancel(c);
