@@ -221,6 +221,7 @@ const struct executor_kind executor_kubernetes = {
     .stop = stop,
     .start = start,
     .remove = remove_version,
+    .run = kube_run,
 };
 const struct executor_kind executor_kubernetes_patch = {
     .name = "kubernetes",
@@ -232,4 +233,5 @@ const struct executor_kind executor_kubernetes_patch = {
     .stop = stop,
     .start = start,
     .remove = remove_version,
+    .run = kube_run,
 };

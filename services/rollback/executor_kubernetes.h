@@ -5,8 +5,6 @@
 #include "rollback/kube_look.h"
 #include "rollback/rollback_executor.h"
 
-#define KUBE_OWNER "io.redoubt.deployment" /* label of what we make: whose it is */
-
 struct executor {
     struct service *service;
     const struct set_deployment *set;
@@ -14,7 +12,7 @@ struct executor {
     bool pair;
 };
 
-enum act_kind { ACT_CHECK, ACT_UP, ACT_STOP, ACT_START, ACT_REMOVE };
+enum act_kind { ACT_CHECK, ACT_UP, ACT_STOP, ACT_START, ACT_REMOVE, ACT_RUN };
 /* One act in hand. Exactly one thing is asked at a time (a look, a call, an object that is followed), so that whoever hears of the client's end
  * frees it; the checks of rights, which are asked together, count themselves. */
 struct act {
@@ -44,6 +42,12 @@ struct act {
     size_t asked;
     bool closed;
     char missing[600], notes[600];
+    kube_cb made; /* the copies that it needs are there */
+    /* Run. */
+    char **argv;
+    char run[64], pod[254], said[700]; /* the Job, its pod, the end of its log */
+    bool begun, over, done, seen, going;
+    bool cleared; /* Remove: Jobs are what is deleted now */
 };
 
 struct act *act_new(struct executor *x, enum act_kind kind, const struct executor_order *o, executor_cb cb,
@@ -58,8 +62,12 @@ int act_take(struct act *a, const struct kube_look *l);
 /* The recorded template for this Deployment, with copies where ConfigMaps are not what they were. -1: it has ended with an error. */
 int act_plan_template(struct act *a, const struct kube_look *l);
 json_t *act_spec_template(const struct act *a); /* borrowed; NULL = there is none */
+/* Creates the copies that were planned. done has ok when they are there. */
+void act_make_copies(struct act *a, kube_cb done);
 
 void kube_act_start(struct act *a);   /* kube_act.c */
 void kube_check_start(struct act *a); /* kube_check.c */
+/* kube_run.c */
+void kube_run(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb, void *ctx);
 
 #endif

@@ -1,7 +1,7 @@
 /* kube_act.c - up, stop, start and remove of a version: look, change what differs, wait until the controller has done it.
  *
  *   UP:    look -> copies of ConfigMaps -> dry run (what would it be stored as?) -> patch -> wait
- *   START, STOP, REMOVE: look -> patch -> wait (REMOVE: -> copies that nobody refers to any more)
+ *   START, STOP, REMOVE: look -> patch -> wait (REMOVE: -> copies that nobody refers to any more, and Jobs that have ended)
  * Every patch names the resourceVersion that was looked at: who was slower looks again. What is done already is not done again. */
 #include "rollback/executor_kubernetes.h"
 #include <stdio.h>
@@ -53,6 +53,9 @@ void act_drop(struct act *a)
     forget_look(a);
     json_decref(a->spec);
     a->spec = NULL;
+    for (size_t i = 0; a->argv && a->argv[i]; i++)
+        free(a->argv[i]);
+    free(a->argv);
     if (a->limited)
         loop_timer_close(&a->limit, on_closed);
     else
@@ -199,6 +202,37 @@ int act_plan_template(struct act *a, const struct kube_look *l)
     return 0;
 }
 
+static void make_next(struct act *a);
+
+static void on_made(void *ctx, const struct kube_reply *r)
+{
+    struct act *a = ctx;
+    if (!r || !r->ok) {
+        a->made(a, r);
+        return;
+    }
+    json_array_remove(a->make, json_array_size(a->make) - 1);
+    make_next(a);
+}
+
+static void make_next(struct act *a)
+{
+    size_t n = json_array_size(a->make);
+    if (n > 0)
+        kube_call(a->x->kube,
+                  &(struct kube_request){
+                      .kind = KUBE_CONFIGMAPS, .verb = KUBE_CREATE, .body = json_array_get(a->make, n - 1)},
+                  on_made, a);
+    else
+        a->made(a, &(struct kube_reply){.ok = true, .error = ""});
+}
+
+void act_make_copies(struct act *a, kube_cb done)
+{
+    a->made = done;
+    make_next(a);
+}
+
 /* ---- waiting ---- */
 
 static void finish(struct act *a);
@@ -283,7 +317,7 @@ static void wait_for_it(struct act *a)
     a->follow = kube_follow(a->x->kube, KUBE_DEPLOYMENTS, kube_text(a->deployment, "metadata.name"), on_change, a);
 }
 
-/* ---- the end of it: copies that nobody needs ---- */
+/* ---- the end of it: copies that nobody needs, and Jobs that have ended ---- */
 
 static void delete_next(struct act *a);
 
@@ -300,10 +334,36 @@ static void on_deleted(void *ctx, const struct kube_reply *r)
     delete_next(a);
 }
 
+static void on_jobs(void *ctx, const struct kube_reply *r)
+{
+    struct act *a = ctx;
+    char why[300];
+    if (!r) {
+        act_drop(a);
+        return;
+    }
+    const json_t *items = json_object_get(r->body, "items");
+    for (size_t i = 0; r->ok && i < json_array_size(items); i++) {
+        const json_t *job = json_array_get(items, i);
+        if (*kube_annotation(job, KUBE_JOB) && kube_job_state(job, why, sizeof why) != KUBE_JOB_RUNS)
+            json_array_append_new(a->make, json_string(kube_text(job, "metadata.name")));
+    }
+    if (!r->ok)
+        snprintf(a->notes, sizeof a->notes, "; %.500s", r->error);
+    delete_next(a);
+}
+
 static void delete_next(struct act *a)
 {
     char text[800], name[254];
     size_t n = json_array_size(a->make);
+    if (n == 0 && !a->cleared && a->x->set->data.migrate.n > 0) {
+        snprintf(text, sizeof text, "%s=%s", KUBE_OWNER, a->x->set->name);
+        a->cleared = true;
+        kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_JOBS, .verb = KUBE_LIST, .selector = text}, on_jobs,
+                  a);
+        return;
+    }
     if (n == 0) {
         snprintf(text, sizeof text, "Deployment %s has no pods of version %s any more%s",
                  kube_text(a->deployment, "metadata.name"), a->name, a->notes);
@@ -312,7 +372,11 @@ static void delete_next(struct act *a)
     }
     snprintf(name, sizeof name, "%s", kube_text(json_array_get(a->make, n - 1), ""));
     json_array_remove(a->make, n - 1);
-    kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_CONFIGMAPS, .verb = KUBE_DELETE, .name = name},
+    kube_call(a->x->kube,
+              &(struct kube_request){.kind = a->cleared ? KUBE_JOBS : KUBE_CONFIGMAPS,
+                                     .verb = KUBE_DELETE,
+                                     .name = name,
+                                     .background = a->cleared},
               on_deleted, a);
 }
 
@@ -431,27 +495,11 @@ static void on_dry(void *ctx, const struct kube_reply *r)
     json_decref(template);
 }
 
-static void make_next(struct act *a);
-
-static void on_made(void *ctx, const struct kube_reply *r)
+static void on_copies_made(void *ctx, const struct kube_reply *r)
 {
     struct act *a = ctx;
-    if (!r || !r->ok) {
+    if (!r || !r->ok)
         on_patched(a, r); /* 409: it is there by now; look again */
-        return;
-    }
-    json_array_remove(a->make, json_array_size(a->make) - 1);
-    make_next(a);
-}
-
-static void make_next(struct act *a)
-{
-    size_t n = json_array_size(a->make);
-    if (n > 0)
-        kube_call(a->x->kube,
-                  &(struct kube_request){
-                      .kind = KUBE_CONFIGMAPS, .verb = KUBE_CREATE, .body = json_array_get(a->make, n - 1)},
-                  on_made, a);
     else
         patch(a, a->template, wanted(a), NULL, true, on_dry);
 }
@@ -478,7 +526,7 @@ static void act_up(struct act *a, const struct kube_look *l, const struct kube_s
         patch(a, NULL, wanted(a), annotations, false, on_patched);
         json_decref(annotations);
     } else if (act_plan_template(a, l) == 0) {
-        make_next(a);
+        act_make_copies(a, on_copies_made);
     }
 }
 

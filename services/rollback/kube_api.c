@@ -13,20 +13,25 @@
 #define BACKOFF_MS  200
 #define WAIT_MAX_MS 10000
 #define ANSWER_MAX  (8 << 20)
+#define LOG_LINES   20
+#define LOG_MAX     65536
 
 static const struct {
     const char *group, *version, *resource;
     bool cluster;
+    const char *below;
 } kinds[KUBE_KINDS] = {
-    [KUBE_DEPLOYMENTS] = {"apps", "v1", "deployments", false},
-    [KUBE_PODS] = {"", "v1", "pods", false},
-    [KUBE_CONFIGMAPS] = {"", "v1", "configmaps", false},
-    [KUBE_SECRETS] = {"", "v1", "secrets", false},
-    [KUBE_SERVICES] = {"", "v1", "services", false},
-    [KUBE_SLICES] = {"discovery.k8s.io", "v1", "endpointslices", false},
-    [KUBE_SCALERS] = {"autoscaling", "v1", "horizontalpodautoscalers", false},
-    [KUBE_ROUTES] = {"gateway.networking.k8s.io", "v1", "httproutes", false},
-    [KUBE_REVIEWS] = {"authorization.k8s.io", "v1", "selfsubjectaccessreviews", true},
+    [KUBE_DEPLOYMENTS] = {"apps", "v1", "deployments", false, ""},
+    [KUBE_PODS] = {"", "v1", "pods", false, ""},
+    [KUBE_CONFIGMAPS] = {"", "v1", "configmaps", false, ""},
+    [KUBE_SECRETS] = {"", "v1", "secrets", false, ""},
+    [KUBE_SERVICES] = {"", "v1", "services", false, ""},
+    [KUBE_SLICES] = {"discovery.k8s.io", "v1", "endpointslices", false, ""},
+    [KUBE_SCALERS] = {"autoscaling", "v1", "horizontalpodautoscalers", false, ""},
+    [KUBE_ROUTES] = {"gateway.networking.k8s.io", "v1", "httproutes", false, ""},
+    [KUBE_REVIEWS] = {"authorization.k8s.io", "v1", "selfsubjectaccessreviews", true, ""},
+    [KUBE_JOBS] = {"batch", "v1", "jobs", false, ""},
+    [KUBE_LOGS] = {"", "v1", "pods", false, "log"},
 };
 static const struct {
     const char *method, *content_type;
@@ -64,6 +69,11 @@ const char *kube_resource(enum kube_kind kind)
     return kinds[kind].resource;
 }
 
+const char *kube_below(enum kube_kind kind)
+{
+    return kinds[kind].below;
+}
+
 const char *kube_namespace(const struct kube *k)
 {
     return k->access.namespace;
@@ -99,9 +109,9 @@ int kube_wire(struct kube *k, struct kube_wire *w, enum kube_kind kind, const ch
         return -1;
     if (!kinds[kind].cluster)
         snprintf(space, sizeof space, "namespaces/%s/", k->access.namespace);
-    int rc =
-        asprintf(&w->url, "%s/%s%s/%s/%s%s%s%s%s", k->access.server, *kinds[kind].group ? "apis/" : "api",
-                 kinds[kind].group, kinds[kind].version, space, kinds[kind].resource, *name ? "/" : "", name, query);
+    int rc = asprintf(&w->url, "%s/%s%s/%s/%s%s%s%s%s%s%s", k->access.server, *kinds[kind].group ? "apis/" : "api",
+                      kinds[kind].group, kinds[kind].version, space, kinds[kind].resource, *name ? "/" : "", name,
+                      *kinds[kind].below ? "/" : "", kinds[kind].below, query);
     if (rc < 0)
         w->url = NULL;
     if (rc >= 0 && *token && (rc = asprintf(&w->auth, "Authorization: Bearer %s", token)) < 0)
@@ -115,6 +125,7 @@ int kube_wire(struct kube *k, struct kube_wire *w, enum kube_kind kind, const ch
     size_t n = 0;
     /* The contents of secrets are nobody's business here. */
     w->headers[n++] = kind == KUBE_SECRETS ? "Accept: application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+                      : kind == KUBE_LOGS  ? "Accept: application/json, */*"
                                            : "Accept: application/json";
     if (content_type)
         w->headers[n++] = content_type;
@@ -208,8 +219,9 @@ static void tell(struct kube_call *c, const struct kube_reply *r)
 
 static void describe(const struct kube_call *c, char *buf, size_t size)
 {
-    snprintf(buf, size, "%s %s%s%s in %s", verbs[c->verb].method, kinds[c->kind].resource, *c->name ? "/" : "",
-             c->name, c->k->access.namespace);
+    const char *below = kinds[c->kind].below;
+    snprintf(buf, size, "%s %s%s%s%s%s in %s", verbs[c->verb].method, kinds[c->kind].resource, *c->name ? "/" : "",
+             c->name, *below ? "/" : "", below, c->k->access.namespace);
 }
 
 static void again(struct kube_call *c, int64_t after_ms)
@@ -247,22 +259,25 @@ static void on_done(void *ctx, const struct http_result *r)
         again(c, wait);
         return;
     }
-    json_t *body = r->fault == HTTP_OK && r->len ? json_loadb(r->body, r->len, JSON_REJECT_DUPLICATES, NULL) : NULL;
-    bool ok = r->fault == HTTP_OK && r->status >= 200 && r->status <= 299;
+    bool ok = r->fault == HTTP_OK && r->status >= 200 && r->status <= 299, log = c->kind == KUBE_LOGS && ok;
+    json_t *body =
+        r->fault == HTTP_OK && r->len && !log ? json_loadb(r->body, r->len, JSON_REJECT_DUPLICATES, NULL) : NULL;
     describe(c, what, sizeof what);
     if (r->fault != HTTP_OK)
         snprintf(text, sizeof text, "kubernetes: %s at %.200s: %s: %.200s", what, c->k->access.server,
                  http_fault_text(r->fault), r->error);
     else if (!ok)
         kube_words(c->k, text, sizeof text, what, r->status, body);
-    else if (!json_is_object(body))
+    else if (!log && !json_is_object(body))
         snprintf(text, sizeof text, "kubernetes: %s: the answer is no JSON object; is %.200s an API server?", what,
                  c->k->access.server);
     struct kube_reply reply = {.ok = !*text,
                                .status = r->status,
                                .lasting = r->fault == HTTP_CERTIFICATE || kube_lasting(r->status),
                                .error = text,
-                               .body = body};
+                               .body = body,
+                               .text = log ? r->body : NULL,
+                               .text_len = log ? r->len : 0};
     tell(c, &reply);
     json_decref(body);
 }
@@ -302,7 +317,12 @@ static char *query_of(const struct kube_request *q)
     char *query = NULL, *labels = q->selector ? kube_escape(q->selector) : NULL;
     int rc = q->selector && !labels ? -1
              : labels               ? asprintf(&query, "?labelSelector=%s", labels)
-                                    : asprintf(&query, "%s", q->dry ? "?dryRun=All" : "");
+             : q->container
+                 ? asprintf(&query, "?container=%s&tailLines=%d&limitBytes=%d", q->container, LOG_LINES, LOG_MAX)
+                 : asprintf(&query, "%s",
+                            q->dry          ? "?dryRun=All"
+                            : q->background ? "?propagationPolicy=Background"
+                                            : "");
     free(labels);
     return rc < 0 ? NULL : query;
 }

@@ -27,19 +27,24 @@ enum kube_kind {
     KUBE_SCALERS, /* HorizontalPodAutoscalers */
     KUBE_ROUTES,  /* HTTPRoutes of the Gateway API */
     KUBE_REVIEWS, /* SelfSubjectAccessReviews; of the cluster */
+    KUBE_JOBS,
+    KUBE_LOGS, /* the end of a pod's log: GET, answered by text */
     KUBE_KINDS,
 };
 const char *kube_group(enum kube_kind kind);    /* "" = core */
 const char *kube_resource(enum kube_kind kind); /* "deployments" */
+const char *kube_below(enum kube_kind kind);    /* "log" of pods; "" = itself */
 
 enum kube_verb { KUBE_GET, KUBE_LIST, KUBE_CREATE, KUBE_PATCH, KUBE_MERGE, KUBE_DELETE };
 struct kube_request { /* copied */
     enum kube_kind kind;
-    enum kube_verb verb;  /* PATCH: JSON patch; MERGE: merge patch */
-    const char *name;     /* not of LIST and CREATE */
-    const char *selector; /* LIST: labels, "a=b,c=d"; NULL = all */
-    const json_t *body;   /* CREATE, PATCH, MERGE */
-    bool dry;             /* changes nothing, but is checked as if it did */
+    enum kube_verb verb;   /* PATCH: JSON patch; MERGE: merge patch */
+    const char *name;      /* not of LIST and CREATE */
+    const char *selector;  /* LIST: labels, "a=b,c=d"; NULL = all */
+    const json_t *body;    /* CREATE, PATCH, MERGE */
+    bool dry;              /* changes nothing, but is checked as if it did */
+    bool background;       /* DELETE: what it owns goes, too, afterwards */
+    const char *container; /* LOGS */
 };
 struct kube_reply { /* valid only inside the callback */
     bool ok;
@@ -47,6 +52,8 @@ struct kube_reply { /* valid only inside the callback */
     bool lasting;      /* trying again is of no use: rights, names, what is sent */
     const char *error; /* what, where, what to do; "" if ok */
     json_t *body;      /* NULL if there is none; who keeps it takes a reference */
+    const char *text;  /* LOGS; NULL otherwise */
+    size_t text_len;
 };
 typedef void (*kube_cb)(void *ctx, const struct kube_reply *r); /* r NULL: the client is closed */
 /* Returns at once; the callback comes once, later, on the loop. */

@@ -16,7 +16,9 @@ static const struct {
     {KUBE_DEPLOYMENTS, "get", true},   {KUBE_DEPLOYMENTS, "watch", true}, {KUBE_DEPLOYMENTS, "patch", true},
     {KUBE_PODS, "list", true},         {KUBE_CONFIGMAPS, "get", true},    {KUBE_CONFIGMAPS, "list", true},
     {KUBE_CONFIGMAPS, "create", true}, {KUBE_CONFIGMAPS, "delete", true}, {KUBE_SECRETS, "get", false},
-    {KUBE_SCALERS, "list", false},
+    {KUBE_SCALERS, "list", false},     {KUBE_JOBS, "create", true},       {KUBE_JOBS, "get", true},
+    {KUBE_JOBS, "list", true},         {KUBE_JOBS, "watch", true},        {KUBE_JOBS, "delete", true},
+    {KUBE_LOGS, "get", true},
 };
 #define N_RIGHTS (sizeof rights / sizeof *rights)
 
@@ -138,11 +140,12 @@ static void on_review(void *ctx, const struct kube_reply *r)
     /* Who may not ask learns it at the first act that is refused. */
     if (r && r->ok && !json_is_true(kube_at(r->body, "status.allowed"))) {
         const char *group = kube_group(rights[i].kind);
+        const char *below = kube_below(rights[i].kind);
         char right[100];
-        snprintf(right, sizeof right, "%s %s", rights[i].verb, kube_resource(rights[i].kind));
+        snprintf(right, sizeof right, "%s %s%s%s", rights[i].verb, kube_resource(rights[i].kind), *below ? "/" : "",
+                 below);
         if (rights[i].needed && !strstr(a->missing, right))
-            ADD(a->missing, "%s%s %s%s%s", *a->missing ? ", " : "", rights[i].verb, kube_resource(rights[i].kind),
-                *group ? "." : "", group);
+            ADD(a->missing, "%s%s%s%s", *a->missing ? ", " : "", right, *group ? "." : "", group);
         else if (!rights[i].needed)
             ADD(a->notes, "; without the right to %s %s they are not looked at", rights[i].verb,
                 kube_resource(rights[i].kind));
@@ -160,6 +163,8 @@ static void ask_right(struct act *a, size_t i, const json_t *deployment)
     *v = (struct review){a, i};
     json_t *what = json_pack("{s:s,s:s,s:s,s:s}", "namespace", kube_namespace(a->x->kube), "verb", rights[i].verb,
                              "group", kube_group(rights[i].kind), "resource", kube_resource(rights[i].kind));
+    if (*kube_below(rights[i].kind))
+        json_object_set_new(what, "subresource", json_string(kube_below(rights[i].kind)));
     if (deployment)
         json_object_set_new(what, "name", json_string(kube_text(deployment, "metadata.name")));
     json_t *body = json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "authorization.k8s.io/v1", "kind",
@@ -175,6 +180,8 @@ static void ask_rights(struct act *a)
     a->asked = 0;
     a->missing[0] = '\0';
     for (size_t i = 0; i < N_RIGHTS; i++) {
+        if ((rights[i].kind == KUBE_JOBS || rights[i].kind == KUBE_LOGS) && a->x->set->data.migrate.n == 0)
+            continue; /* for the down-migration only */
         bool one = rights[i].kind == KUBE_DEPLOYMENTS && strcmp(rights[i].verb, "watch") != 0;
         ask_right(a, i, one ? a->deployment : NULL);
         if (one && a->other)

@@ -63,4 +63,29 @@ json_t *kube_configmap_data(const json_t *configmap);
 json_t *kube_deployment_patch(const json_t *deployment, const json_t *template, int64_t replicas,
                               const json_t *annotations);
 
+/* ---- jobs (kube_job.c) ---- */
+
+#define KUBE_OWNER "io.redoubt.deployment" /* label of what we make: whose it is */
+#define KUBE_JOB   "io.redoubt.job" /* annotation of a Job: whose command it runs; a label, too, if it can be one */
+
+struct kube_job_order {
+    const char *name;      /* of the Job */
+    const char *owner;     /* the deployment */
+    const char *job;       /* id of the rollback */
+    const char *container; /* whose image, environment and mounts; "" = the first */
+    const char *const *argv;
+    int64_t deadline_s;
+};
+/* "NAME-rb-0123456789"; buf of 64. */
+void kube_job_name(const char *deployment, const char *job, char *buf);
+/* A Job that runs argv once in this template, as kube_template_for() has made it. Its pod has no label but ours: no Service sends it work. */
+json_t *kube_job(const json_t *template, const json_t *deployment, const struct kube_job_order *o);
+bool kube_job_is(const json_t *object, const char *owner, const char *job);
+enum kube_job_state { KUBE_JOB_RUNS, KUBE_JOB_DONE, KUBE_JOB_FAILED };
+enum kube_job_state kube_job_state(const json_t *object, char *why, size_t size);
+/* Would this Deployment take a pod with these labels for its own? */
+bool kube_selects(const json_t *deployment, const json_t *labels);
+/* The end of a log as one line. */
+const char *kube_log_end(const char *text, size_t len, char *buf, size_t size);
+
 #endif

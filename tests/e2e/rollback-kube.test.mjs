@@ -263,8 +263,8 @@ describe('rollbacks in Kubernetes', { concurrency: 2, timeout: 240000 }, () => {
       const rules = of('Role', 'redoubt-rollback').rules;
       const given = (verb, resource) => rules.some((r) => r.verbs.includes(verb) && r.resources.includes(resource));
       const asked = [...fs.readFileSync(path.join(top, 'services/rollback/kube_check.c'), 'utf8').matchAll(/\{KUBE_(\w+), "(\w+)", (true|false)\}/g)];
-      const names = { DEPLOYMENTS: 'deployments', PODS: 'pods', CONFIGMAPS: 'configmaps', SECRETS: 'secrets', SCALERS: 'horizontalpodautoscalers' };
-      assert.ok(asked.length >= 10);
+      const names = { DEPLOYMENTS: 'deployments', PODS: 'pods', CONFIGMAPS: 'configmaps', SECRETS: 'secrets', SCALERS: 'horizontalpodautoscalers', JOBS: 'jobs', LOGS: 'pods/log' };
+      assert.ok(asked.length >= 16);
       for (const [, kind, verb] of asked) assert.equal(given(verb, names[kind]), kind !== 'SECRETS', `${verb} ${names[kind]}`);
       // And its settings are ones that the service takes.
       const file = path.join(home, 'redoubt.yaml');

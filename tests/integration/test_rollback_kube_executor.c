@@ -325,6 +325,258 @@ static void closed_is_closed(void **state)
     forget_seen(&v1);
 }
 
+/* ---- a command run once in a version: the down-migration ---- */
+
+static const char *const down[] = {"agent-migrate", "$(HOME)", "3", NULL};
+static const char *const down_badly[] = {"agent-migrate", "fail", NULL};
+
+static void begin_run(struct town *t, struct seen *s, const struct seen_version *v, int side, const char *job,
+                      const char *const *argv)
+{
+    struct executor_order o = {.job = job,
+                               .version = v->v.id,
+                               .name = v->v.name,
+                               .digest = v->v.digest,
+                               .spec = v->spec,
+                               .spec_len = strlen(v->spec),
+                               .side = side,
+                               .count = 1};
+    *s = (struct seen){0};
+    t->xk->run(t->x, &o, argv, on_result, s);
+    assert_false(s->done); /* never from inside */
+}
+
+static struct seen run_it(struct town *t, const struct seen_version *v, const char *job, const char *const *argv)
+{
+    struct seen s;
+    begin_run(t, &s, v, 0, job, argv);
+    until(t, &s.done, "a command");
+    return s;
+}
+
+static void not_run(struct town *t, const struct seen_version *v, const char *job, const char *const *argv,
+                    const char *words)
+{
+    struct seen s = run_it(t, v, job, argv);
+    if (s.ok || !s.lasting || !strstr(s.text, words))
+        fail_msg("ok=%d lasting=%d %s; expected: %s", s.ok, s.lasting, s.text, words);
+}
+
+static void no_jobs(struct town *t)
+{
+    int64_t end_ms = clock_mono_ms() + HARNESS_WAIT_MS;
+    while (count_objects(t, "jobs/") > 0 && clock_mono_ms() < end_ms)
+        ;
+    assert_int_equal(count_objects(t, "jobs/"), 0);
+}
+
+/* v1 runs on the stable Deployment, with everything that a Job must not have, and all that it needs. */
+static void start_agent(struct town *t, struct seen *v1, const char *canary)
+{
+    static struct conf_list migrate;
+    static char *argv[] = {(char *)(uintptr_t) "agent-migrate"};
+    migrate = (struct conf_list){.items = argv, .n = 1};
+    t->set.data.migrate = migrate;
+    t->set.data.timeout_ms = 15000;
+    control(t, "{'apply':{'configmaps':[{'metadata':{'name':'conf'},'data':{'limit':'5'}}],'services':[{'metadata':{"
+               "'name':'agent'},'spec':{'selector':{'app':'agent','io.redoubt.traffic':'on'}}}]}}");
+    deploy(t, "stable", "reg.example/agent:v1", 2, ",'io.redoubt.traffic':'on'",
+           ",'initContainers':[{'name':'up','image':'agent:up'}],'serviceAccountName':'agent','securityContext':{"
+           "'runAsUser':7},'affinity':{'podAntiAffinity':{}},'volumes':[{'name':'data','persistentVolumeClaim':{"
+           "'claimName':'learning'}}]",
+           ",'command':['agent'],'args':['serve'],'envFrom':[{'configMapRef':{'name':'conf'}}],'livenessProbe':{},"
+           "'readinessProbe':{},'lifecycle':{},'volumeMounts':[{'name':'data','mountPath':'/data'}]",
+           "");
+    deploy(t, "canary", "reg.example/agent:v1", 0, "", "", "", "");
+    open_all(t, canary);
+    wait_ready(t, v1, 2, 0);
+}
+
+static const json_t *the_job(struct town *t)
+{
+    const char *key;
+    json_t *value;
+    control(t, "{}");
+    json_object_foreach(json_object_get(t->state, "objects"), key, value)
+    {
+        if (strncmp(key, "jobs/", 5) == 0)
+            return value;
+    }
+    return NULL;
+}
+
+static void a_command_is_run_once(void **state)
+{
+    struct town *t = *state;
+    struct seen v1 = {0}, s;
+    start_agent(t, &v1, "canary");
+    const struct seen_version *v = &v1.versions[0];
+    control(t, "{'cut':60,'gone':true}");
+    s = run_it(t, v, "rb-7", down);
+    assert_true(s.ok);
+    assert_non_null(strstr(s.text, "agent-migrate $$(HOME) 3 said: \xc3\xbc"));
+    assert_null(strstr(s.text, "an early line"));
+    /* What it was made of. */
+    const json_t *job = the_job(t), *pod = kube_at(job, "spec.template.spec"),
+                 *c = kube_container(kube_at(job, "spec.template"), "");
+    assert_non_null(strstr(kube_text(job, "metadata.name"), "stable-rb-"));
+    assert_string_equal(kube_label(job, "io.redoubt.deployment"), "agent");
+    assert_string_equal(kube_label(job, "io.redoubt.job"), "rb-7");
+    assert_int_equal(kube_int(job, "spec.backoffLimit", -1), 0);
+    assert_true(kube_int(job, "spec.activeDeadlineSeconds", 0) >= 30 &&
+                kube_int(job, "spec.ttlSecondsAfterFinished", 0) > 0);
+    assert_string_equal(kube_text(pod, "serviceAccountName"), "agent");
+    assert_int_equal(kube_int(pod, "securityContext.runAsUser", 0), 7);
+    assert_non_null(strstr(kube_text(c, "image"), v->v.digest));
+    assert_string_equal(kube_text(json_array_get(json_object_get(c, "volumeMounts"), 0), "mountPath"), "/data");
+    assert_non_null(json_object_get(c, "envFrom"));
+    static const char *const without[] = {"args", "livenessProbe", "readinessProbe", "lifecycle", "ports"};
+    for (size_t i = 0; i < sizeof without / sizeof *without; i++)
+        assert_null(json_object_get(c, without[i]));
+    assert_null(json_object_get(pod, "initContainers"));
+    /* Nobody takes its pod for one of the agent's. */
+    struct seen now = {0};
+    look(t, &now);
+    assert_int_equal(now.n, 2);
+    assert_int_equal(json_array_size(json_object_get(object(t, "endpointslices/agent-slice"), "endpoints")), 2);
+    forget_seen(&now);
+    /* Asked for again, as after a crash before its end was written down: it is not run again. The version's removal clears it away. */
+    s = run_it(t, v, "rb-7", down);
+    assert_true(s.ok);
+    assert_int_equal(counted(t, "ran"), 1);
+    control(t, "{'cut':0}");
+    ACT(remove, v, 1, 0);
+    no_jobs(t);
+    s = run_it(t, v, "rb-8", down);
+    assert_true(s.ok);
+    assert_int_equal(counted(t, "ran"), 2);
+    forget_seen(&v1);
+}
+
+static void a_command_that_fails_says_why(void **state)
+{
+    struct town *t = *state;
+    struct seen v1 = {0}, s;
+    start_agent(t, &v1, "");
+    const struct seen_version *v = &v1.versions[0];
+    not_run(t, v, "rb-7", down_badly, "ended with 3 (Error); its log ends with: ");
+    not_run(t, v, "rb-7", down_badly, "agent-migrate fail said: \xc3\xbc");
+    no_jobs(t);
+    assert_int_equal(counted(t, "ran"), 2); /* asked for anew, it is run anew */
+    static const char *const nothing[] = {NULL};
+    not_run(t, v, "rb-7", nothing, "there is no command");
+    struct seen_version broken = *v;
+    broken.spec = (char *)(uintptr_t) "{";
+    not_run(t, &broken, "rb-7", down, "without a pod template");
+    /* No room, and then a command that does not end: each within its own time. */
+    t->set.kubernetes.rollout_ms = 300;
+    control(t, "{'no_room':'0/3 nodes are available: 3 node(s) had volume node affinity conflict'}");
+    not_run(t, v, "rb-7", down, "its pod is not scheduled: 0/3 nodes are available: 3 node(s) had volume node");
+    no_jobs(t);
+    control(t, "{'no_room':'','job_ms':60000}");
+    t->set.data.timeout_ms = 700;
+    not_run(t, v, "rb-7", down, "was not done within 0 s (data.timeout), and was ended; its log ends with");
+    no_jobs(t);
+    /* Longer than a rollout may take, but within its time. */
+    t->set.data.timeout_ms = 15000;
+    control(t, "{'job_ms':600}");
+    s = run_it(t, v, "rb-7", down);
+    assert_true(s.ok);
+    forget_seen(&v1);
+}
+
+static void before_close(void *ctx, const struct executor_result *r)
+{
+    const bool *closed = ctx;
+    if (*closed)
+        fail_msg("told after close: %s", r->text);
+}
+
+static void a_command_outlives_who_asked_for_it(void **state)
+{
+    struct town *t = *state;
+    struct seen v1 = {0}, s;
+    int64_t ran;
+    start_agent(t, &v1, "canary");
+    const struct seen_version *v = &v1.versions[0];
+    control(t, "{'job_ms':300,'faults':[{'times':1,'match':'jobs','method':'POST'}]}");
+    begin_run(t, &s, v, 0, "rb-7", down);
+    int64_t end_ms = clock_mono_ms() + HARNESS_WAIT_MS;
+    while ((ran = counted(t, "ran")) == 0 && clock_mono_ms() < end_ms)
+        ;
+    assert_int_equal(ran, 1);
+    t->xk->close(t->x);
+    open_all(t, "canary");
+    assert_false(s.done);
+    s = run_it(t, v, "rb-7", down);
+    assert_true(s.ok);
+    assert_int_equal(counted(t, "ran"), 1);
+    control(t, "{'job_ms':40}");
+    /* Closed at any time: told nothing any more. */
+    bool nothing = false;
+    for (int wait_ms = 0; wait_ms < 160; wait_ms += 16) {
+        char job[32];
+        struct executor_order o = {
+            .job = job, .version = v->v.id, .name = "v1", .spec = v->spec, .spec_len = strlen(v->spec)};
+        snprintf(job, sizeof job, "rb-%d", wait_ms);
+        bool closed = false;
+        t->xk->run(t->x, &o, down_badly, before_close, &closed);
+        (void)loop_run_until(&t->s.loop, &nothing, wait_ms);
+        closed = true;
+        t->xk->close(t->x);
+        (void)loop_run_until(&t->s.loop, &nothing, wait_ms / 8);
+        open_all(t, "canary");
+    }
+    /* Somebody else's Job of that name, and somebody who deletes ours. */
+    char name[64];
+    kube_job_name("stable", "rb-x", name);
+    control(t,
+            "{'apply':{'jobs':[{'metadata':{'name':'%s'},'spec':{'template':{'spec':{'restartPolicy':'Never','"
+            "containers':[{"
+            "'name':'a','image':'a','command':['x']}]}}}}]}}",
+            name);
+    not_run(t, v, "rb-x", down, "taken by a Job of somebody else");
+    control(t, "{'job_ms':60000,'remove':{'jobs':['%s']}}", name);
+    begin_run(t, &s, v, 0, "rb-x", down);
+    char key[80];
+    snprintf(key, sizeof key, "jobs/%s", name);
+    end_ms = clock_mono_ms() + HARNESS_WAIT_MS;
+    while (kube_int(object(t, key), "status.active", 0) == 0 && clock_mono_ms() < end_ms)
+        ;
+    (void)loop_run_until(&t->s.loop, &nothing, 100); /* it has been seen */
+    control(t, "{'remove':{'jobs':['%s']}}", name);
+    until(t, &s.done, "the end of a deleted Job");
+    assert_true(!s.ok && s.lasting && strstr(s.text, "deleted by somebody else"));
+    forget_seen(&v1);
+}
+
+static void rights_for_commands_are_asked_for(void **state)
+{
+    struct town *t = *state;
+    struct seen v1 = {0};
+    start_agent(t, &v1, "canary");
+    const struct seen_version *v = &v1.versions[0];
+    control(t, "{'denied':['create jobs','watch jobs','get pods/log']}");
+    REFUSED(check, v, 1, 2, "create jobs.batch, watch jobs.batch, get pods/log;", true);
+    not_run(t, v, "rb-7", down, "cannot create resource \"jobs\"");
+    /* Without the log it is known all the same how it ended. */
+    control(t, "{'denied':['get pods/log']}");
+    not_run(t, v, "rb-7", down_badly, "ended with 3 (Error); its log ends with: (kubernetes: GET pods/stable-rb-");
+    /* Who has no down-migration needs no such right. */
+    t->set.data.migrate.n = 0;
+    control(t, "{'denied':['create jobs','get pods/log']}");
+    ACT(check, v, 1, 2);
+    /* A Deployment that takes any pod would take this one. */
+    control(t, "{'denied':[],'apply':{'deployments':[{'metadata':{'name':'canary'},'spec':{'replicas':0,'selector':{'"
+               "matchLabels':{"
+               "'io.redoubt.deployment':'agent'}},'template':{'metadata':{'labels':{'io.redoubt.deployment':'agent'}}"
+               ",'spec':{"
+               "'containers':[{'name':'agent','image':'a:1'}]}}}}]}}");
+    not_run(t, v, "rb-9", down, "Deployment canary would take the pod of Job");
+    no_jobs(t);
+    forget_seen(&v1);
+}
+
 static int run(const char *command)
 {
     int rc = system(command);
@@ -389,6 +641,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_cannot_be_is_refused_before, town_setup, town_teardown),
         cmocka_unit_test_setup_teardown(what_passes_is_tried_again, town_setup, town_teardown),
         cmocka_unit_test_setup_teardown(one_deployment_is_patched, town_setup, town_teardown),
+        cmocka_unit_test_setup_teardown(a_command_is_run_once, town_setup, town_teardown),
+        cmocka_unit_test_setup_teardown(a_command_that_fails_says_why, town_setup, town_teardown),
+        cmocka_unit_test_setup_teardown(a_command_outlives_who_asked_for_it, town_setup, town_teardown),
+        cmocka_unit_test_setup_teardown(rights_for_commands_are_asked_for, town_setup, town_teardown),
         cmocka_unit_test_setup_teardown(closed_is_closed, town_setup, town_teardown),
         cmocka_unit_test_setup_teardown(tls_is_checked, town_setup, town_teardown),
     };

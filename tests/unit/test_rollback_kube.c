@@ -1,4 +1,4 @@
-/* test_rollback_kube.c - the pure half of Kubernetes: kubeconfigs, rollouts, images, selectors, templates, shares. */
+/* test_rollback_kube.c - the pure half of Kubernetes: kubeconfigs, rollouts, images, selectors, templates, Jobs, shares. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -349,6 +349,151 @@ static void names_of_copies_are_bounded(void **state)
 
 /* ---- shares ---- */
 
+/* ---- jobs ---- */
+
+static json_t *quoted(const char *text)
+{
+    char buf[4096];
+    snprintf(buf, sizeof buf, "%s", text);
+    for (char *p = buf; *p; p++)
+        *p = (char)(*p == '\'' ? '"' : *p);
+    json_t *j = json_loads(buf, 0, NULL);
+    assert_non_null(j);
+    return j;
+}
+
+static void a_job_is_the_container_alone(void **state)
+{
+    (void)state;
+    static const char *const argv[] = {"migrate", "$(HOME)", "$", NULL};
+    json_t *d = quoted("{'spec':{'selector':{'matchLabels':{'app':'a'}}}}");
+    json_t *t = quoted(
+        "{'metadata':{'labels':{'app':'a','io.redoubt.traffic':'on'},'annotations':{'io.redoubt.state':'x','keep':'k'"
+        ","
+        "'container.apparmor.security.beta.kubernetes.io/agent':'l','container.apparmor.security.beta.kubernetes.io/"
+        "side':'l'}},"
+        "'spec':{'hostname':'h','restartPolicy':'Always','nodeSelector':{'disk':'ssd'},'topologySpreadConstraints':[{"
+        "}],"
+        "'affinity':{'podAntiAffinity':{'x':1},'nodeAffinity':{'y':1}},'initContainers':[{'name':'up'}],'volumes':[{"
+        "'name':'v'}],"
+        "'containers':[{'name':'side','image':'s'},{'name':'agent','image':'i','args':['serve'],'ports':[{}],"
+        "'startupProbe':{},'env':[{'name':'A'}],'volumeMounts':[{'name':'v'}],'securityContext':{'z':1}}]}}");
+    struct kube_job_order o = {
+        .name = "n", .owner = "mcp", .job = "rb 7", .container = "agent", .argv = argv, .deadline_s = 90};
+    json_t *job = kube_job(t, d, &o);
+    json_t *expected = quoted(
+        "{'apiVersion':'batch/v1','kind':'Job','metadata':{'name':'n','labels':{'io.redoubt.deployment':'mcp'},"
+        "'annotations':{'io.redoubt.job':'rb 7'}},"
+        "'spec':{'backoffLimit':0,'activeDeadlineSeconds':90,'ttlSecondsAfterFinished':86400,'template':{'metadata':{"
+        "'labels':{'io.redoubt.deployment':'mcp'},'annotations':{'keep':'k','container.apparmor.security.beta."
+        "kubernetes.io/agent':'l','cluster-autoscaler.kubernetes.io/safe-to-evict':'false'}},"
+        "'spec':{'restartPolicy':'Never','nodeSelector':{'disk':'ssd'},'affinity':{'nodeAffinity':{'y':1},'"
+        "podAffinity':{"
+        "'preferredDuringSchedulingIgnoredDuringExecution':[{'weight':100,'podAffinityTerm':{'topologyKey':'"
+        "kubernetes."
+        "io/hostname','labelSelector':{'matchLabels':{'app':'a'}}}}]}},'volumes':[{'name':'v'}],"
+        "'containers':[{'name':'agent','image':'i','command':['migrate','$$(HOME)','$$'],'env':[{'name':'A'}],"
+        "'volumeMounts':[{'name':'v'}],'securityContext':{'z':1}}]}}}}");
+    if (!json_equal(job, expected))
+        fail_msg("%s", json_dumps(job, JSON_INDENT(1)));
+    assert_true(kube_job_is(job, "mcp", "rb 7"));
+    assert_false(kube_job_is(job, "mcp", "rb-8") || kube_job_is(job, "other", "rb 7"));
+    assert_false(kube_selects(d, kube_at(job, "spec.template.metadata.labels")));
+    /* An id that may be a label is one. */
+    o.job = "rb-7";
+    json_t *other = kube_job(t, d, &o);
+    assert_string_equal(kube_label(other, KUBE_JOB), "rb-7");
+    assert_string_equal(kube_label(kube_at(other, "spec.template"), KUBE_JOB), "rb-7");
+    json_decref(other);
+    json_decref(expected);
+    json_decref(job);
+    json_decref(t);
+    json_decref(d);
+}
+
+static void jobs_are_named_and_read(void **state)
+{
+    (void)state;
+    char a[64], b[64], long_name[254], text[8], why[300];
+    kube_job_name("stable", "rb-7", a);
+    kube_job_name("stable", "rb-8", b);
+    assert_true(strncmp(a, "stable-rb-", 10) == 0 && strlen(a) == 20 && strcmp(a, b) != 0);
+    memset(long_name, '.', sizeof long_name);
+    memset(long_name, 'a', 48);
+    long_name[253] = '\0';
+    kube_job_name(long_name, "rb-7", a);
+    assert_int_equal(strlen(a), 48 + 4 + 10);
+    assert_null(strchr(a, '.'));
+    memset(long_name, 'a', 253);
+    kube_job_name(long_name, "rb-7", a);
+    assert_int_equal(strlen(a), 63);
+
+    static const struct {
+        const char *job;
+        enum kube_job_state is;
+    } cases[] = {
+        {"{}", KUBE_JOB_RUNS},
+        {"{'status':{'active':1}}", KUBE_JOB_RUNS},
+        {"{'status':{'conditions':[{'type':'FailureTarget','status':'True'}]}}", KUBE_JOB_RUNS},
+        {"{'status':{'conditions':[{'type':'Complete','status':'False'}]}}", KUBE_JOB_RUNS},
+        {"{'status':{'conditions':[{'type':'SuccessCriteriaMet','status':'True'},{'type':'Complete','status':'True'}]"
+         "}}",
+         KUBE_JOB_DONE},
+        {"{'status':{'conditions':[{'type':'Failed','status':'True','reason':'DeadlineExceeded','message':'m'}]}}",
+         KUBE_JOB_FAILED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *j = quoted(cases[i].job);
+        assert_int_equal(kube_job_state(j, why, sizeof why), cases[i].is);
+        assert_string_equal(why, cases[i].is == KUBE_JOB_FAILED ? "DeadlineExceeded: m" : "");
+        json_decref(j);
+    }
+    /* The end counts, in one line, and no character is cut. */
+    assert_string_equal(kube_log_end("ab\ncd\n\n", 7, text, sizeof text), "ab cd");
+    assert_string_equal(kube_log_end("", 0, text, sizeof text), "");
+    assert_string_equal(kube_log_end(" \n", 2, text, sizeof text), "");
+    assert_string_equal(kube_log_end("0123456789", 10, text, sizeof text), "3456789");
+    assert_string_equal(kube_log_end("01234567", 7, text, sizeof text), "0123456");
+    assert_string_equal(kube_log_end("0\xc3\xbc"
+                                     "123456",
+                                     9, text, sizeof text),
+                        "123456");
+    assert_string_equal(kube_log_end("a\0b", 3, text, sizeof text), "a b");
+}
+
+static void a_selector_takes_what_it_says(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *selector;
+        bool takes;
+    } cases[] = {
+        {"{'matchLabels':{'a':'1'}}", true},
+        {"{'matchLabels':{'a':'1','b':'2'}}", false},
+        {"{'matchLabels':{'a':'2'}}", false},
+        {"{}", true},
+        {"{'matchExpressions':[{'key':'a','operator':'In','values':['0','1']}]}", true},
+        {"{'matchExpressions':[{'key':'a','operator':'In','values':['0']}]}", false},
+        {"{'matchExpressions':[{'key':'a','operator':'NotIn','values':['0']}]}", true},
+        {"{'matchExpressions':[{'key':'b','operator':'NotIn','values':['0']}]}", true},
+        {"{'matchExpressions':[{'key':'a','operator':'NotIn','values':['1']}]}", false},
+        {"{'matchExpressions':[{'key':'a','operator':'Exists'}]}", true},
+        {"{'matchExpressions':[{'key':'b','operator':'Exists'}]}", false},
+        {"{'matchExpressions':[{'key':'b','operator':'DoesNotExist'}]}", true},
+        {"{'matchLabels':{'a':'1'},'matchExpressions':[{'key':'a','operator':'DoesNotExist'}]}", false},
+    };
+    json_t *labels = json_pack("{s:s}", "a", "1"), *none = json_object();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *d = json_pack("{s:{s:o}}", "spec", "selector", quoted(cases[i].selector));
+        if (kube_selects(d, labels) != cases[i].takes)
+            fail_msg("%s", cases[i].selector);
+        json_decref(d);
+    }
+    assert_false(kube_selects(none, labels));
+    json_decref(none);
+    json_decref(labels);
+}
+
 static void shares_are_numbers_of_pods(void **state)
 {
     (void)state;
@@ -396,6 +541,9 @@ int main(void)
         cmocka_unit_test(selectors_are_written),
         cmocka_unit_test(a_template_moves_between_deployments),
         cmocka_unit_test(names_of_copies_are_bounded),
+        cmocka_unit_test(a_job_is_the_container_alone),
+        cmocka_unit_test(jobs_are_named_and_read),
+        cmocka_unit_test(a_selector_takes_what_it_says),
         cmocka_unit_test(shares_are_numbers_of_pods),
     };
     snprintf(dir, sizeof dir, "/tmp/redoubt-kube-XXXXXX");

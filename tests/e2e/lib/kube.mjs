@@ -3,7 +3,7 @@
 //   node kube.mjs PORT [CERT KEY]     namespace `agents`; POST /_test {...} changes objects and faults, GET /_test tells what was seen
 //
 // What is there: Deployments with generation, conditions and pods that come and become ready with delays; EndpointSlices of Services; gateways that
-// take HTTPRoutes; watches with resourceVersion, 410 and cuts; 409/422 for who was slower; 401 after the token has rotated; 403 with reviews; 429.
+// take HTTPRoutes; Jobs whose pods run, end and have a log; watches with resourceVersion, 410 and cuts; 409/422 for who was slower; 401 after the token has rotated; 403 with reviews; 429.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -103,7 +103,9 @@ export class KubeApi {
     this.stale = false; // the controller leaves conditions as they were for a while
     this.gateways = true;
     this.gone = false; // the next watch is too old
-    this.seen = { requests: [], secrets_read: 0, unauthorized: 0, gone: 0, cuts: 0, conflicts: 0, dry: 0, throttled: 0, not_ready: 0 };
+    this.job_ms = 40; // so long a Job's command runs; it fails if it is called so
+    this.no_room = ''; // what the scheduler says of a Job's pod
+    this.seen = { requests: [], secrets_read: 0, unauthorized: 0, gone: 0, cuts: 0, conflicts: 0, dry: 0, throttled: 0, not_ready: 0, ran: 0 };
   }
 
   close() {
@@ -149,7 +151,19 @@ export class KubeApi {
       const changed = !before || JSON.stringify(before.spec) !== JSON.stringify(object.spec);
       object.metadata.generation = (before?.metadata.generation ?? 0) + (changed ? 1 : 0);
     }
+    if (resource === 'jobs') this.admitJob(object);
     return object;
+  }
+
+  admitJob(j) {
+    const bad = (why) => { throw new ApiError(422, 'Invalid', `Job.batch "${j.metadata.name}" is invalid: ${why}`); };
+    const { metadata, spec } = j.spec?.template ?? {};
+    if (!/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(j.metadata.name) || j.metadata.name.length > 63) bad('metadata.name');
+    if (!['Never', 'OnFailure'].includes(spec?.restartPolicy)) bad('spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"');
+    if (!spec.containers?.length || spec.containers.some((c) => !c.image)) bad('spec.template.spec.containers: Required value');
+    for (const [k, v] of Object.entries({ ...j.metadata.labels, ...metadata?.labels })) if (!/^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/.test(v)) bad(`labels: Invalid value: ${k}=${v}`);
+    for (const c of spec.containers) for (const m of c.volumeMounts ?? []) if (!spec.volumes?.some((v) => v.name === m.name)) bad(`spec.template.spec.containers.volumeMounts.name: Not found: ${m.name}`);
+    for (const m of [j.metadata, metadata ?? {}]) m.labels = { ...m.labels, 'job-name': j.metadata.name };
   }
 
   admit(d) {
@@ -169,8 +183,9 @@ export class KubeApi {
     return this.put(resource, next, before ? 'MODIFIED' : 'ADDED');
   }
 
-  remove(resource, name) {
+  remove(resource, name, propagation) {
     const o = this.get(resource, name);
+    if (propagation === 'Background') for (const p of this.list('pods')) if (p.metadata.ownerReferences[0].uid === o.metadata.uid) this.endPod(p, Date.now());
     this.objects.delete(`${resource}/${name}`);
     this.rv++;
     this.event(resource, 'DELETED', o);
@@ -182,7 +197,8 @@ export class KubeApi {
   tick() {
     const t = Date.now();
     for (const d of this.list('deployments')) this.deployment(d, t);
-    for (const p of this.list('pods')) this.pod(p, t);
+    for (const j of this.list('jobs')) this.job(j, t);
+    for (const p of this.list('pods')) p.command ? this.jobPod(p, t) : this.pod(p, t);
     this.slices();
     if (this.gateways) for (const r of this.list('httproutes')) this.route(r);
   }
@@ -235,6 +251,59 @@ export class KubeApi {
     const pod = { metadata: { name, namespace: NS, uid: `uid-${n}`, labels: { ...d.spec.template.metadata.labels, 'pod-template-hash': hash }, annotations: { ...d.spec.template.metadata.annotations }, ownerReferences: [{ kind: 'ReplicaSet', name: `${d.metadata.name}-${hash}`, controller: true }] }, spec: clone(d.spec.template.spec), status: { phase: 'Pending' } };
     Object.defineProperty(pod, 'born', { value: t, enumerable: false });
     this.put('pods', pod, 'ADDED');
+  }
+
+  job(j, t) {
+    if (j.status?.conditions) return;
+    const end = (type, reason, message) => {
+      j.status = { ...j.status, active: 0, conditions: [{ type, status: 'True', reason, message }] };
+      this.put('jobs', j);
+    };
+    const pod = this.list('pods').find((p) => p.metadata.ownerReferences[0].uid === j.metadata.uid);
+    if (!pod) {
+      const n = ++this.serial;
+      const made = { metadata: { name: `${j.metadata.name}-${n.toString(36).padStart(5, '0')}`, namespace: NS, uid: `uid-${n}`, labels: { ...j.spec.template.metadata?.labels }, ownerReferences: [{ kind: 'Job', name: j.metadata.name, uid: j.metadata.uid, controller: true }] }, spec: clone(j.spec.template.spec), status: { phase: 'Pending' } };
+      Object.defineProperty(made, 'born', { value: t, enumerable: false });
+      Object.defineProperty(made, 'command', { value: made.spec.containers[0].command.join(' '), enumerable: false });
+      this.put('pods', made, 'ADDED');
+      j.status = { active: 1, startTime: now() };
+      Object.defineProperty(j, 'born', { value: t, enumerable: false });
+      this.put('jobs', j);
+    } else if (pod.status.phase === 'Succeeded') end('Complete');
+    else if (pod.status.phase === 'Failed') end('Failed', 'BackoffLimitExceeded', 'Job has reached the specified backoff limit');
+    else if (t - j.born > j.spec.activeDeadlineSeconds * 1000) {
+      this.endPod(pod, t);
+      end('Failed', 'DeadlineExceeded', 'Job was active longer than specified deadline');
+    }
+  }
+
+  jobPod(p, t) {
+    if (p.metadata.deletionTimestamp) {
+      if (t >= p.ends) this.remove('pods', p.metadata.name);
+      return;
+    }
+    const before = JSON.stringify(p.status);
+    const missing = this.missing(p);
+    const status = (state) => p.spec.containers.map((c) => ({ name: c.name, image: c.image, ready: false, state }));
+    if (this.no_room) p.status.conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: this.no_room }];
+    else if (missing) p.status.containerStatuses = status({ waiting: { reason: 'CreateContainerConfigError', message: missing } });
+    else if (p.status.phase === 'Pending') {
+      this.seen.ran++;
+      Object.defineProperty(p, 'began', { value: t, enumerable: false });
+      p.status = { phase: 'Running', podIP: '127.0.0.1', conditions: [{ type: 'PodScheduled', status: 'True' }], containerStatuses: status({ running: {} }) };
+    } else if (p.status.phase === 'Running' && t - p.began >= this.job_ms) {
+      const bad = p.command.includes('fail');
+      p.status = { ...p.status, phase: bad ? 'Failed' : 'Succeeded', containerStatuses: status({ terminated: { exitCode: bad ? 3 : 0, reason: bad ? 'Error' : 'Completed' } }) };
+    }
+    if (JSON.stringify(p.status) !== before) this.put('pods', p);
+  }
+
+  log(name, query) {
+    const p = this.get('pods', name);
+    if (p.status.phase === 'Pending') throw new ApiError(400, 'BadRequest', `container "${query.get('container')}" in pod "${name}" is waiting to start: ContainerCreating`);
+    if (!p.spec.containers.some((c) => c.name === query.get('container'))) throw new ApiError(400, 'BadRequest', `container ${query.get('container')} is not valid for pod ${name}`);
+    const lines = ['an early line', ...Array.from({ length: 30 }, (_, i) => `line ${i}`), `${p.command}\tsaid: ü`];
+    return lines.slice(-Number(query.get('tailLines') ?? lines.length)).join('\n') + '\n';
   }
 
   endPod(p, t) {
@@ -341,14 +410,14 @@ export class KubeApi {
   }
 
   answer(req, res, url, body) {
-    const parts = url.pathname.match(/^\/(?:api|apis)\/(?:([a-z0-9.]+)\/)?(v1)(?:\/namespaces\/([^/]+))?\/([a-z]+)(?:\/([^/]+))?$/);
+    const parts = url.pathname.match(/^\/(?:api|apis)\/(?:([a-z0-9.]+)\/)?(v1)(?:\/namespaces\/([^/]+))?\/([a-z]+)(?:\/([^/]+)(?:\/(log))?)?$/);
     if (!parts) return this.discover(url.pathname);
-    const [, , , ns, resource, name] = parts;
+    const [, , , ns, resource, name, below] = parts;
     const dry = url.searchParams.get('dryRun') === 'All';
     if (dry) this.seen.dry++;
     if (resource === 'selfsubjectaccessreviews') {
       const a = body.spec.resourceAttributes;
-      return { kind: 'SelfSubjectAccessReview', spec: body.spec, status: { allowed: !this.denied.has(`${a.verb} ${a.resource}`) } };
+      return { kind: 'SelfSubjectAccessReview', spec: body.spec, status: { allowed: !this.denied.has(`${a.verb} ${a.resource}${a.subresource ? `/${a.subresource}` : ''}`) } };
     }
     if (ns !== NS) throw new ApiError(404, 'NotFound', `namespace "${ns}" not found`);
     if (req.method === 'GET' && !name) {
@@ -357,6 +426,7 @@ export class KubeApi {
       const items = this.list(resource).filter((o) => selected(url.searchParams.get('labelSelector') ?? '', o.metadata.labels));
       return { kind: 'List', metadata: { resourceVersion: String(this.rv) }, items };
     }
+    if (below) return this.allow('get', `${resource}/${below}`), this.log(name, url.searchParams);
     if (req.method === 'GET') {
       this.allow('get', resource);
       const o = this.get(resource, name);
@@ -370,7 +440,7 @@ export class KubeApi {
       if (this.objects.has(`${resource}/${body.metadata.name}`)) throw new ApiError(409, 'AlreadyExists', `${resource} "${body.metadata.name}" already exists`);
       return dry ? body : this.apply(resource, body);
     }
-    if (req.method === 'DELETE') return this.allow('delete', resource), this.remove(resource, name);
+    if (req.method === 'DELETE') return this.allow('delete', resource), this.remove(resource, name, url.searchParams.get('propagationPolicy'));
     if (req.method === 'PATCH') return this.patch(resource, name, req.headers['content-type'] ?? '', body, dry);
     throw new ApiError(405, 'MethodNotAllowed', `${req.method} is not supported`);
   }
@@ -393,7 +463,7 @@ export class KubeApi {
     if (body.reset) this.reset();
     for (const [resource, objects] of Object.entries(body.apply ?? {})) for (const o of objects) this.apply(resource, o);
     for (const [resource, names] of Object.entries(body.remove ?? {})) for (const n of names) this.remove(resource, n);
-    for (const k of ['token', 'conflicts', 'cut', 'ready_ms', 'stale', 'gone', 'gateways', 'faults']) if (k in body) this[k] = body[k];
+    for (const k of ['token', 'conflicts', 'cut', 'ready_ms', 'stale', 'gone', 'gateways', 'faults', 'job_ms', 'no_room']) if (k in body) this[k] = body[k];
     if ('quota' in body) this.quota = body.quota ?? Infinity;
     if ('denied' in body) this.denied = new Set(body.denied);
     for (const n of body.sick ?? []) Object.defineProperty(this.get('pods', n), 'sick', { value: true, enumerable: false });
@@ -415,8 +485,9 @@ export class KubeApi {
     for await (const c of req) chunks.push(c);
     const send = (code, object, headers = {}) => {
       if (res.writableEnded || res.headersSent || res.destroyed) return;
-      res.writeHead(code, { 'content-type': 'application/json', ...headers });
-      res.end(JSON.stringify(object));
+      const text = typeof object === 'string';
+      res.writeHead(code, { 'content-type': text ? 'text/plain' : 'application/json', ...headers });
+      res.end(text ? object : JSON.stringify(object));
     };
     try {
       const body = chunks.length ? JSON.parse(Buffer.concat(chunks)) : {};
