@@ -45,9 +45,11 @@ struct act {
     kube_cb made; /* the copies that it needs are there */
     /* Run. */
     char **argv;
-    char run[64], pod[254], said[700]; /* the Job, its pod, the end of its log */
-    bool begun, over, done, seen, going;
-    bool cleared; /* Remove: Jobs are what is deleted now */
+    char run[64], pod[254], said[700]; /* the Job, a pod of it that has not ended, the end of its log */
+    bool begun, over, done, seen, going, clearing;
+    int64_t left_ms;
+    void (*next)(struct act *a); /* when no pod is left */
+    bool cleared;                /* Remove: Jobs are what is deleted now */
 };
 
 struct act *act_new(struct executor *x, enum act_kind kind, const struct executor_order *o, executor_cb cb,

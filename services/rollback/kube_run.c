@@ -1,6 +1,7 @@
 /* kube_run.c - runs a command once in a version's image, with its data, as a Job.
  *
- *   is the Job there? -> (no: look -> copies of ConfigMaps -> create) -> followed to its end -> its pod -> the log -> told
+ *   is the Job there? -> (no: look -> copies of ConfigMaps -> is no former pod left? -> create) -> followed to its end -> its pod -> the log
+ *   -> (failed, or not done in time: deleted -> no pod is left) -> told
  * The Job goes by the rollback's own name: one that a crash has left is found and followed, and its command not run a second time. Ended well, it
  * stays until the version is removed, so that its end is known; a failed one is removed, and may be asked for anew. */
 #include "rollback/executor_kubernetes.h"
@@ -11,9 +12,12 @@
 #define CONFLICTS_MAX 6
 #define RUN_MS        1800000 /* if the settings name no time for the learning data */
 #define SLACK_S       60      /* the API server ends it later than we do: our words are better */
+#define LEFT_MS       200     /* between looks for a pod that is ending */
+#define LEFT_MAX_MS   90000
 
 static void find(struct act *a);
 static void follow(struct act *a);
+static void arm(struct act *a, int64_t after_ms);
 
 static int64_t all_ms(const struct act *a)
 {
@@ -27,22 +31,75 @@ static int64_t begin_ms(const struct act *a)
     return ms < all_ms(a) ? ms : all_ms(a);
 }
 
+/* ---- no two at a time ---- */
+
+static void ask_left(struct act *a);
+
+/* A pod whose Job was deleted runs on until it has ended: nobody may touch the data until then. */
+static void on_left(void *ctx, const struct kube_reply *r)
+{
+    struct act *a = ctx;
+    const json_t *left = NULL, *items = json_object_get(r ? r->body : NULL, "items");
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        const char *phase = kube_text(json_array_get(items, i), "status.phase");
+        if (strcmp(phase, "Succeeded") != 0 && strcmp(phase, "Failed") != 0)
+            left = json_array_get(items, i);
+    }
+    a->left_ms += LEFT_MS;
+    if (!r) {
+        act_drop(a);
+    } else if (r->ok && left && a->left_ms < LEFT_MAX_MS) {
+        a->clearing = true;
+        arm(a, LEFT_MS);
+    } else {
+        a->clearing = false;
+        if (!r->ok)
+            snprintf(a->pod, sizeof a->pod, "(%.200s)", r->error);
+        else
+            snprintf(a->pod, sizeof a->pod, "%.253s", kube_text(left, "metadata.name"));
+        a->next(a);
+    }
+}
+
+static void ask_left(struct act *a)
+{
+    char selector[100];
+    snprintf(selector, sizeof selector, "job-name=%s", a->run);
+    kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_PODS, .verb = KUBE_LIST, .selector = selector}, on_left,
+              a);
+}
+
+static void when_none_is_left(struct act *a, void (*next)(struct act *a))
+{
+    a->next = next;
+    a->left_ms = 0;
+    ask_left(a);
+}
+
 /* ---- its end ---- */
+
+static void tell_failure(struct act *a)
+{
+    char text[1400];
+    snprintf(text, sizeof text, "kubernetes: Job %s (%.60s) %.320s%s%.700s", a->run, a->argv[0], a->stuck,
+             *a->said ? "; its log ends with: " : "", a->said);
+    if (*a->pod)
+        snprintf(text + strlen(text), sizeof text - strlen(text),
+                 "; it may still run: look at pod %.120s before anything touches the learning data", a->pod);
+    act_end(a, true, text, "");
+}
 
 static void on_deleted(void *ctx, const struct kube_reply *r)
 {
     struct act *a = ctx;
-    char text[1400];
     if (!r) {
         act_drop(a);
         return;
     }
-    snprintf(text, sizeof text, "kubernetes: Job %s (%.60s) %.320s%s%.700s", a->run, a->argv[0], a->stuck,
-             *a->said ? "; its log ends with: " : "", a->said);
     if (!r->ok && r->status != 404)
-        snprintf(text + strlen(text), sizeof text - strlen(text), "; kubectl delete job %s, which failed: %.100s",
-                 a->run, r->error);
-    act_end(a, true, text, "");
+        snprintf(a->stuck + strlen(a->stuck), sizeof a->stuck - strlen(a->stuck),
+                 "; kubectl delete job %s, which failed: %.100s", a->run, r->error);
+    when_none_is_left(a, tell_failure);
 }
 
 static void told_all(struct act *a)
@@ -89,7 +146,7 @@ static void not_begun(struct act *a, const json_t *pod)
     else if (pod && !kube_pod_ready(pod, why, sizeof why))
         snprintf(why + strlen(why), sizeof why - strlen(why), "; kubectl describe pod %.80s says what it waits for",
                  kube_text(pod, "metadata.name"));
-    snprintf(a->stuck, sizeof a->stuck, "has not begun within %lld s: %.250s", (long long)begin_ms(a) / 1000, why);
+    snprintf(a->stuck, sizeof a->stuck, "has not begun within %g s: %.250s", (double)begin_ms(a) / 1000, why);
 }
 
 /* What the Job's pod says of how it ended. */
@@ -102,6 +159,14 @@ static void how_ended(struct act *a, const json_t *pod, const char *container)
                  *reason ? reason : "no reason is given");
 }
 
+/* The one that runs the command: others may have put containers of theirs into the pod. */
+static const char *container_name(const struct act *a, const json_t *pod)
+{
+    const char *meant = a->x->set->kubernetes.container;
+    const char *name = kube_text(kube_container(act_spec_template(a), meant), "name");
+    return kube_text(kube_container(pod, *name ? name : meant), "name");
+}
+
 static void on_pods(void *ctx, const struct kube_reply *r)
 {
     struct act *a = ctx;
@@ -112,11 +177,8 @@ static void on_pods(void *ctx, const struct kube_reply *r)
     const json_t *items = json_object_get(r->body, "items");
     const json_t *pod = r->ok ? json_array_get(items, json_array_size(items) - 1) : NULL;
     const char *phase = kube_text(pod, "status.phase");
-    const char *container = kube_text(json_array_get(kube_at(pod, "spec.containers"), 0), "name");
+    const char *container = container_name(a, pod);
     bool begun = !r->ok || (pod && *phase && strcmp(phase, "Pending") != 0);
-    /* Others may have put a container of theirs into the pod. */
-    if (kube_container(pod, a->x->set->kubernetes.container))
-        container = kube_text(kube_container(pod, a->x->set->kubernetes.container), "name");
     bool well = strcmp(phase, "Succeeded") == 0;
     if (a->over && (well || strcmp(phase, "Failed") == 0)) {
         a->over = false; /* only its Job does not say so yet */
@@ -129,9 +191,13 @@ static void on_pods(void *ctx, const struct kube_reply *r)
         follow(a);
         return;
     }
+    if (a->over && !r->ok) { /* nothing is known: asked for again, it is looked at again */
+        act_end(a, r->lasting, r->error, "");
+        return;
+    }
     if (a->over && begun)
-        snprintf(a->stuck, sizeof a->stuck, "was not done within %lld s (data.timeout), and was ended",
-                 (long long)all_ms(a) / 1000);
+        snprintf(a->stuck, sizeof a->stuck, "was not done within %g s (data.timeout), and was ended",
+                 (double)all_ms(a) / 1000);
     else if (a->over)
         not_begun(a, pod);
     else if (!a->done)
@@ -162,6 +228,10 @@ static void ask_pods(struct act *a)
 static void on_limit(void *ctx)
 {
     struct act *a = ctx;
+    if (a->clearing) {
+        ask_left(a);
+        return;
+    }
     a->over = true;
     ask_pods(a);
 }
@@ -182,7 +252,7 @@ static void gone(struct act *a)
         return;
     }
     loop_timer_stop(&a->limit);
-    a->seen = a->going = false;
+    a->seen = a->going = a->begun = false;
     find(a);
 }
 
@@ -218,13 +288,18 @@ static void on_change(void *ctx, const struct kube_reply *r)
     ask_pods(a);
 }
 
-static void follow(struct act *a)
+static void arm(struct act *a, int64_t after_ms)
 {
     if (!a->limited)
         loop_timer_init(&a->x->service->loop, &a->limit, on_limit, a);
     a->limited = true;
+    loop_timer_start(&a->limit, after_ms, 0);
+}
+
+static void follow(struct act *a)
+{
     if (!a->begun)
-        loop_timer_start(&a->limit, begin_ms(a), 0);
+        arm(a, begin_ms(a));
     a->follow = kube_follow(a->x->kube, KUBE_JOBS, a->run, on_change, a);
 }
 
@@ -245,6 +320,12 @@ static void on_created(void *ctx, const struct kube_reply *r)
 
 static void create(struct act *a)
 {
+    if (*a->pod) { /* of a Job that was deleted; or nobody can say */
+        char why[400];
+        snprintf(why, sizeof why, "kubernetes: pod %s of an earlier Job %s has not ended yet", a->pod, a->run);
+        act_end(a, false, why, "");
+        return;
+    }
     struct kube_job_order o = {.name = a->run,
                                .owner = a->x->set->name,
                                .job = a->job,
@@ -278,7 +359,7 @@ static void on_copies_made(void *ctx, const struct kube_reply *r)
     if (!r)
         act_drop(a);
     else if (r->ok)
-        create(a);
+        when_none_is_left(a, create);
     else if (kube_conflict(r) && a->tries++ < CONFLICTS_MAX)
         act_look(a, on_look);
     else

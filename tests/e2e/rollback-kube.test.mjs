@@ -1,6 +1,6 @@
 // rollback-kube.test.mjs - rollbacks in Kubernetes by the real redoubt-rollback, against an API server that does everything that a real one does to its clients.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
@@ -29,7 +29,7 @@ async function agents() {
   return a;
 }
 
-const settings = (port, token, kubernetes, traffic) => `
+const settings = (port, token, kubernetes, traffic, data) => `
 rollback:
   observe: 200ms
   deployments:
@@ -45,9 +45,9 @@ rollback:
       capacity_wait: 20s
       checks:
         - {name: health, type: http, class: security, compare: false, url: "http://{{address}}/health?digest={{digest}}", timeout: 5s}
-`;
+${data}`;
 
-async function town(name, { kubernetes = 'canary: canary', traffic = 'type: replicas', objects = {} }, body) {
+async function town(name, { kubernetes = 'canary: canary', traffic = 'type: replicas', objects = {}, data = () => '' }, body) {
   const api = new KubeApi();
   const agent = await agents();
   const stack = new Stack(name);
@@ -79,7 +79,7 @@ async function town(name, { kubernetes = 'canary: canary', traffic = 'type: repl
     fs.writeFileSync(token, 'first');
     const port = await api.listen(0);
     for (const [resource, list] of Object.entries(objects)) for (const o of list) api.apply(resource, o);
-    await stack.start(settings(port, token, kubernetes, traffic), { services: ['audit'] });
+    await stack.start(settings(port, token, kubernetes, traffic, data(stack.dir)), { services: ['audit'] });
     stack.define('rollback', path.join(bin, 'redoubt-rollback'), ['-c', stack.config]);
     stack.run('rollback');
     await body(t);
@@ -181,6 +181,75 @@ describe('rollbacks in Kubernetes', { concurrency: 2, timeout: 240000 }, () => {
       assert.equal(t.api.get('deployments', 'stable').spec.template.spec.containers[0].image, `agent@${digestOf('agent:v1')}`);
       await until('only new pods', () => t.api.list('pods').length === 2);
       assert.equal((await t.status()).phase, 'DONE');
+    });
+  });
+
+  const restic = (() => { try { return execFileSync('sh', ['-c', 'command -v restic']).length > 0; } catch { return false; } })();
+  test('data that are newer than the code: the newer version migrates them down by a Job, which is found after a crash', { skip: restic ? false : 'restic is not installed' }, async () => {
+    const data = (dir) => {
+      const of = (name) => path.join(dir, name);
+      fs.mkdirSync(of('learning'));
+      fs.writeFileSync(of('learning/model'), 'schema 2');
+      fs.writeFileSync(of('password'), 'not a secret\n', { mode: 0o600 });
+      execFileSync('restic', ['init', '-q', '--no-cache', '-r', of('repository'), '--password-file', of('password')]);
+      return `      data:
+        repository: ${of('repository')}
+        password_file: ${of('password')}
+        path: [${of('learning')}]
+        migrate: [agent-migrate, "{{from_schema}}", "{{to_schema}}"]
+`;
+    };
+    const objects = { services: [service('agent', { app: 'agent', ...TRAFFIC })] };
+    await town('kube-migrate', { data, objects }, async (t) => {
+      const schema = (image, n) => {
+        const d = t.deploy('stable', image, 2, { labels: TRAFFIC });
+        d.spec.template.metadata.annotations = { 'io.redoubt.data-schema': String(n) };
+        return t.api.apply('deployments', d);
+      };
+      schema('agent:v1', 1);
+      t.deploy('canary', 'agent:v1', 0);
+      await t.verified('agent:v1');
+      schema('agent:v2', 2);
+      await t.verified('agent:v2');
+      t.api.job_ms = 1000;
+      t.api.cut = 200;
+      const job = t.order('run', '--to', 'v1');
+      await until('the Job to run', () => t.api.seen.ran === 1);
+      const [made] = t.api.list('jobs');
+      const [container] = made.spec.template.spec.containers;
+      assert.deepEqual(container.command, ['agent-migrate', '2', '1']);
+      assert.equal(container.image, `agent@${digestOf('agent:v2')}`);
+      await t.stack.kill('rollback');
+      t.stack.run('rollback');
+      // Nothing of the older version begins before its end.
+      await until('the Job to end', () => {
+        const ended = t.api.list('jobs')[0]?.status.conditions;
+        if (!ended) assert.equal(t.api.get('deployments', 'canary').spec.replicas, 0);
+        return ended;
+      });
+      const { code, out, err } = await job;
+      assert.equal(code, 0, `${out}${err}`);
+      assert.equal((await t.status()).phase, 'DONE');
+      assert.equal(t.api.seen.ran, 1);
+      assert.equal(t.api.get('deployments', 'stable').spec.template.spec.containers[0].image, `agent@${digestOf('agent:v1')}`);
+      await until('the Job and its pod to be gone', () => t.api.list('jobs').length === 0 && t.api.list('pods').length === 2);
+
+      // One that fails holds the rollback, before anything has changed, and says why.
+      schema('agent-fail:v3', 2);
+      await t.verified('agent-fail:v3');
+      t.api.job_ms = 100;
+      assert.equal((await t.order('start', '--to', 'v1')).code, 0);
+      const held = await until('it to hold', async () => {
+        const s = await t.status();
+        return s.phase === 'HOLD' && s;
+      });
+      assert.match(JSON.stringify(held), /ended with 3 \(Error\); its log ends with: .*agent-migrate 2 1 said: ü/);
+      assert.equal(t.api.list('jobs').length, 0);
+      assert.equal(t.api.get('deployments', 'canary').spec.replicas, 0);
+      assert.equal((await t.order('abort')).code, 0);
+      await until('all to be back', async () => (await t.status()).phase === 'ABORTED');
+      assert.match(t.api.get('deployments', 'stable').spec.template.spec.containers[0].image, /agent-fail:v3/);
+      assert.equal(t.api.get('deployments', 'stable').spec.replicas, 2);
     });
   });
 

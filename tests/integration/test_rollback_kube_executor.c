@@ -473,10 +473,16 @@ static void a_command_that_fails_says_why(void **state)
     control(t, "{'no_room':'0/3 nodes are available: 3 node(s) had volume node affinity conflict'}");
     not_run(t, v, "rb-7", down, "its pod is not scheduled: 0/3 nodes are available: 3 node(s) had volume node");
     no_jobs(t);
-    control(t, "{'no_room':'','job_ms':60000}");
-    t->set.data.timeout_ms = 700;
-    not_run(t, v, "rb-7", down, "was not done within 0 s (data.timeout), and was ended; its log ends with");
+    control(t, "{'no_room':'','no_volume':true}");
+    not_run(t, v, "rb-7", down,
+            "has not begun within 0.3 s: agent: ContainerCreating; kubectl describe pod stable-rb-");
     no_jobs(t);
+    control(t, "{'no_volume':false,'job_ms':60000}");
+    t->set.data.timeout_ms = 700;
+    control(t, "{'end_ms':500}");
+    not_run(t, v, "rb-7", down, "was not done within 0.7 s (data.timeout), and was ended; its log ends with");
+    no_jobs(t);
+    assert_int_equal(count_objects(t, "pods/"), 2); /* told when it has ended, so that the data may be touched */
     /* Longer than a rollout may take, but within its time. */
     t->set.data.timeout_ms = 15000;
     control(t, "{'job_ms':600}");
@@ -547,6 +553,26 @@ static void a_command_outlives_who_asked_for_it(void **state)
     control(t, "{'remove':{'jobs':['%s']}}", name);
     until(t, &s.done, "the end of a deleted Job");
     assert_true(!s.ok && s.lasting && strstr(s.text, "deleted by somebody else"));
+    /* Its pod runs on: no other begins beside it. */
+    const char *orphan = NULL, *of;
+    json_t *value;
+    ran = counted(t, "ran");
+    json_object_foreach(json_object_get(t->state, "objects"), of, value)
+    {
+        if (strncmp(of, "pods/", 5) == 0 && strcmp(kube_text(value, "status.phase"), "Running") == 0 &&
+            strcmp(kube_label(value, "job-name"), name) == 0)
+            orphan = of + 5;
+    }
+    assert_non_null(orphan);
+    snprintf(key, sizeof key, "%s", orphan);
+    begin_run(t, &s, v, 0, "rb-x", down);
+    (void)loop_run_until(&t->s.loop, &s.done, 500);
+    assert_false(s.done);
+    assert_int_equal(counted(t, "ran"), ran);
+    control(t, "{'job_ms':40,'remove':{'pods':['%s']}}", key);
+    until(t, &s.done, "the end of the second Job");
+    assert_true(s.ok);
+    assert_int_equal(counted(t, "ran"), ran + 1);
     forget_seen(&v1);
 }
 

@@ -103,8 +103,10 @@ export class KubeApi {
     this.stale = false; // the controller leaves conditions as they were for a while
     this.gateways = true;
     this.gone = false; // the next watch is too old
-    this.job_ms = 40; // so long a Job's command runs; it fails if it is called so
+    this.job_ms = 40; // so long a Job's command runs; it fails if it or its image is called so
     this.no_room = ''; // what the scheduler says of a Job's pod
+    this.end_ms = 30; // so long a pod goes on when it is told to end
+    this.no_volume = false; // a Job's pod waits for a volume
     this.seen = { requests: [], secrets_read: 0, unauthorized: 0, gone: 0, cuts: 0, conflicts: 0, dry: 0, throttled: 0, not_ready: 0, ran: 0 };
   }
 
@@ -286,13 +288,14 @@ export class KubeApi {
     const missing = this.missing(p);
     const status = (state) => p.spec.containers.map((c) => ({ name: c.name, image: c.image, ready: false, state }));
     if (this.no_room) p.status.conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: this.no_room }];
+    else if (this.no_volume) p.status.containerStatuses = status({ waiting: { reason: 'ContainerCreating' } });
     else if (missing) p.status.containerStatuses = status({ waiting: { reason: 'CreateContainerConfigError', message: missing } });
     else if (p.status.phase === 'Pending') {
       this.seen.ran++;
       Object.defineProperty(p, 'began', { value: t, enumerable: false });
       p.status = { phase: 'Running', podIP: '127.0.0.1', conditions: [{ type: 'PodScheduled', status: 'True' }], containerStatuses: status({ running: {} }) };
     } else if (p.status.phase === 'Running' && t - p.began >= this.job_ms) {
-      const bad = p.command.includes('fail');
+      const bad = `${p.command} ${p.spec.containers[0].image}`.includes('fail');
       p.status = { ...p.status, phase: bad ? 'Failed' : 'Succeeded', containerStatuses: status({ terminated: { exitCode: bad ? 3 : 0, reason: bad ? 'Error' : 'Completed' } }) };
     }
     if (JSON.stringify(p.status) !== before) this.put('pods', p);
@@ -308,7 +311,7 @@ export class KubeApi {
 
   endPod(p, t) {
     p.metadata.deletionTimestamp = now();
-    Object.defineProperty(p, 'ends', { value: t + 30, enumerable: false });
+    Object.defineProperty(p, 'ends', { value: t + this.end_ms, enumerable: false });
     this.put('pods', p);
   }
 
@@ -463,7 +466,7 @@ export class KubeApi {
     if (body.reset) this.reset();
     for (const [resource, objects] of Object.entries(body.apply ?? {})) for (const o of objects) this.apply(resource, o);
     for (const [resource, names] of Object.entries(body.remove ?? {})) for (const n of names) this.remove(resource, n);
-    for (const k of ['token', 'conflicts', 'cut', 'ready_ms', 'stale', 'gone', 'gateways', 'faults', 'job_ms', 'no_room']) if (k in body) this[k] = body[k];
+    for (const k of ['token', 'conflicts', 'cut', 'ready_ms', 'stale', 'gone', 'gateways', 'faults', 'job_ms', 'no_room', 'no_volume', 'end_ms']) if (k in body) this[k] = body[k];
     if ('quota' in body) this.quota = body.quota ?? Infinity;
     if ('denied' in body) this.denied = new Set(body.denied);
     for (const n of body.sick ?? []) Object.defineProperty(this.get('pods', n), 'sick', { value: true, enumerable: false });
