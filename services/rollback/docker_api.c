@@ -46,7 +46,8 @@ const char *docker_escape(const char *text, char *buf, size_t size)
     static const char hex[] = "0123456789ABCDEF";
     size_t n = 0;
     for (const unsigned char *p = (const unsigned char *)text; *p && n + 4 <= size; p++) {
-        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("-._~", *p);
+        bool plain =
+            (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("-._~", *p);
         if (plain) {
             buf[n++] = (char)*p;
         } else {
@@ -74,11 +75,14 @@ bool docker_socket_problem(const char *path, char *why, size_t size)
     struct stat st;
     if (stat(path, &st)) {
         if (errno == EACCES) {
-            snprintf(why, size, "no permission to look at %s: give this service the group of the Docker Engine's socket", path);
+            snprintf(why, size,
+                     "no permission to look at %s: give this service the group of the Docker Engine's socket", path);
             return true;
         }
-        snprintf(why, size,
-                 "no socket at %s: start the Docker Engine, set docker.socket, or mount the socket into this container", path);
+        snprintf(
+            why, size,
+            "no socket at %s: start the Docker Engine, set docker.socket, or mount the socket into this container",
+            path);
         return false;
     }
     if (!S_ISSOCK(st.st_mode)) {
@@ -138,8 +142,8 @@ static void fail_unreached(struct call *c, const struct http_result *r)
     if (r->fault == HTTP_CONNECT)
         lasting = docker_socket_problem(c->api->socket, why, sizeof why);
     else
-        snprintf(why, sizeof why, "%s %s by the Docker Engine at %s: %s: %s; look at its log and ask again", c->method,
-                 c->path, c->api->socket, http_fault_text(r->fault), r->error);
+        snprintf(why, sizeof why, "%s %s by the Docker Engine at %s: %s: %s; look at its log and ask again",
+                 c->method, c->path, c->api->socket, http_fault_text(r->fault), r->error);
     snprintf(words, sizeof words, "%s", why);
     fail(c, words, lasting, 0);
 }
@@ -186,8 +190,13 @@ static void on_answer(void *ctx, const struct http_result *r)
                        ? json_loadb(r->body, r->len, JSON_DECODE_ANY, NULL)
                        : NULL;
     if ((r->status >= 200 && r->status <= 299) || r->status == 304) {
-        struct docker_answer a = {
-            .ok = true, .status = r->status, .error = "", .json = json, .body = r->body, .len = r->len};
+        struct docker_answer a = {.ok = true,
+                                  .status = r->status,
+                                  .error = "",
+                                  .json = json,
+                                  .body = r->body,
+                                  .len = r->len,
+                                  .call = r->call};
         finish(c, &a);
     } else {
         fail_refused(c, r, json);
@@ -223,13 +232,22 @@ static void on_ping(void *ctx, const struct http_result *r)
         free_call(c);
         return;
     }
+    if (r->fault == HTTP_CUT) {
+        snprintf(words, sizeof words,
+                 "what answers at %s hangs up: a Docker Engine that is about to end, or something else (then set "
+                 "docker.socket)",
+                 c->api->socket);
+        fail(c, words, false, 0);
+        return;
+    }
     if (r->fault != HTTP_OK && r->fault != HTTP_BAD_ANSWER) {
         fail_unreached(c, r);
         return;
     }
     const char *engine = r->fault == HTTP_OK ? http_header(r->call, "Api-Version", 0) : NULL;
     if (r->fault == HTTP_OK && r->status >= 500 && engine) {
-        snprintf(words, sizeof words, "the Docker Engine at %s answers %d: look at its log", c->api->socket, r->status);
+        snprintf(words, sizeof words, "the Docker Engine at %s answers %d: look at its log", c->api->socket,
+                 r->status);
         fail(c, words, false, r->status);
         return;
     }
@@ -241,8 +259,9 @@ static void on_ping(void *ctx, const struct http_result *r)
     }
     c->api->minor = docker_api_agree(engine);
     if (c->api->minor == 0) {
-        snprintf(words, sizeof words, "the Docker Engine at %s speaks API %.20s; 1.%d is the least: take a newer engine",
-                 c->api->socket, engine, MINOR_LEAST);
+        snprintf(words, sizeof words,
+                 "the Docker Engine at %s speaks API %.20s; 1.%d is the least: take a newer engine", c->api->socket,
+                 engine, MINOR_LEAST);
         fail(c, words, true, 0);
         return;
     }

@@ -13,14 +13,15 @@ struct docker_request {
     const json_t *body; /* may be NULL */
     int64_t timeout_ms; /* 0 = 20 s */
 };
-struct docker_answer { /* valid only inside the callback */
-    bool ok;           /* 2xx or 304 */
-    int status;        /* 0 = there was no answer */
-    bool lasting;      /* wrong settings or rights: it will not become better by itself */
-    const char *error; /* what, where, what to do; "" if ok */
+struct docker_answer {  /* valid only inside the callback */
+    bool ok;            /* 2xx or 304 */
+    int status;         /* 0 = there was no answer */
+    bool lasting;       /* wrong settings or rights: it will not become better by itself */
+    const char *error;  /* what, where, what to do; "" if ok */
     const json_t *json; /* NULL if the body is none */
     const char *body;
     size_t len;
+    const struct http_call *call; /* for http_header(); NULL if there was no answer */
 };
 typedef void (*docker_cb)(void *ctx, const struct docker_answer *a);
 

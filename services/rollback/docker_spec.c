@@ -78,7 +78,8 @@ static void drop_zeros(json_t *object)
     const char *key;
     json_t *v;
     void *next;
-    json_object_foreach_safe(object, next, key, v) if (is_zero(v) && !zero_counts(key, v)) json_object_del(object, key);
+    json_object_foreach_safe(object, next, key, v) if (is_zero(v) && !zero_counts(key, v))
+        json_object_del(object, key);
 }
 
 static void drop_keys(json_t *object, const char *const *keys)
@@ -156,17 +157,18 @@ static void subtract_command(json_t *config, const json_t *image)
 
 static void drop_labels(json_t *labels)
 {
-    static const char *const ours[] = {DOCKER_LABEL_DEPLOYMENT, DOCKER_LABEL_JOB,   DOCKER_LABEL_VERSION,
-                                       DOCKER_LABEL_SIDE,       DOCKER_LABEL_INDEX, DOCKER_LABEL_HOME,
+    static const char *const ours[] = {DOCKER_LABEL_DEPLOYMENT, DOCKER_LABEL_JOB,    DOCKER_LABEL_VERSION,
+                                       DOCKER_LABEL_SIDE,       DOCKER_LABEL_INDEX,  DOCKER_LABEL_HOME,
                                        DOCKER_LABEL_IMAGE,      DOCKER_LABEL_DIGEST, NULL};
     drop_keys(labels, ours);
 }
 
 static json_t *config_of(const json_t *container, const json_t *image, const char *mode)
 {
-    static const char *const one_only[] = {"Image", "AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce", "OnBuild",
-                                           NULL};
-    static const char *const plain[] = {"User", "WorkingDir", "StopSignal", "Shell", "Healthcheck", "ArgsEscaped", NULL};
+    static const char *const one_only[] = {"Image",   "AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce",
+                                           "OnBuild", NULL};
+    static const char *const plain[] = {"User",        "WorkingDir",  "StopSignal", "Shell",
+                                        "Healthcheck", "ArgsEscaped", NULL};
     json_t *c = json_deep_copy(json_object_get(container, "Config"));
     if (!json_is_object(c)) {
         json_decref(c);
@@ -286,7 +288,8 @@ static void resolve_volumes_from(json_t *host, const json_t *mounts)
             const char *source = docker_text(m, volume ? "Name" : "Source");
             if ((!volume && strcmp(type, "bind") != 0) || (volume && docker_is_unnamed(source)) || is_bound(host, to))
                 continue;
-            snprintf(bind, sizeof bind, "%.500s:%.500s%s", source, to, json_is_false(json_object_get(m, "RW")) ? ":ro" : "");
+            snprintf(bind, sizeof bind, "%.500s:%.500s%s", source, to,
+                     json_is_false(json_object_get(m, "RW")) ? ":ro" : "");
             json_array_append_new(json_object_get(host, "Binds"), json_string(bind));
         }
     json_object_del(host, "VolumesFrom");
@@ -442,8 +445,8 @@ json_t *docker_spec_make(const json_t *container, const json_t *image)
     snprintf(platform, sizeof platform, "%.60s/%.60s", docker_text(image, "Os"), docker_text(image, "Architecture"));
     const char *digest = json_string_value(json_array_get(json_object_get(image, "RepoDigests"), 0));
     return json_pack("{ss ss ss so so so so s[]}", "Image", image_name(container), "RepoDigest", digest ? digest : "",
-                     "Platform", platform, "Config", config, "HostConfig", host, "Networks", networks_of(container, mode),
-                     "Unnamed", unnamed, "Gaps");
+                     "Platform", platform, "Config", config, "HostConfig", host, "Networks",
+                     networks_of(container, mode), "Unnamed", unnamed, "Gaps");
 }
 
 void docker_spec_gap(json_t *spec, const char *text)
@@ -479,8 +482,8 @@ static void sort_texts(json_t *object, const char *key)
 /* Lists whose order nobody sees: compose writes them in another one each time. */
 static void sort_lists(json_t *config, json_t *host, json_t *networks)
 {
-    static const char *const of_host[] = {"Binds", "CapAdd", "CapDrop", "ExtraHosts", "GroupAdd", "SecurityOpt", "Links",
-                                          NULL};
+    static const char *const of_host[] = {"Binds",    "CapAdd",      "CapDrop", "ExtraHosts",
+                                          "GroupAdd", "SecurityOpt", "Links",   NULL};
     const char *name;
     json_t *n;
     sort_texts(config, "Env");
@@ -518,8 +521,10 @@ const char *docker_spec_hash(const json_t *spec, char *buf)
     json_object_del(host, "CgroupnsMode"); /* the engine's choice unless somebody made one */
     if (is_text(host, "IpcMode", "private", "shareable"))
         json_object_del(host, "IpcMode");
-    if (is_text(policy, "Name", "unless-stopped", "")) /* what is stopped must not come back: see docker_steps.c */
+    if (json_is_object(policy)) { /* what is stopped must not come back, so it changes: see docker_steps.c */
+        json_object_clear(policy);
         json_object_set_new(policy, "Name", json_string("always"));
+    }
     json_t *all = json_pack("{so so so}", "Config", config, "HostConfig", host, "Networks", networks);
     executor_config_hash(all, buf);
     json_decref(all);
@@ -538,8 +543,8 @@ static bool plain_word(const char *s)
 /* The image's own label, its tag, or a piece of its digest: `latest` names nothing. */
 static void name_version(const json_t *spec, const json_t *image, struct rollback_version *v)
 {
-    const char *label = docker_text(json_object_get(json_object_get(image, "Config"), "Labels"),
-                                    "org.opencontainers.image.version");
+    const char *label =
+        docker_text(json_object_get(json_object_get(image, "Config"), "Labels"), "org.opencontainers.image.version");
     const char *ref = docker_text(spec, "Image"), *slash = strrchr(ref, '/');
     const char *tag = strchr(ref, '@') ? NULL : strrchr(slash ? slash : ref, ':');
     if (plain_word(label))
@@ -552,7 +557,8 @@ static void name_version(const json_t *spec, const json_t *image, struct rollbac
 
 void docker_spec_version(const json_t *spec, const json_t *image, struct rollback_version *ret)
 {
-    const char *schema = docker_text(json_object_get(json_object_get(image, "Config"), "Labels"), DOCKER_LABEL_SCHEMA);
+    const char *schema =
+        docker_text(json_object_get(json_object_get(image, "Config"), "Labels"), DOCKER_LABEL_SCHEMA);
     char *end;
     *ret = (struct rollback_version){0};
     snprintf(ret->digest, sizeof ret->digest, "%s", docker_text(image, "Id"));

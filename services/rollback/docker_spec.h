@@ -23,10 +23,12 @@
 #define DOCKER_LABEL_VERSION    DOCKER_LABEL "version"
 #define DOCKER_LABEL_SIDE       DOCKER_LABEL "side"
 #define DOCKER_LABEL_INDEX      DOCKER_LABEL "index"
-#define DOCKER_LABEL_HOME       DOCKER_LABEL "home"   /* the name that it takes in the end */
-#define DOCKER_LABEL_IMAGE      DOCKER_LABEL "image"  /* as it was deployed */
-#define DOCKER_LABEL_DIGEST     DOCKER_LABEL "digest" /* the image that it was made of: a copy of the labels says another */
-#define DOCKER_LABEL_RUN        DOCKER_LABEL "run"    /* a command that is run once */
+#define DOCKER_LABEL_HOME       DOCKER_LABEL "home"  /* the name that it takes in the end */
+#define DOCKER_LABEL_IMAGE      DOCKER_LABEL "image" /* as it was deployed */
+#define DOCKER_LABEL_DIGEST                                                                                          \
+    DOCKER_LABEL "digest"                      /* the image that it was made of: a copy of the labels says another */
+#define DOCKER_LABEL_RUN    DOCKER_LABEL "run" /* a command that is run once, of this job */
+#define DOCKER_LABEL_OF     DOCKER_LABEL "of"  /* its deployment */
 /* A label of an image. */
 #define DOCKER_LABEL_SCHEMA DOCKER_LABEL "data-schema"
 #define DOCKER_COMPOSE      "com.docker.compose."
@@ -38,6 +40,8 @@ void docker_spec_gap(json_t *spec, const char *text);
 /* All that cannot be carried over to a second container that stands beside the first, `port` being where the agent listens (0 = nowhere).
  * Returns how many there are; at most `max` are written. */
 size_t docker_spec_gaps(const json_t *spec, int64_t port, char (*gap)[256], size_t max);
+/* Does a list of port bindings name a port of the host? */
+bool docker_port_fixed(const json_t *bindings);
 /* Hash of the configuration: without what names one instance, and without what engine and compose change by themselves. buf of 65. */
 const char *docker_spec_hash(const json_t *spec, char *buf);
 /* Facts of the version: name, digest, config_hash, id, data_schema. */
@@ -53,7 +57,7 @@ bool docker_is_unnamed(const char *volume);
 
 struct docker_made {
     const char *deployment, *job, *version, *home;
-    const char *image;     /* id of the image that is really taken */
+    const char *image; /* id of the image that is really taken */
     int side;
     unsigned index;
     const json_t *volumes; /* destination -> name of a volume, for those without a name; may be NULL */

@@ -111,7 +111,7 @@ static void succeeded(struct turn *t, int op, const struct rollback_did *did)
             rollback_stage(t, ROLLBACK_STAGE(READ_BACK));
         break;
     case ROLLBACK_OP(SETTLE):
-        if (rollback_clearing(j))
+        if (j->phase == ROLLBACK_PHASE(VERIFY) && rollback_clearing(j))
             rollback_done(t);
         break;
     default:

@@ -141,8 +141,10 @@ static void go_home(struct turn *t)
         if (!rollback_reassert(t, 0) && carried(t, &s[1], 1))
             rollback_do(t, ROLLBACK_OP(REMOVE), j->from, 0, n);
     } else if (!home && s[0].version[0]) {
-        rollback_hold(t, ROLLBACK_HOLD(CHANGED), "%s stands on side 0: somebody else has deployed",
-                      rollback_name(t->d, s[0].version));
+        rollback_hold(
+            t, ROLLBACK_HOLD(CHANGED),
+            "%s stands on side 0: somebody else has deployed; resume by force ends the job without clearing up",
+            rollback_name(t->d, s[0].version));
     } else if (!home || s[0].running < n) {
         rollback_say(t, "%s is started in the deployment's own place", rollback_name(t->d, j->to));
         if (!j->live.up_ms || rollback_over(t, j->live.up_ms, ROLLBACK_UP_AGAIN_MS)) {
@@ -170,6 +172,7 @@ static void go_home(struct turn *t)
 void rollback_clear_up(struct turn *t)
 {
     struct rollback_job *j = t->j;
+    char why[ROLLBACK_WHY];
     if (!t->sight->executor_known) {
         rollback_say(t, "waits: %s", t->sight->error);
         if (rollback_waits(t, t->rule->capacity_ms))
@@ -182,6 +185,8 @@ void rollback_clear_up(struct turn *t)
             rollback_hold(t, ROLLBACK_HOLD(FAILED), "the weights could not be read: %s", t->sight->error);
     } else if (t->rule->goes_home && rollback_to_side(t) == 1) {
         go_home(t);
+    } else if (!rollback_fits(t, why, sizeof why)) {
+        rollback_hold(t, ROLLBACK_HOLD(CHANGED), "%s; resume by force ends the job without clearing up", why);
     } else if (rollback_reassert(t, 0)) {
         return;
     } else if (rollback_from(t)->instances > 0) {

@@ -111,6 +111,12 @@ static int refusal(struct turn *t, const struct rollback_order *o, const struct 
                  current->name, current->by_job);
         return UNAVAILABLE;
     }
+    /* Aborted or refused: it would only be tried again and again. */
+    if (o->automatic && strcmp(j->from, current->id) == 0) {
+        snprintf(why, size, "a rollback from %s has ended without it (%.200s): a person decides", current->name,
+                 j->reason);
+        return UNAVAILABLE;
+    }
     *ret_to = rollback_choose(d, t->rule, or_empty(o->to), o->force, why, size);
     if (!*ret_to || rollback_make_plan(d, t->rule, o, 0, ret_plan, why, size) != 0)
         return INVALID;

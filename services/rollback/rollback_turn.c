@@ -57,7 +57,7 @@ void rollback_say(struct turn *t, const char *fmt, ...)
     WORDS(text, sizeof text, fmt);
     if (strcmp(text, t->j->reason) == 0)
         return;
-    memcpy(t->j->reason, text, sizeof text);
+    snprintf(t->j->reason, sizeof t->j->reason, "%s", text);
     t->changed = true;
 }
 

@@ -28,7 +28,8 @@ static const char world_program[] =
     "shift 2\n"
     "if [ -e \"$d/slow-$verb\" ]; then sleep \"$(cat \"$d/slow-$verb\")\"; fi\n"
     "if [ -e \"$d/fail-$verb\" ]; then cat \"$d/fail-$verb\"; exit 1; fi\n"
-    "if [ $verb = view ]; then echo $PPID > \"$d/viewer.$$\"; mv \"$d/viewer.$$\" \"$d/viewer\"; else echo \"$PPID $verb $*\" >> "
+    "if [ $verb = view ]; then echo $PPID > \"$d/viewer.$$\"; mv \"$d/viewer.$$\" \"$d/viewer\"; else echo \"$PPID "
+    "$verb $*\" >> "
     "\"$d/log\"; fi\n"
     "put() { echo \"$2\" > \"$d/new.$$\"; mv \"$d/new.$$\" \"$d/i/$1\"; }\n"
     "each() { for f in \"$d\"/i/*; do [ -e \"$f\" ] || continue; IFS='|' read -r v s j run ready < \"$f\"; "
@@ -43,7 +44,8 @@ static const char world_program[] =
     "  for f in \"$d\"/i/*; do\n"
     "    [ -e \"$f\" ] || continue\n"
     "    IFS='|' read -r v s j run ready < \"$f\"\n"
-    "    printf '%s{\"handle\":\"%s\",\"version\":\"%s\",\"side\":%s,\"job\":\"%s\",\"running\":%s,\"ready\":%s,\"address\":"
+    "    printf "
+    "'%s{\"handle\":\"%s\",\"version\":\"%s\",\"side\":%s,\"job\":\"%s\",\"running\":%s,\"ready\":%s,\"address\":"
     "\"127.0.0.1:%s\"}' \"$c\" \"${f##*/}\" \"$v\" \"$s\" \"$j\" \"$run\" \"$ready\" 9\n"
     "    c=,\n"
     "    case \" $seen \" in *\" $v \"*) ;; *) seen=\"$seen $v\" ;; esac\n"
@@ -121,7 +123,8 @@ static void world_version(const struct world *w, const char *version)
 {
     char name[80], text[300];
     snprintf(name, sizeof name, "v/%s", version);
-    snprintf(text, sizeof text, "{\"name\":\"%s\",\"digest\":\"sha256:%s\",\"image\":\"agent:%s\",\"spec\":{\"image\":\"agent:%s\"}}",
+    snprintf(text, sizeof text,
+             "{\"name\":\"%s\",\"digest\":\"sha256:%s\",\"image\":\"agent:%s\",\"spec\":{\"image\":\"agent:%s\"}}",
              version, version, version, version);
     world_file(w, name, text);
 }
@@ -137,8 +140,8 @@ static void world_deploy(const struct world *w, const char *version, unsigned in
         snprintf(text, sizeof text, "%s|0||true|true\n", version);
         world_file(w, name, text);
     }
-    snprintf(command, sizeof command, "cd %s/i && for f in *; do case $f in by-hand-%s-*) ;; *) rm -f \"$f\" ;; esac; done", w->dir,
-             version);
+    snprintf(command, sizeof command,
+             "cd %s/i && for f in *; do case $f in by-hand-%s-*) ;; *) rm -f \"$f\" ;; esac; done", w->dir, version);
     assert_int_equal(system(command), 0);
 }
 
@@ -146,7 +149,8 @@ static void world_deploy(const struct world *w, const char *version, unsigned in
 static unsigned world_running(const struct world *w, const char *version, int side)
 {
     char command[900], buf[32] = "";
-    snprintf(command, sizeof command, "cat %s/i/* 2>/dev/null | grep -c '^%s|%d|.*|true|true$'", w->dir, version, side);
+    snprintf(command, sizeof command, "cat %s/i/* 2>/dev/null | grep -c '^%s|%d|.*|true|true$'", w->dir, version,
+             side);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     if (!fgets(buf, sizeof buf, f))
@@ -218,8 +222,8 @@ static enum MHD_Result world_on_request(void *cls, struct MHD_Connection *c, con
             }
             json_decref(root);
         }
-        snprintf(answer, sizeof answer, "{\"shares\":[{\"side\":0,\"percent\":%d},{\"side\":1,\"percent\":%d}]}", w->share[0],
-                 w->share[1]);
+        snprintf(answer, sizeof answer, "{\"shares\":[{\"side\":0,\"percent\":%d},{\"side\":1,\"percent\":%d}]}",
+                 w->share[0], w->share[1]);
     }
     pthread_mutex_unlock(&all->lock);
     struct MHD_Response *r = MHD_create_response_from_buffer(strlen(answer), answer, MHD_RESPMEM_MUST_COPY);
@@ -264,8 +268,8 @@ static void worlds_open(struct worlds *all, struct harness *h)
     snprintf(all->program, sizeof all->program, "%s/world", harness_dir(h));
     world_write(all->program, world_program, 0755);
     all->port = harness_free_port();
-    all->web = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, (uint16_t)all->port, NULL, NULL, world_on_request, all,
-                                MHD_OPTION_NOTIFY_COMPLETED, world_on_over, NULL, MHD_OPTION_END);
+    all->web = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, (uint16_t)all->port, NULL, NULL, world_on_request,
+                                all, MHD_OPTION_NOTIFY_COMPLETED, world_on_over, NULL, MHD_OPTION_END);
     assert_non_null(all->web);
 }
 

@@ -69,7 +69,7 @@ struct world {
     bool half_restored;
     /* what goes wrong */
     bool executor_away, traffic_away, counts_sessions;
-    int fails_percent, lasting_percent, slow_ms, start_ms;
+    int fails_percent, lasting_percent, deaf_percent, slow_ms, start_ms;
     bool bad_target, bad_errors, silent; /* checks */
     int bad_from_weight; /* the security check of the target fails once so little is left on the former version; -1 = never */
     int crash_in; /* dies before so many further stores, between store and act; 0 = does not */
@@ -279,7 +279,8 @@ static inline void apply(struct world *w, const struct rollback_effect *e)
     struct instance *side = w->side[e->side];
     switch (e->op) {
     case ROLLBACK_OP(WEIGHT):
-        memcpy(w->share, e->share, sizeof w->share);
+        if (!chance(w, w->deaf_percent)) /* or it says that it was done, and was not */
+            memcpy(w->share, e->share, sizeof w->share);
         break;
     case ROLLBACK_OP(UP):
         for (unsigned i = 0; i < e->count; i++) {
@@ -424,7 +425,7 @@ static inline void decide(struct world *w, const struct rollback_event *ev)
 {
     static struct rollback_effect out[ROLLBACK_EFFECTS];
     size_t n = 0;
-    int was = w->doc.job.phase;
+    int was = w->doc.job.phase, stage = w->doc.job.stage;
     uint64_t epoch = w->doc.epoch;
     bool busy = rollback_busy(&w->doc);
     if (ev->kind == ROLLBACK_SIGHT) {
@@ -449,6 +450,11 @@ static inline void decide(struct world *w, const struct rollback_event *ev)
         }
         w->stored = w->doc;
     }
+    const struct rollback_job *j = &w->doc.job;
+    if (j->stage == ROLLBACK_STAGE(OBSERVE) && j->stage != stage && w->rule.gradual &&
+        (j->phase == ROLLBACK_PHASE(SHIFT) || j->phase == ROLLBACK_PHASE(ABORTING)) &&
+        abs(w->sight.side[j->from_side].share - j->weight) > 5)
+        broke(w, "%d %% are observed as %d %%", w->sight.side[j->from_side].share, j->weight);
     if (w->doc.job.weight < w->most_moved)
         w->most_moved = w->doc.job.weight;
     w->holds += was != ROLLBACK_PHASE(HOLD) && w->doc.job.phase == ROLLBACK_PHASE(HOLD);

@@ -410,16 +410,23 @@ static void test_abort_when_stopped(void **unused)
 static void test_abort_is_not_ignored(void **unused)
 {
     (void)unused;
-    begin(2);
-    w.slow_ms = 3000;
-    reach(ROLLBACK_PHASE(SNAPSHOT), 0);
-    while (w.doc.job.op != ROLLBACK_OP(SNAPSHOT))
-        assert_true(step(&w, w.now_ms + 60000));
-    assert_int_equal(order(&w, ROLLBACK_ABORT, "", false, false), STATUS(OK));
-    assert_int_equal(w.doc.job.op, ROLLBACK_OP(SNAPSHOT));
-    crash(&w);
-    ends(ROLLBACK_PHASE(ABORTED));
-    assert_int_equal(count_of(&w, 1, NULL, false), 0);
+    unsigned paused = 0;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        begin(2);
+        w.rng = seed;
+        w.slow_ms = 3000;
+        reach(ROLLBACK_PHASE(SNAPSHOT), 0);
+        while (w.doc.job.op != ROLLBACK_OP(SNAPSHOT))
+            assert_true(step(&w, w.now_ms + 60000));
+        assert_int_equal(order(&w, ROLLBACK_ABORT, "", false, false), STATUS(OK));
+        assert_int_equal(w.doc.job.op, ROLLBACK_OP(SNAPSHOT));
+        crash(&w);
+        run(&w, 2500);
+        paused += w.paused;
+        ends(ROLLBACK_PHASE(ABORTED));
+        assert_int_equal(count_of(&w, 1, NULL, false), 0);
+    }
+    assert_true(paused > 0); /* it was, where the one who acted died in between */
 }
 
 /* flagger 1801: a breach while something is waited for counts; an errors check that crosses a change of steps, too. */

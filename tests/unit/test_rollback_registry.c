@@ -249,6 +249,17 @@ static void test_policy(void **unused)
     assert_non_null(effect(ROLLBACK_RAISE, ROLLBACK_NOTICE_STARTED));
     assert_non_null(effect(ROLLBACK_LOOK, -1));
     assert_false(seen(version(2)->id, "v2", true, false, true)); /* a job runs: nothing of the registry's */
+    /* It was refused, or a person has aborted it: not again and again. */
+    struct rollback_event abort = {.kind = ROLLBACK_ABORT,
+                                   .u.order = {.by = "ann", .reason = "we mend it", .job = ""}};
+    rollback_decide(&w.doc, &w.rule, &abort, w.now_ms, out, &n_out);
+    assert_int_equal(w.doc.job.phase, ROLLBACK_PHASE(ABORTED));
+    seen(version(2)->id, "v2", true, false, true);
+    assert_false(rollback_busy(&w.doc));
+    /* The next deployment is another matter. */
+    w.now_ms += 1000;
+    seen(V3, "v3", true, false, true);
+    assert_true(rollback_busy(&w.doc));
     /* Later it is told only. */
     w = before;
     w.now_ms += 900000;

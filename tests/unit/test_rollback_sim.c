@@ -97,6 +97,7 @@ static void disturb(struct story *s)
         w->fails_percent = (int)below(w, 40);
         w->lasting_percent = (int)below(w, 20);
         w->slow_ms = (int)below(w, 4000);
+        w->deaf_percent = chance(w, 30) ? 30 : 0;
         break;
     case 12:
         w->now_ms += below(w, 120000); /* the clock jumps, or nobody acts for a while */
@@ -131,7 +132,7 @@ static void calm(struct story *s)
 {
     struct world *w = &s->w;
     w->crash_in = 0;
-    w->fails_percent = w->slow_ms = 0;
+    w->fails_percent = w->deaf_percent = w->slow_ms = 0;
     w->executor_away = w->traffic_away = w->silent = w->bad_target = w->bad_errors = false;
     w->bad_from_weight = -1;
     for (unsigned i = 0; i < 60 && !w->broken[0]; i++) {
@@ -236,8 +237,12 @@ static bool story(uint64_t seed, struct sums *sums)
         calm(s);
     else if (rollback_busy(&w->doc))
         calm(s);
-    if (!w->alive)
+    if (!w->alive) { /* who ended it is dead, and has perhaps not said so */
+        w->crash_in = 0;
         run(w, 10000);
+        if (rollback_busy(&w->doc))
+            calm(s);
+    }
     s->left |= strstr(w->doc.job.reason, "by force") != NULL;
     if (!w->broken[0] && !s->foreign && !s->left && w->doc.job.phase != ROLLBACK_PHASE(REFUSED)) {
         check_end(w, w->doc.job.plan.instances ? w->doc.job.plan.instances : s->instances);

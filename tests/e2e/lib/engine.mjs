@@ -28,6 +28,7 @@ export class Engine {
   constructor() {
     this.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'redoubt-engine-'));
     this.socket = path.join(this.dir, 'docker.sock');
+    this.tags = new Map(); // image id -> version: who makes a container again may name its image otherwise
   }
 
   async start() {
@@ -95,14 +96,16 @@ export class Engine {
         `ENV AGENT_VERSION=${tag}`];
       const query = new URLSearchParams([['fromSrc', '-'], ['repo', 'town/agent'], ['tag', tag], ...changes.map((c) => ['changes', c])]);
       await this.ok('POST', `/images/create?${query}`, fs.createReadStream(tar));
+      this.tags.set((await this.ok('GET', `/images/town/agent:${tag}/json`)).Id, tag);
     }
   }
 
   // One instance, as `docker run -d` makes it: its id.
-  async run(name, tag, { labels = {}, binds = [] } = {}) {
+  // A health check is a process in the container each time: not for dozens of them on two cores.
+  async run(name, tag, { labels = {}, binds = [], health_ms = 0 } = {}) {
     const { Id } = await this.ok('POST', `/containers/create?name=${name}`, {
       Image: `town/agent:${tag}`, Labels: labels,
-      Healthcheck: { Test: ['CMD', '/usr/bin/curl', '-fsS', '-o', '/dev/null', 'http://127.0.0.1:8080/health'], Interval: 300e6, Timeout: 5e9, Retries: 3 },
+      ...(health_ms && { Healthcheck: { Test: ['CMD', '/usr/bin/curl', '-fsS', '-o', '/dev/null', 'http://127.0.0.1:8080/health'], Interval: health_ms * 1e6, Timeout: 10e9, Retries: 3 } }),
       HostConfig: { Binds: binds, NetworkMode: 'town' },
     });
     await this.ok('POST', `/containers/${Id}/start`);

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { decode, encode, top } from './contract.mjs';
 import { Stack, freePort } from './stack.mjs';
-import { pause, until } from './wait.mjs';
+import { pause, slow, until } from './wait.mjs';
 
 const bin = process.env.REDOUBT_BIN ?? path.join(top, 'build/bin');
 export const SIDES = [['a0', 'a1'], ['b0', 'b1']];
@@ -67,26 +67,26 @@ export class Load {
 // ---- where the agent runs: containers of an engine, or plain processes behind the exec executor ----
 
 export class Containers {
-  constructor(engine, name, learn) {
-    Object.assign(this, { engine, name, learn });
+  constructor(engine, name, learn, health_ms) {
+    Object.assign(this, { engine, name, learn, health_ms });
   }
 
   settings() {
     return `executor: docker
-      docker: { socket: ${this.engine.socket}, project: ${this.name}, service: agent, port: 8080, network: town, stop: 5s, ready: 20s }`;
+      docker: { socket: ${this.engine.socket}, project: ${this.name}, service: agent, port: 8080, network: town, stop: 5s, ready: ${60 * slow}s }`;
   }
 
   // As compose makes them; what was deployed before is taken away.
   async deploy(tag, instances) {
     for (const c of await this.all()) await this.remove(c.id);
     for (let i = 1; i <= instances; i++)
-      await this.engine.run(`${this.name}-agent-${i}`, tag, { binds: [`${this.learn}:/data`],
+      await this.engine.run(`${this.name}-agent-${i}`, tag, { binds: [`${this.learn}:/data`], health_ms: this.health_ms,
         labels: { 'com.docker.compose.project': this.name, 'com.docker.compose.service': 'agent', 'com.docker.compose.container-number': String(i) } });
   }
 
   async all() {
     const found = await this.engine.list({ label: [`com.docker.compose.project=${this.name}`] });
-    return found.map((c) => ({ id: c.Id, tag: c.Image.split(':').pop(), running: c.State === 'running', healthy: /\(healthy\)/.test(c.Status),
+    return found.map((c) => ({ id: c.Id, tag: this.engine.tags.get(c.ImageID), running: c.State === 'running', healthy: this.health_ms ? /\(healthy\)/.test(c.Status) : c.State === 'running',
       address: `${Object.values(c.NetworkSettings.Networks)[0]?.IPAddress}:8080` }));
   }
 
@@ -152,12 +152,12 @@ export class Processes {
 
 export class Town extends Stack {
   // `engine` null: plain processes.
-  constructor(engine, name, { instances = 1, step_ms = 500, observe_ms = 200, rps = 40, extra = '' } = {}) {
+  constructor(engine, name, { instances = 1, step_ms = 500, observe_ms = 200, rps = 40, health_ms = 0 } = {}) {
     super(name);
-    Object.assign(this, { engine, instances, step_ms, observe_ms, every_ms: 1000 / rps, extra });
+    Object.assign(this, { engine, instances, step_ms, observe_ms, every_ms: 1000 / rps });
     this.learn = path.join(this.dir, 'learn');
     fs.mkdirSync(this.learn);
-    this.place = engine ? new Containers(engine, path.basename(this.dir), this.learn) : new Processes(this.dir, this.learn);
+    this.place = engine ? new Containers(engine, path.basename(this.dir), this.learn, health_ms) : new Processes(this.dir, this.learn);
     this.states = []; // every RollbackChanged, with when it was seen
     this.watchers = new Set();
     this.low = []; // moments with less capacity than needed
@@ -191,11 +191,11 @@ export class Town extends Stack {
         resume_url: "http://{{address}}/resume"
       step: ${this.step_ms}ms
       check_every: ${Math.max(50, Math.floor(this.step_ms / 3))}ms
-      capacity_wait: 20s
+      capacity_wait: ${60 * slow}s
       drain: 500ms
       watch: 1s
       settle: 300ms
-${this.extra}`;
+`;
   }
 
   async open() {
@@ -271,6 +271,7 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
         : [`set server agents/${name} state maint`];
       await this.haproxy(line.join(';'));
     }
+    await until('HAProxy to take them for up', async () => (await this.servers()).every((v) => v.off || v.up));
   }
 
   async servers() {
@@ -287,6 +288,26 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
     await pause(dead_ms);
     this.run('haproxy');
     await until('HAProxy to listen', () => this.haproxy('show version').catch(() => null));
+  }
+
+  // The replica that has moved the job last.
+  holder() {
+    const last = (i) => Math.max(0, ...[...this.log(`rollback-${i}`).matchAll(/^ts=(\S+) .*event=(?:rollback|"an act[^"]*") deployment=mcp/gm)].map((m) => Date.parse(m[1])));
+    return last(1) >= last(2) ? 'rollback-1' : 'rollback-2';
+  }
+
+  // kill -9, and back after dead_ms; what was killed in the target stays dead.
+  async strike(victim, target, dead_ms = 400) {
+    if (victim === 'haproxy') return this.restartHaproxy(dead_ms);
+    if (victim === 'target') {
+      for (const c of await this.place.all()) if (c.tag === target && c.running) await this.place.kill(c.id).catch(() => {});
+      return undefined;
+    }
+    const name = victim === 'service' ? this.holder() : victim;
+    await this.kill(name);
+    await pause(dead_ms);
+    this.run(name);
+    return undefined;
   }
 
   // ---- eyes ----
@@ -376,7 +397,9 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
   // A snapshot restores to the very bytes that stood there: what came later was only added behind them.
   snapshotHolds(snapshot) {
     const to = path.join(this.dir, `restored-${snapshot.slice(0, 8)}`);
-    this.restic('restore', snapshot, '--target', to);
+    // A snapshot whose tags have changed has another id, and remembers the first.
+    const found = JSON.parse(this.restic('snapshots', '--json')).find((x) => (x.original ?? x.id).startsWith(snapshot) || x.id.startsWith(snapshot));
+    this.restic('restore', found.id, '--target', to);
     const was = fs.readFileSync(path.join(to, this.learn, 'learned.log')), is = fs.readFileSync(path.join(this.learn, 'learned.log'));
     return { bytes: was.length, now: is.length, same: was.length > 0 && is.subarray(0, was.length).equals(was) };
   }
