@@ -1,7 +1,6 @@
-/* bench_rollback.c - what redoubt-rollback costs: per step of a job beyond its observation, and at rest with one deployment and with a thousand.
+/* bench_rollback.c - what redoubt-rollback costs: per step of a job beyond its observation, and in memory.
  *
- * The thousand are looked at by a program that prints a file, the least that a look can be; each look is a process. The job's own versions are made and
- * stopped by a shell script, and its traffic is divided by a web server of this process. */
+ * Versions are made and stopped by a shell script, and traffic is divided by a web server of this process. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +13,7 @@
 #include <errno.h>
 #include <time.h>
 
-enum { DEPLOYMENTS = 1000, STEPS = 11, LIMIT_S = 180, REST_S = 20 };
+enum { STEPS = 11, LIMIT_S = 180 };
 #define JOB        "bench-job"
 #define STEP_MS    1000
 #define ALLOWED_MS 1000 /* own overhead per step, at most */
@@ -22,8 +21,6 @@ enum { DEPLOYMENTS = 1000, STEPS = 11, LIMIT_S = 180, REST_S = 20 };
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t heard;
-    bool current[DEPLOYMENTS];
-    unsigned n_current;
     bool verified; /* the job's v1 */
     bool v2;
     unsigned phase;
@@ -59,28 +56,18 @@ static void job_changed(const PB(RollbackChanged) * c)
 static void on_changed(natsConnection *nc, natsSubscription *sub, natsMsg *m, void *ctx)
 {
     struct err e;
-    unsigned i;
     (void)nc, (void)sub, (void)ctx;
     PB(RollbackChanged) *c =
         wire_unpack(PB_DESC(rollback_changed), natsMsg_GetData(m), (size_t)natsMsg_GetDataLength(m), &e);
     if (!c)
         give_up(natsMsg_GetSubject(m), e.text);
     pthread_mutex_lock(&A.lock);
-    if (strcmp(c->deployment, JOB) == 0) {
+    if (strcmp(c->deployment, JOB) == 0)
         job_changed(c);
-    } else if (sscanf(c->deployment, "d-%u", &i) == 1 && i < DEPLOYMENTS && *c->current_version && !A.current[i]) {
-        A.current[i] = true;
-        A.n_current++;
-    }
     pthread_cond_broadcast(&A.heard);
     pthread_mutex_unlock(&A.lock);
     wire_free(c);
     natsMsg_Destroy(m);
-}
-
-static bool all_known(void)
-{
-    return A.n_current == DEPLOYMENTS - 1;
 }
 
 static bool v1_verified(void)
@@ -112,39 +99,24 @@ static void await(bool (*fn)(void), const char *what)
 
 /* ---- the stack ---- */
 
-/* `n` deployments, the first of which is the job's. */
-static const char *write_settings(struct harness *h, const struct worlds *all, const char *nats, int redis,
-                                  unsigned n)
+static const char *write_settings(struct harness *h, const struct worlds *all, const char *nats, int redis)
 {
     static char path[600];
-    char view[600];
-    snprintf(path, sizeof path, "%s/redoubt-%u.yaml", harness_dir(h), n);
-    snprintf(view, sizeof view, "%s/view.json", harness_dir(h));
-    world_write(view,
-                "{\"instances\":[{\"handle\":\"a\",\"version\":\"v1\",\"side\":0,\"job\":\"\",\"running\":true,"
-                "\"ready\":true,"
-                "\"address\":\"127.0.0.1:9\"}],\"versions\":[{\"name\":\"v1\",\"digest\":\"sha256:1\",\"image\":"
-                "\"agent:v1\",\"spec\":{}}]}",
-                0644);
+    snprintf(path, sizeof path, "%s/redoubt.yaml", harness_dir(h));
     FILE *f = fopen(path, "w");
     if (!f)
         give_up(path, strerror(errno));
     fprintf(f,
-            "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data-%u\nrollback:\n"
-            "  exec_allowed: [%s, /bin/cat, /bin/true]\n  deployments:\n",
-            nats, redis, harness_dir(h), n, all->program);
+            "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\ntilt_hold: "
+            "1s\nrollback:\n"
+            "  exec_allowed: [%s]\n  deployments:\n",
+            nats, redis, harness_dir(h), all->program);
     world_settings(all, &all->w[0], f);
     fprintf(f,
             "      steps: [100%%, 90%%, 80%%, 70%%, 60%%, 50%%, 40%%, 30%%, 20%%, 10%%, 0%%]\n      step: %dms\n     "
             " check_every: 500ms\n"
             "      drain: 100ms\n      watch: 500ms\n      settle: 1s\n",
             STEP_MS);
-    for (unsigned i = 1; i < n; i++)
-        fprintf(f,
-                "    - name: d-%u\n      executor: exec\n      exec: { view: [/bin/cat, %s], up: [/bin/true], stop: "
-                "[/bin/true], start: "
-                "[/bin/true], remove: [/bin/true] }\n",
-                i - 1, view);
     fclose(f);
     return path;
 }
@@ -171,13 +143,6 @@ static void start_job(natsConnection *nc)
     natsMsg_Destroy(m);
 }
 
-static void rest(int s)
-{
-    struct timespec t = {.tv_sec = s};
-    while (nanosleep(&t, &t) && errno == EINTR)
-        ;
-}
-
 int main(int argc, char **argv)
 {
     struct bench *b = bench_open(argc, argv);
@@ -198,7 +163,7 @@ int main(int argc, char **argv)
     printf("rollback: one deployment, a job of %d steps...\n", STEPS);
     fflush(stdout);
     struct harness_proc *p = harness_run(
-        h, "one", 0, (const char *[]){program, "-c", write_settings(h, &all, nats->url, redis->port, 1), NULL});
+        h, "one", 0, (const char *[]){program, "-c", write_settings(h, &all, nats->url, redis->port), NULL});
     await(v1_verified, "v1");
     world_deploy(w, "v2", 2);
     await(v2_known, "v2");
@@ -223,23 +188,6 @@ int main(int argc, char **argv)
     bench_row(b, "rollback: memory with one deployment", "MB", rss / 1e6, "", 0, 0);
     harness_stop(p);
 
-    printf("rollback: %d deployments at rest...\n", DEPLOYMENTS);
-    fflush(stdout);
-    int64_t began = bench_ns();
-    p = harness_run(
-        h, "many", 0,
-        (const char *[]){program, "-c", write_settings(h, &all, nats->url, redis->port, DEPLOYMENTS), NULL});
-    await(all_known, "a thousand deployments");
-    double known_s = (double)(bench_ns() - began) / 1e9;
-    rest(2);
-    double cpu = bench_cpu_s(p->pid);
-    rest(REST_S);
-    cpu = bench_cpu_s(p->pid) - cpu;
-    bench_row(b, "rollback: from the start until all of 1,000 versions are known and kept", "s", known_s, "", 0, 0);
-    bench_row(b, "rollback: CPU at rest, 1,000 deployments looked at every 10 s", "% of a core", 100 * cpu / REST_S,
-              "", 0, 0);
-    bench_row(b, "rollback: memory with 1,000 deployments", "MB", bench_rss(p->pid) / 1e6, "", 0, 0);
-    harness_stop(p);
     natsSubscription_Destroy(sub);
     natsConnection_Destroy(nc);
     MHD_stop_daemon(all.web);
