@@ -26,8 +26,8 @@ int cmd_config_check(struct cli *c, const void *opts, int argc, char **argv)
         settings_free(s);
         return CLI_USAGE;
     }
-    printf("%s: good: %zu targets, %zu agents, %zu alert channels, %zu deployments\n", path, s->targets.n, s->agents.n,
-           s->alert.channels.n, s->rollback.deployments.n);
+    printf("%s: good: %zu targets, %zu agents, %zu alert channels, %zu deployments\n", path, s->targets.n,
+           s->agents.n, s->alert.channels.n, s->rollback.deployments.n);
     settings_free(s);
     return CLI_OK;
 }

@@ -11,12 +11,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SAFE_PATH   "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#define OUTPUT_MAX  (64 * 1024)
-#define TAIL_MAX    2048
-#define FIRST_MAX   255
-#define DRAIN_MAX   256 /* pieces: as much as a pipe may hold, at most */
-#define REAP_MS     50
+#define SAFE_PATH  "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define OUTPUT_MAX (64 * 1024)
+#define TAIL_MAX   2048
+#define FIRST_MAX  255
+#define DRAIN_MAX  256 /* pieces: as much as a pipe may hold, at most */
+#define REAP_MS    50
 
 struct program {
     struct loop *loop;
@@ -28,10 +28,10 @@ struct program {
     uv_pipe_t in, out, err;
     uv_write_t write;
     struct loop_timer limit;
-    int handles;     /* not yet closed */
-    pid_t group;     /* 0 = nothing was started */
-    bool spawned;    /* libuv has made a handle of `process` */
-    bool dropped;    /* done does not come */
+    int handles;  /* not yet closed */
+    pid_t group;  /* 0 = nothing was started */
+    bool spawned; /* libuv has made a handle of `process` */
+    bool dropped; /* done does not come */
     bool exited;
     bool merge, cut, leave;
     enum program_end end; /* PROGRAM_EXITED until something else is known */
@@ -56,19 +56,26 @@ static void texts_free(char **a)
     free(a);
 }
 
+static size_t texts_count(const char *const *a)
+{
+    size_t n = 0;
+    while (a && a[n])
+        n++;
+    return n;
+}
+
+/* Of both, one behind the other; each may be NULL. */
 static char **texts_copy(const char *const *first, const char *const *more)
 {
-    size_t n = 0, k = 0;
-    while (first && first[n])
-        n++;
-    while (more && more[k])
-        k++;
-    char **a = calloc(n + k + 1, sizeof *a);
-    for (size_t i = 0; a && i < n + k; i++)
-        if (!(a[i] = strdup(i < n ? first[i] : more[i - n]))) {
+    size_t n = texts_count(first), all = n + texts_count(more);
+    char **a = calloc(all + 1, sizeof *a);
+    for (size_t i = 0; a && i < all; i++) {
+        const char *text = i < n ? first[i] : more ? more[i - n] : "";
+        if (!(a[i] = strdup(text))) {
             texts_free(a);
             return NULL;
         }
+    }
     return a;
 }
 
@@ -361,12 +368,12 @@ static void close_on_exec(void)
 
 static int spawn(struct program *p)
 {
-    uv_stdio_container_t io[] = {
-        {.flags = UV_IGNORE},
-        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&p->out},
-        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&p->err}};
+    uv_stdio_container_t io[] = {{.flags = UV_IGNORE},
+                                 {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&p->out},
+                                 {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&p->err}};
     if (p->input)
-        io[0] = (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data.stream = (uv_stream_t *)&p->in};
+        io[0] =
+            (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data.stream = (uv_stream_t *)&p->in};
     uv_process_options_t o = {.exit_cb = on_exit_of,
                               .file = p->argv[0],
                               .args = p->argv,

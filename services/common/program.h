@@ -15,8 +15,9 @@ bool program_ok(const char *path, char *why, size_t size);
 struct program;
 struct program_opts {
     const char *const *argv; /* NULL-terminated; argv[0] is an absolute path */
-    const char *const *env;  /* "NAME=value", NULL-terminated, besides PATH and LANG; may be NULL. Values may be secrets: never logged */
-    const void *input;       /* to its stdin, which need not be read; may be NULL */
+    const char *const *
+        env; /* "NAME=value", NULL-terminated, besides PATH and LANG; may be NULL. Values may be secrets: never logged */
+    const void *input; /* to its stdin, which need not be read; may be NULL */
     size_t input_len;
     int64_t timeout_ms; /* then the whole group is killed; 0 = never */
     size_t max_output;  /* of stdout that is kept; 0 = 64 KiB. Of stderr the last 2 KiB are */

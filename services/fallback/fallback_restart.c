@@ -16,7 +16,7 @@ METRIC_DEFINE(runs, METRIC_COUNTER, "redoubt_fallback_restarts_total", "Restarts
 METRIC_DEFINE(failures, METRIC_COUNTER, "redoubt_fallback_restart_failures_total",
               "Restarts that ended with an error, or not in time.");
 
-#define TAIL_MAX  1000 /* bytes of its output that are kept: the last */
+#define TAIL_MAX 1000 /* bytes of its output that are kept: the last */
 
 struct restart {
     struct service *s;
@@ -131,8 +131,8 @@ static void run(struct restart *r)
     if (!r->program)
         abort(); /* the decider waits for its end */
     if (program_pid(r->program))
-        log_warn("restarting an agent", F_STR("agent", r->agent), F_STR("id", r->id),
-                 F_STR("program", r->argv[0]), F_INT("pid", program_pid(r->program)));
+        log_warn("restarting an agent", F_STR("agent", r->agent), F_STR("id", r->id), F_STR("program", r->argv[0]),
+                 F_INT("pid", program_pid(r->program)));
 }
 
 static void on_audited(void *ctx, int status, const char *error)

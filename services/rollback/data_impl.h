@@ -19,11 +19,13 @@ typedef void (*data_step)(struct data_op *o);
 struct pausing;
 typedef void (*pausing_cb)(void *ctx, bool ok, const char *text);
 /* Asks all writers to pause, or to go on (each again and again for a while). Comes back once, later. */
-struct pausing *pausing_start(struct data *d, bool resume, char *const *addresses, size_t n, pausing_cb cb, void *ctx);
+struct pausing *pausing_start(struct data *d, bool resume, char *const *addresses, size_t n, pausing_cb cb,
+                              void *ctx);
 void pausing_cancel(struct pausing *p); /* cb does not come. NULL is fine */
 /* To go on, once, and without a look back: their owner goes. */
 void pausing_let_go(struct data *d, char *const *addresses, size_t n);
 bool pausing_has(const struct set_rb_data *set);
+bool pausing_asks(const struct set_rb_data *set, size_t n);
 int pausing_check(struct service *s, const struct set_deployment *set, struct err *e);
 
 /* ---- work on a thread (data_work.c) ---- */
@@ -32,7 +34,8 @@ struct data_work;
 typedef int (*work_fn)(void *arg, const atomic_bool *stop, struct err *e); /* on a thread */
 typedef void (*work_cb)(void *ctx, int status, const struct err *e);
 /* arg_free(arg) is called after cb, or without it. */
-struct data_work *work_start(struct loop *l, work_fn fn, void *arg, void (*arg_free)(void *arg), work_cb cb, void *ctx);
+struct data_work *work_start(struct loop *l, work_fn fn, void *arg, void (*arg_free)(void *arg), work_cb cb,
+                             void *ctx);
 void work_cancel(struct data_work *w); /* asked to end early; cb comes. NULL is fine */
 void work_drop(struct data_work *w);   /* the same; cb does not come. NULL is fine */
 
@@ -45,7 +48,7 @@ struct data {
     struct service *s;
     const struct set_deployment *set;
     struct restic restic;
-    char scratch[512]; /* where a snapshot is read back to; TREE_OURS */
+    char scratch[512];            /* where a snapshot is read back to; TREE_OURS */
     struct data_op *first, *last; /* waiting; first is in hand */
     bool force; /* restic took a file for unchanged that was not: it reads all of them the next time */
     bool stopping;
@@ -77,11 +80,11 @@ struct data_op {
     bool resuming;
     bool paused, half; /* half: the data are being swapped, so the writer stays paused */
     bool late, failed, lasting;
-    char text[ERR_TEXT_MAX], warning[256];
+    char text[ERR_TEXT_MAX], warning[ERR_TEXT_MAX];
     struct rollback_lineage lineage;
     struct data_path paths[DATA_PATHS];
     size_t n_paths;
-    struct tree_sum sum; /* of what is saved, or of what the snapshot says */
+    struct tree_sum sum;          /* of what is saved, or of what the snapshot says */
     struct restic_snapshot found; /* its `paths` is not kept */
     bool is_found, paths_fit;
     struct tree_sum last; /* of the snapshot before; content "" = none */
@@ -91,6 +94,8 @@ struct data_op {
 };
 void data_next(struct data_op *o);
 __attribute__((format(printf, 3, 4))) void data_fail(struct data_op *o, bool lasting, const char *fmt, ...);
+/* It is done, but people should know. */
+__attribute__((format(printf, 2, 3))) void data_warn(struct data_op *o, const char *fmt, ...);
 /* The next step runs later, on the loop. */
 void data_restic(struct data_op *o, const char *const *args, int64_t timeout_ms, restic_cb cb);
 void data_work(struct data_op *o, work_fn fn, void *arg, work_cb cb); /* frees arg by free() */
@@ -98,12 +103,12 @@ void data_work(struct data_op *o, work_fn fn, void *arg, work_cb cb); /* frees a
 void data_worked(void *ctx, int status, const struct err *e);
 
 /* Steps that several operations have. */
-void step_paths(struct data_op *o);    /* the directories, without links */
-void step_pause(struct data_op *o);    /* and its limit begins */
+void step_paths(struct data_op *o);     /* the directories, without links */
+void step_pause(struct data_op *o);     /* and its limit begins */
 void step_unlimited(struct data_op *o); /* what comes now may take its time */
 void step_resume(struct data_op *o);
-void step_list(struct data_op *o);     /* snapshots: that of o->snapshot, or of o->job and o->version; and the last one */
-void step_clean(struct data_op *o);    /* the scratch directory is emptied */
+void step_list(struct data_op *o); /* snapshots: that of o->snapshot, or of o->job and o->version; and the last one */
+void step_clean(struct data_op *o); /* the scratch directory is emptied */
 
 extern const data_step data_check_steps[], data_save_steps[], data_restore_steps[];
 void data_end(struct data_op *o); /* the last step of all: tells */
@@ -120,7 +125,7 @@ struct hashing {
 };
 struct hashing *hashing_new(const struct data_op *o, const char *below);
 void data_hash(struct data_op *o, struct hashing *h, work_cb cb); /* o->hashing is valid inside cb */
-FILE *data_list(const struct data *d);                            /* a file without a name for a manifest; NULL if there is none */
-FILE *data_list_again(FILE *f);                                   /* the same file, to be closed by itself; NULL if that cannot be */
+FILE *data_list(const struct data *d); /* a file without a name for a manifest; NULL if there is none */
+FILE *data_list_again(FILE *f);        /* the same file, to be closed by itself; NULL if that cannot be */
 
 #endif

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ONE_MS      10000 /* one writer has this long */
-#define RESUMES     6     /* it is asked so often to go on */
-#define RESUME_MS   250   /* and again after this, doubled each time */
+#define ONE_MS    10000 /* one writer has this long */
+#define RESUMES   6     /* it is asked so often to go on */
+#define RESUME_MS 250   /* and again after this, doubled each time */
 
 struct writer {
     struct pausing *p;
@@ -51,6 +51,12 @@ static bool each(const struct set_rb_data *set, bool resume)
                                           : strstr(url_of(set, resume), "{{") != NULL;
 }
 
+/* Is anybody asked? Without {{address}} it is the settings' own business whom the program or URL reaches. */
+bool pausing_asks(const struct set_rb_data *set, size_t n)
+{
+    return pausing_has(set) && (n > 0 || !each(set, false));
+}
+
 /* ---- the end ---- */
 
 static void free_if_over(struct pausing *p)
@@ -91,8 +97,8 @@ static void ended(struct writer *w, bool ok, const char *text)
         return;
     }
     if (!ok && !*p->text)
-        snprintf(p->text, sizeof p->text, "the writer%s%.100s did not %s: %.300s", *w->address ? " at " : "", w->address,
-                 p->resume ? "go on" : "pause", text);
+        snprintf(p->text, sizeof p->text, "the writer%s%.100s did not %s: %.300s", *w->address ? " at " : "",
+                 w->address, p->resume ? "go on" : "pause", text);
     end(w);
 }
 
@@ -128,18 +134,17 @@ static void ask(void *ctx)
     if (command->n > 0) {
         char **argv = fill_argv(command, names, 2, &e);
         if (argv)
-            w->program = program_run(&s->loop,
-                                     &(struct program_opts){.argv = (const char *const *)argv,
-                                                            .timeout_ms = ONE_MS,
-                                                            .merge = true,
-                                                            .leave = true},
-                                     on_program, w);
+            w->program = program_run(
+                &s->loop,
+                &(struct program_opts){
+                    .argv = (const char *const *)argv, .timeout_ms = ONE_MS, .merge = true, .leave = true},
+                on_program, w);
         fill_free(argv);
     } else {
         char *url = fill_text(url_of(&set->data, w->p->resume), names, 2, &e);
         if (url && s->http)
-            w->call = http_start(s->http, &(struct http_request){.method = "POST", .url = url, .timeout_ms = ONE_MS}, NULL,
-                                 on_answer, w);
+            w->call = http_start(s->http, &(struct http_request){.method = "POST", .url = url, .timeout_ms = ONE_MS},
+                                 NULL, on_answer, w);
         free(url);
     }
     if (!w->program && !w->call)
@@ -152,7 +157,8 @@ struct pausing *pausing_start(struct data *d, bool resume, char *const *addresse
     struct pausing *p = calloc(1, sizeof *p);
     size_t count = many ? n : 1;
     assert(p && "out of memory for a pause");
-    *p = (struct pausing){.d = d, .resume = resume, .cb = cb, .ctx = ctx, .n = count, .left = count, .handles = count};
+    *p =
+        (struct pausing){.d = d, .resume = resume, .cb = cb, .ctx = ctx, .n = count, .left = count, .handles = count};
     p->writers = calloc(count, sizeof *p->writers);
     p->addresses = calloc(count + 1, sizeof *p->addresses);
     assert(p->writers && p->addresses && "out of memory for a pause");
@@ -203,13 +209,17 @@ void pausing_let_go(struct data *d, char *const *addresses, size_t n)
     const struct set_rb_data *set = &d->set->data;
     size_t count = each(set, true) ? n : 1;
     for (size_t i = 0; i < count; i++) {
-        const struct fill_name names[] = {{"address", each(set, true) ? addresses[i] : ""}, {"deployment", d->set->name}};
+        const struct fill_name names[] = {{"address", each(set, true) ? addresses[i] : ""},
+                                          {"deployment", d->set->name}};
         char **argv = set->resume.n > 0 ? fill_argv(&set->resume, names, 2, NULL) : NULL;
         char *url = set->resume.n > 0 ? NULL : fill_text(set->resume_url, names, 2, NULL);
         if (argv)
-            program_drop(program_run(&d->s->loop, &(struct program_opts){.argv = (const char *const *)argv}, on_left, NULL), false);
+            program_drop(
+                program_run(&d->s->loop, &(struct program_opts){.argv = (const char *const *)argv}, on_left, NULL),
+                false);
         if (url && d->s->http)
-            http_start(d->s->http, &(struct http_request){.method = "POST", .url = url, .timeout_ms = ONE_MS}, NULL, on_gone, NULL);
+            http_start(d->s->http, &(struct http_request){.method = "POST", .url = url, .timeout_ms = ONE_MS}, NULL,
+                       on_gone, NULL);
         fill_free(argv);
         free(url);
     }
@@ -218,23 +228,28 @@ void pausing_let_go(struct data *d, char *const *addresses, size_t n)
 int pausing_check(struct service *s, const struct set_deployment *set, struct err *e)
 {
     static const struct fill_name names[] = {{"address", NULL}, {"deployment", NULL}};
+    if (pausing_has(&set->data) && each(&set->data, false) != each(&set->data, true))
+        return err_set(e, "deployment %s: data.pause and data.resume must both have {{address}}, or neither",
+                       set->name);
     for (int i = 0; i < 2; i++) {
         const struct conf_list *c = command_of(&set->data, i == 1);
         const char *key = i ? "resume" : "pause";
         struct err why = {""};
         if (c->n > 0 && !fill_allowed(&s->settings->rollback.exec_allowed, c))
-            return err_set(e, "deployment %s: data.%s is `%.200s`, which is not among rollback.exec_allowed", set->name, key,
-                           *CONF_AT(*c, char *, 0));
+            return err_set(e, "deployment %s: data.%s is `%.200s`, which is not among rollback.exec_allowed",
+                           set->name, key, *CONF_AT(*c, char *, 0));
         if (!fill_known(c, names, 2, &why))
             return err_set(e, "deployment %s: data.%s: %.300s", set->name, key, why.text);
         const char *const url = url_of(&set->data, i == 1);
         const struct fill_name some[] = {{"address", "127.0.0.1:80"}, {"deployment", set->name}};
         char *filled = fill_text(url, some, 2, &why);
-        bool ok = filled && (!*url || conf_url_ok(filled, strlen(filled), (const char *const[]){"http", "https", NULL}));
+        bool ok =
+            filled && (!*url || conf_url_ok(filled, strlen(filled), (const char *const[]){"http", "https", NULL}));
         free(filled);
         if (!ok)
-            return err_set(e, "deployment %s: data.%s_url: found `%.200s`; allowed is http://... with {{address}}%s%.100s",
-                           set->name, key, url, *why.text ? ": " : "", why.text);
+            return err_set(
+                e, "deployment %s: data.%s_url: found `%.200s`; allowed is http://... with {{address}}%s%.100s",
+                set->name, key, url, *why.text ? ": " : "", why.text);
     }
     return 0;
 }

@@ -98,7 +98,8 @@ void restic_explain(const char *repository, const struct program_result *r, char
     switch (restic_fault_of(r->err)) {
     case RESTIC_NO_REPOSITORY:
         snprintf(buf, size,
-                 "there is no restic repository at %s: look at data.repository, or make one with `restic -r %s init` and the password of "
+                 "there is no restic repository at %s: look at data.repository, or make one with `restic -r %s init` "
+                 "and the password of "
                  "data.password_file",
                  shown, shown);
         return;
@@ -109,11 +110,13 @@ void restic_explain(const char *repository, const struct program_result *r, char
         snprintf(buf, size, "there is no room for %s: %.300s. Make room, or choose another place", shown, r->err);
         return;
     case RESTIC_RIGHTS:
-        snprintf(buf, size, "the repository %s refuses: %.300s. Look at the rights, or at the keys in data.env", shown, r->err);
+        snprintf(buf, size, "the repository %s refuses: %.300s. Look at the rights, or at the keys in data.env",
+                 shown, r->err);
         return;
     case RESTIC_LOCKED:
         *ret_lasting = false;
-        snprintf(buf, size, "the repository %s is locked by another restic: %.300s. If none runs: `restic -r %s unlock`", shown,
+        snprintf(buf, size,
+                 "the repository %s is locked by another restic: %.300s. If none runs: `restic -r %s unlock`", shown,
                  r->err, shown);
         return;
     case RESTIC_AWAY:
@@ -254,12 +257,10 @@ static void spawn(struct restic_run *r, bool unlock)
     for (size_t i = 0; !unlock && r->args[i] && n < RESTIC_ARGS + 7; i++)
         argv[n++] = r->args[i];
     r->unlocking = unlock;
-    r->program = program_run(x->loop,
-                             &(struct program_opts){.argv = argv,
-                                                    .env = env,
-                                                    .timeout_ms = r->timeout_ms,
-                                                    .max_output = OUTPUT_MAX},
-                             on_run, r);
+    r->program = program_run(
+        x->loop,
+        &(struct program_opts){.argv = argv, .env = env, .timeout_ms = r->timeout_ms, .max_output = OUTPUT_MAX},
+        on_run, r);
     assert(r->program && "out of memory for a program");
 }
 
@@ -290,7 +291,8 @@ static void on_run(void *ctx, const struct program_result *p)
     run_free(r);
 }
 
-struct restic_run *restic_run(const struct restic *x, const char *const *args, int64_t timeout_ms, restic_cb cb, void *ctx)
+struct restic_run *restic_run(const struct restic *x, const char *const *args, int64_t timeout_ms, restic_cb cb,
+                              void *ctx)
 {
     size_t n = 0;
     while (args[n])

@@ -27,8 +27,17 @@ const char *restic_shown(const char *repository, char *buf, size_t size);
 /* A path as a pattern that fits only it. */
 void restic_pattern(const char *path, char *buf, size_t size);
 /* What a failed run means, in words with what to do; *ret_lasting: trying again is of no use. */
-void restic_explain(const char *repository, const struct program_result *r, char *buf, size_t size, bool *ret_lasting);
-enum restic_fault { RESTIC_OTHER, RESTIC_NO_REPOSITORY, RESTIC_PASSWORD, RESTIC_LOCKED, RESTIC_NO_ROOM, RESTIC_RIGHTS, RESTIC_AWAY };
+void restic_explain(const char *repository, const struct program_result *r, char *buf, size_t size,
+                    bool *ret_lasting);
+enum restic_fault {
+    RESTIC_OTHER,
+    RESTIC_NO_REPOSITORY,
+    RESTIC_PASSWORD,
+    RESTIC_LOCKED,
+    RESTIC_NO_ROOM,
+    RESTIC_RIGHTS,
+    RESTIC_AWAY
+};
 enum restic_fault restic_fault_of(const char *said);
 
 struct restic_snapshot {
@@ -59,7 +68,8 @@ struct restic_result { /* valid only inside the callback */
 };
 typedef void (*restic_cb)(void *ctx, const struct restic_result *r);
 /* args: NULL-terminated, without the program. A repository that is locked by a dead process of this host is unlocked, once, and asked again. */
-struct restic_run *restic_run(const struct restic *x, const char *const *args, int64_t timeout_ms, restic_cb cb, void *ctx);
+struct restic_run *restic_run(const struct restic *x, const char *const *args, int64_t timeout_ms, restic_cb cb,
+                              void *ctx);
 void restic_cancel(struct restic_run *r); /* killed; cb comes. NULL is fine */
 void restic_drop(struct restic_run *r);   /* killed; cb does not come. NULL is fine */
 

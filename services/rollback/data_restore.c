@@ -26,9 +26,12 @@ static void step_found(struct data_op *o)
     if (o->half)
         data_next(o);
     else if (!o->is_found)
-        data_fail(o, true, "there is no snapshot %.64s in the repository: look at `redoubt rollback lineage`", o->snapshot);
+        data_fail(o, true, "there is no snapshot %.64s in the repository: look at `redoubt rollback lineage`",
+                  o->snapshot);
     else if (!o->paths_fit)
-        data_fail(o, true, "snapshot %.8s holds other directories than data.path names: set data.path as it was, or restore it by hand",
+        data_fail(o, true,
+                  "snapshot %.8s holds other directories than data.path names: set data.path as it was, or restore "
+                  "it by hand",
                   o->found.id);
     else
         data_next(o);
@@ -49,8 +52,8 @@ static bool room_for(struct data_op *o, const struct swap *s)
     uint64_t need = o->found.sum.bytes + o->found.sum.bytes / 20, have;
     if (statvfs(s->dir, &v) != 0 || (have = (uint64_t)v.f_bavail * v.f_frsize) >= need)
         return true;
-    data_fail(o, true, "restoring beside %.200s needs %" PRIu64 " MiB, and %" PRIu64 " are free. Make room there", s->path, need >> 20,
-              have >> 20);
+    data_fail(o, true, "restoring beside %.200s needs %" PRIu64 " MiB, and %" PRIu64 " are free. Make room there",
+              s->path, need >> 20, have >> 20);
     return false;
 }
 
@@ -114,7 +117,8 @@ static void on_begun(void *ctx, int status, const struct err *e)
     snprintf(target, sizeof target, "--target=%s", s->part);
     int n = snprintf(pattern, sizeof pattern, "--include=");
     restic_pattern(s->path, pattern + n, sizeof pattern - (size_t)n);
-    data_restic(o, (const char *const[]){"restore", o->found.id, target, pattern, NULL}, o->d->set->data.timeout_ms, on_restored);
+    data_restic(o, (const char *const[]){"restore", o->found.id, target, pattern, NULL}, o->d->set->data.timeout_ms,
+                on_restored);
 }
 
 static void step_restore(struct data_op *o)
@@ -150,11 +154,13 @@ static void on_compared(void *ctx, int status, const struct err *e)
         data_fail(o, false, "%s", e->text);
     else if (*was->content && strcmp(h->sum.content, was->content) != 0)
         data_fail(o, true,
-                  "what was restored of snapshot %.8s is not what was saved: nothing was replaced. Check the repository (`restic check --read-data`)",
+                  "what was restored of snapshot %.8s is not what was saved: nothing was replaced. Check the "
+                  "repository (`restic check --read-data`)",
                   o->found.id);
     else if (*was->meta && strcmp(h->sum.meta, was->meta) != 0)
         data_fail(o, true,
-                  "owners, modes, times or attributes of snapshot %.8s cannot be brought back by this service's user: nothing was replaced. Run it as "
+                  "owners, modes, times or attributes of snapshot %.8s cannot be brought back by this service's "
+                  "user: nothing was replaced. Run it as "
                   "the owner of the files, or as root",
                   o->found.id);
     else
@@ -230,5 +236,6 @@ static void step_place(struct data_op *o)
     data_work(o, place, placing_of(o), data_worked);
 }
 
-const data_step data_restore_steps[] = {step_paths,   step_swaps,   step_look_up, step_found, step_pause, step_unlimited, step_restore,
-                                        step_compare, step_stage,   step_place, data_end,   NULL};
+const data_step data_restore_steps[] = {step_paths, step_swaps,     step_look_up, step_found,
+                                        step_pause, step_unlimited, step_restore, step_compare,
+                                        step_stage, step_place,     data_end,     NULL};

@@ -14,7 +14,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define CHECK_MS    60000 /* what changes nothing must not take long: restic tries again by itself for a quarter of an hour */
+#define CHECK_MS                                                                                                     \
+    60000 /* what changes nothing must not take long: restic tries again by itself for a quarter of an hour */
 #define POSITION_MS 2000
 
 /* ---- room ---- */
@@ -52,7 +53,8 @@ static bool room_ok(struct data_op *o, const char *path, const char *what)
     char a[32], b[32];
     if (!room_at(path, &have) || have >= need)
         return true;
-    data_fail(o, true, "%s needs %s at %.200s, where %s are free. Make room there", what, size_text(need, a), path, size_text(have, b));
+    data_fail(o, true, "%s needs %s at %.200s, where %s are free. Make room there", what, size_text(need, a), path,
+              size_text(have, b));
     return false;
 }
 
@@ -153,8 +155,7 @@ static void on_stock(void *ctx, enum bus_status st, const struct bus_stock *stoc
     if (st == BUS_OK)
         o->lineage.sequence = stock->last_seq;
     else
-        snprintf(o->warning, sizeof o->warning, "the position of stream %s could not be noted: %s", o->lineage.stream,
-                 bus_status_text(st));
+        data_warn(o, "the position of stream %s could not be noted: %s", o->lineage.stream, bus_status_text(st));
     data_next(o);
 }
 
@@ -174,7 +175,7 @@ static void step_position(struct data_op *o)
         return;
     }
     if (!o->d->s->bus || !bus_up(o->d->s->bus)) {
-        snprintf(o->warning, sizeof o->warning, "the position of stream %s could not be noted: NATS is away", stream);
+        data_warn(o, "the position of stream %s could not be noted: NATS is away", stream);
         data_next(o);
         return;
     }
@@ -315,8 +316,8 @@ static void step_read_back(struct data_op *o)
 {
     char target[600];
     snprintf(target, sizeof target, "--target=%s", o->d->scratch);
-    data_restic(o, (const char *const[]){"restore", o->lineage.snapshot, target, "--verify", NULL}, o->d->set->data.timeout_ms,
-                on_read_back);
+    data_restic(o, (const char *const[]){"restore", o->lineage.snapshot, target, "--verify", NULL},
+                o->d->set->data.timeout_ms, on_read_back);
 }
 
 static void on_compared(void *ctx, int status, const struct err *e)
@@ -332,7 +333,9 @@ static void on_compared(void *ctx, int status, const struct err *e)
     bool same = strcmp(h->sum.content, o->sum.content) == 0;
     if (!same && quiet(o)) {
         o->d->force = true;
-        data_fail(o, false, "snapshot %.8s is not what was saved: %.250s. Somebody writes who was not paused, or the repository is damaged",
+        data_fail(o, false,
+                  "snapshot %.8s is not what was saved: %.250s. Somebody writes who was not paused, or the "
+                  "repository is damaged",
                   o->lineage.snapshot, h->differs);
         return;
     }
@@ -340,18 +343,20 @@ static void on_compared(void *ctx, int status, const struct err *e)
     o->lineage.files = h->sum.files;
     o->lineage.bytes = h->sum.bytes;
     if (!same)
-        snprintf(o->warning, sizeof o->warning,
-                 "saved while it was written to (data.pause is not set): read back whole, but it differs from what was seen before: %.100s",
-                 h->differs);
+        data_warn(o,
+                  "saved while it was written to (data.pause is not set): read back whole, but it differs from what "
+                  "was seen before: %.100s",
+                  h->differs);
     else if (strcmp(h->sum.meta, o->sum.meta) != 0)
-        snprintf(o->warning, sizeof o->warning,
-                 "the contents are the same, but %.150s: restoring needs the rights of the files' owner", h->differs);
+        data_warn(o, "the contents are the same, but %.150s: restoring needs the rights of the files' owner",
+                  h->differs);
     else if (h->sum.files == 0)
-        snprintf(o->warning, sizeof o->warning, "there were no learning data: the snapshot holds no file");
+        data_warn(o, "there were no learning data: the snapshot holds no file");
     else if (o->is_last && h->sum.bytes < o->last.bytes / 2)
-        snprintf(o->warning, sizeof o->warning,
-                 "the learning data have shrunk to less than half: %" PRIu64 " bytes in %" PRIu64 " files, before %" PRIu64 " in %" PRIu64,
-                 h->sum.bytes, h->sum.files, o->last.bytes, o->last.files);
+        data_warn(o,
+                  "the learning data have shrunk to less than half: %" PRIu64 " bytes in %" PRIu64
+                  " files, before %" PRIu64 " in %" PRIu64,
+                  h->sum.bytes, h->sum.files, o->last.bytes, o->last.files);
     data_next(o);
 }
 
@@ -385,8 +390,8 @@ static void step_check_repository(struct data_op *o)
         return;
     }
     snprintf(subset, sizeof subset, "--read-data-subset=%" PRId64 "%%", percent);
-    data_restic(o, (const char *const[]){"check", percent == 100 ? "--read-data" : subset, NULL}, o->d->set->data.timeout_ms,
-                on_checked);
+    data_restic(o, (const char *const[]){"check", percent == 100 ? "--read-data" : subset, NULL},
+                o->d->set->data.timeout_ms, on_checked);
 }
 
 static void step_lineage(struct data_op *o)
@@ -398,9 +403,25 @@ static void step_lineage(struct data_op *o)
     data_next(o);
 }
 
-const data_step data_save_steps[] = {step_paths,    step_size, step_repository, step_list,      step_room,   step_clean,
-                                     step_pause,    step_position, step_hash,   step_save,      step_unlimited, step_resume,
-                                     step_read_back, step_compare, step_clean,  step_check_repository, step_lineage, data_end, NULL};
+const data_step data_save_steps[] = {step_paths,
+                                     step_size,
+                                     step_repository,
+                                     step_list,
+                                     step_room,
+                                     step_clean,
+                                     step_pause,
+                                     step_position,
+                                     step_hash,
+                                     step_save,
+                                     step_unlimited,
+                                     step_resume,
+                                     step_read_back,
+                                     step_compare,
+                                     step_clean,
+                                     step_check_repository,
+                                     step_lineage,
+                                     data_end,
+                                     NULL};
 
 /* ---- a check: nothing is changed ---- */
 
@@ -435,8 +456,8 @@ static void step_config(struct data_op *o)
             data_next(o);
         return;
     }
-    data_restic(o, (const char *const[]){"cat", "config", "--no-lock", NULL}, set->timeout_ms < CHECK_MS ? set->timeout_ms : CHECK_MS,
-                on_made);
+    data_restic(o, (const char *const[]){"cat", "config", "--no-lock", NULL},
+                set->timeout_ms < CHECK_MS ? set->timeout_ms : CHECK_MS, on_made);
 }
 
 const data_step data_check_steps[] = {step_paths, step_files, step_size, step_config, data_end, NULL};

@@ -54,7 +54,8 @@ int swap_init_as(struct swap *s, const char *path, const char *tag, bool inside,
     }
     const char *between = s->dir[1] ? "/" : "";
     snprintf(s->fresh, sizeof s->fresh, TREE_OURS "new-%.*s-%s-", BASE_MAX, slash + 1, tag);
-    snprintf(s->part, sizeof s->part, "%.3800s%s" TREE_OURS "part-%.*s-%s", s->dir, between, BASE_MAX, slash + 1, tag);
+    snprintf(s->part, sizeof s->part, "%.3800s%s" TREE_OURS "part-%.*s-%s", s->dir, between, BASE_MAX, slash + 1,
+             tag);
     snprintf(s->replaced, sizeof s->replaced, "%.3800s%s%.*s.replaced-%s", s->dir, between, BASE_MAX, slash + 1, tag);
     return 0;
 }
@@ -258,7 +259,8 @@ static int finish_inside(const struct swap *s, struct err *e)
         if (mkdir(s->replaced, 0700) != 0 && errno != EEXIST)
             return err_set(e, "%.300s cannot be made: %s", s->replaced, strerror(errno));
         step(s);
-        if (move_all(s, s->path, s->replaced, e) || move(s, fresh, moving, RENAME_NOREPLACE, e) || sync_dir(s->dir, e))
+        if (move_all(s, s->path, s->replaced, e) || move(s, fresh, moving, RENAME_NOREPLACE, e) ||
+            sync_dir(s->dir, e))
             return -1;
     }
     if (there(moving)) {

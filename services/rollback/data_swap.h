@@ -21,15 +21,18 @@ struct swap {
     char path[PATH_MAX];     /* the directory: an absolute path without links */
     char part[PATH_MAX];     /* what is restored goes below this directory */
     char replaced[PATH_MAX]; /* where what was there is kept */
-    char dir[PATH_MAX], fresh[NAME_MAX + 1], moving[NAME_MAX + 1]; /* the directory that these stand in, and how they begin */
+    char dir[PATH_MAX], fresh[NAME_MAX + 1],
+        moving[NAME_MAX + 1]; /* the directory that these stand in, and how they begin */
     bool inside;
-    bool plain;              /* two renames instead of an exchange: also what is done where the file system cannot exchange */
-    void (*step)(void *ctx); /* called between any two changes: for tests, which end the process there. NULL otherwise */
+    bool plain; /* two renames instead of an exchange: also what is done where the file system cannot exchange */
+    void (*step)(
+        void *ctx); /* called between any two changes: for tests, which end the process there. NULL otherwise */
     void *ctx;
 };
 /* Names and kind. tag: letters, digits, dots, dashes, underscores. 0, or -1 with the reason in e; changes nothing. */
 int swap_init(struct swap *s, const char *path, const char *tag, struct err *e);
-int swap_init_as(struct swap *s, const char *path, const char *tag, bool inside, struct err *e); /* the kind is given */
+int swap_init_as(struct swap *s, const char *path, const char *tag, bool inside,
+                 struct err *e); /* the kind is given */
 enum swap_state { SWAP_NOTHING, SWAP_STAGED, SWAP_DONE };
 /* Where it stands; STAGED: where the tree is (buf of PATH_MAX; "" if it has begun to move). */
 enum swap_state swap_state(const struct swap *s, char *buf);

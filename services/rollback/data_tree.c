@@ -369,7 +369,8 @@ bool tree_differs(FILE *was, FILE *is, bool content, char *buf, size_t size)
 
 /* ---- sizes, and removing ---- */
 
-int tree_size(const char *const *roots, size_t n, const atomic_bool *stop, uint64_t *ret_files, uint64_t *ret_bytes, struct err *e)
+int tree_size(const char *const *roots, size_t n, const atomic_bool *stop, uint64_t *ret_files, uint64_t *ret_bytes,
+              struct err *e)
 {
     uint64_t files = 0, bytes = 0;
     for (size_t i = 0; i < n; i++) {
@@ -382,7 +383,8 @@ int tree_size(const char *const *roots, size_t n, const atomic_bool *stop, uint6
             } else if (x->fts_info == FTS_F && S_ISREG(x->fts_statp->st_mode)) {
                 files++;
                 bytes += (uint64_t)x->fts_statp->st_size;
-            } else if (x->fts_info == FTS_DNR || x->fts_info == FTS_ERR || (x->fts_info == FTS_NS && x->fts_level == 0)) {
+            } else if (x->fts_info == FTS_DNR || x->fts_info == FTS_ERR ||
+                       (x->fts_info == FTS_NS && x->fts_level == 0)) {
                 bad = err_set(e, "%.300s cannot be read: %s", x->fts_path, strerror(x->fts_errno));
             }
         }

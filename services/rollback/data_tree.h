@@ -31,6 +31,7 @@ bool tree_differs(FILE *was, FILE *is, bool content, char *buf, size_t size);
 int tree_remove(const char *path, bool keep_top, struct err *e);
 bool tree_is_empty(const char *path);
 /* Files and bytes, without reading them. */
-int tree_size(const char *const *roots, size_t n, const atomic_bool *stop, uint64_t *ret_files, uint64_t *ret_bytes, struct err *e);
+int tree_size(const char *const *roots, size_t n, const atomic_bool *stop, uint64_t *ret_files, uint64_t *ret_bytes,
+              struct err *e);
 
 #endif

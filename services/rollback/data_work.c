@@ -31,7 +31,8 @@ static void on_done(uv_work_t *uv, int cancelled)
     free(w);
 }
 
-struct data_work *work_start(struct loop *l, work_fn fn, void *arg, void (*arg_free)(void *arg), work_cb cb, void *ctx)
+struct data_work *work_start(struct loop *l, work_fn fn, void *arg, void (*arg_free)(void *arg), work_cb cb,
+                             void *ctx)
 {
     struct data_work *w = calloc(1, sizeof *w);
     assert(w && "out of memory for some work");

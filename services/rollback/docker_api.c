@@ -232,6 +232,14 @@ static void on_ping(void *ctx, const struct http_result *r)
         free_call(c);
         return;
     }
+    if (r->fault == HTTP_CUT) {
+        snprintf(words, sizeof words,
+                 "what answers at %s hangs up: a Docker Engine that is about to end, or something else (then set "
+                 "docker.socket)",
+                 c->api->socket);
+        fail(c, words, false, 0);
+        return;
+    }
     if (r->fault != HTTP_OK && r->fault != HTTP_BAD_ANSWER) {
         fail_unreached(c, r);
         return;

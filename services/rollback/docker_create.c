@@ -144,7 +144,8 @@ json_t *docker_run_body(const json_t *spec, const struct docker_made *m, const c
     json_object_set_new(config, "Entrypoint", json_pack("[s]", argv[0]));
     json_object_set_new(config, "Cmd", cmd);
     json_object_set_new(config, "Healthcheck", json_pack("{s[s]}", "Test", "NONE"));
-    json_object_set_new(config, "Labels", json_pack("{ss ss}", DOCKER_LABEL_RUN, m->job, DOCKER_LABEL_OF, m->deployment));
+    json_object_set_new(config, "Labels",
+                        json_pack("{ss ss}", DOCKER_LABEL_RUN, m->job, DOCKER_LABEL_OF, m->deployment));
     return body_of(spec, config, host, m->image, false);
 }
 

@@ -34,7 +34,8 @@ bool docker_belongs(const json_t *entry, const struct set_deployment *set)
         return false;
     if (label_is(labels, DOCKER_LABEL_DEPLOYMENT, set->name))
         return true;
-    if (*set->docker.container && strcmp(docker_plain_name(docker_entry_name(entry), plain), set->docker.container) == 0)
+    if (*set->docker.container &&
+        strcmp(docker_plain_name(docker_entry_name(entry), plain), set->docker.container) == 0)
         return true;
     return label_is(labels, DOCKER_COMPOSE "project", set->docker.project) &&
            label_is(labels, DOCKER_COMPOSE "service", set->docker.service) &&
@@ -236,8 +237,8 @@ static void identity_of(struct docker_container *c)
     snprintf(c->i.version, sizeof c->i.version, "%s", c->v.id);
 }
 
-void docker_container_read(struct docker_container *c, json_t *inspect, json_t *image, const struct set_deployment *set,
-                           int64_t now_unix_ms)
+void docker_container_read(struct docker_container *c, json_t *inspect, json_t *image,
+                           const struct set_deployment *set, int64_t now_unix_ms)
 {
     const json_t *host = json_object_get(inspect, "HostConfig");
     const char *name = docker_text(inspect, "Name");

@@ -7,21 +7,21 @@
 struct docker_container {
     struct executor_instance i; /* handle is the container's id */
     struct rollback_version v;
-    char home[129];     /* the name that it is to have in the end; of others': that it has */
-    char policy[32];    /* restart policy; "" = no */
-    char finished[40];  /* when it ended last: later ones sort higher */
-    bool ours;          /* made by this service */
-    bool fresh;         /* made, never started */
+    char home[129];    /* the name that it is to have in the end; of others': that it has */
+    char policy[32];   /* restart policy; "" = no */
+    char finished[40]; /* when it ended last: later ones sort higher */
+    bool ours;         /* made by this service */
+    bool fresh;        /* made, never started */
     bool removes_itself;
-    unsigned index;     /* which of its version's instances, from 0 */
+    unsigned index; /* which of its version's instances, from 0 */
     json_t *inspect, *image, *spec;
 };
 
 /* Does an entry of the list of containers belong to the deployment? */
 bool docker_belongs(const json_t *entry, const struct set_deployment *set);
 /* Reads all; references to inspect and image are taken over. Clean up by docker_container_done(). */
-void docker_container_read(struct docker_container *c, json_t *inspect, json_t *image, const struct set_deployment *set,
-                           int64_t now_unix_ms);
+void docker_container_read(struct docker_container *c, json_t *inspect, json_t *image,
+                           const struct set_deployment *set, int64_t now_unix_ms);
 void docker_container_done(struct docker_container *c);
 /* The name without a slash that an entry of the list has; "" if there is none. */
 const char *docker_entry_name(const json_t *entry);

@@ -55,7 +55,8 @@ static void ports(struct gaps *g, const json_t *host)
     {
         if (fixed_port(bindings, &port))
             add(g,
-                "port %.10s of the host is published for %.20s: two containers cannot have it at a time; take it away "
+                "port %.10s of the host is published for %.20s: two containers cannot have it at a time; take it "
+                "away "
                 "and put HAProxy in front",
                 port, inside);
     }

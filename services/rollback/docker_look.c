@@ -82,10 +82,11 @@ static void ask(struct docker_look *l, const char *method, const char *path, doc
 static void gap_of_file(json_t *spec, const char *path)
 {
     char text[256];
-    snprintf(text, sizeof text,
-             "%.110s was put into the container before its start (compose configs, docker cp), and a new one would be "
-             "without it: mount it as a file",
-             path);
+    snprintf(
+        text, sizeof text,
+        "%.110s was put into the container before its start (compose configs, docker cp), and a new one would be "
+        "without it: mount it as a file",
+        path);
     docker_spec_gap(spec, text);
 }
 
@@ -114,8 +115,8 @@ static bool file_injected(const struct docker_answer *a, const json_t *inspect)
     unsigned char text[4096];
     size_t n = 0;
     const json_int_t not_plain = (json_int_t)(0x8f280000U); /* ModeType */
-    if (!head || sodium_base642bin(text, sizeof text, head, strlen(head), NULL, &n, NULL,
-                                   sodium_base64_VARIANT_ORIGINAL) != 0)
+    if (!head ||
+        sodium_base642bin(text, sizeof text, head, strlen(head), NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) != 0)
         return false;
     json_t *stat = json_loadb((const char *)text, n, 0, NULL);
     bool plain = stat && (json_integer_value(json_object_get(stat, "mode")) & not_plain) == 0;
@@ -244,15 +245,16 @@ static void on_list(void *ctx, const struct docker_answer *a)
 {
     struct docker_look *l = ctx;
     if (!a->ok || !json_is_array(a->json)) {
-        end(l, a->ok ? "the Docker Engine's list of containers is no list: what answers is no engine" : a->error, a->lasting);
+        end(l, a->ok ? "the Docker Engine's list of containers is no list: what answers is no engine" : a->error,
+            a->lasting);
         return;
     }
     l->list = json_deep_copy(a->json);
     next_container(l);
 }
 
-struct docker_look *docker_look_start(struct docker_api *api, const struct set_deployment *set, struct docker_cache *cache,
-                                      docker_look_cb cb, void *ctx)
+struct docker_look *docker_look_start(struct docker_api *api, const struct set_deployment *set,
+                                      struct docker_cache *cache, docker_look_cb cb, void *ctx)
 {
     struct docker_look *l = calloc(1, sizeof *l);
     if (!l || !(l->c = calloc(EXECUTOR_INSTANCES, sizeof *l->c)))

@@ -22,8 +22,8 @@ void docker_cache_done(struct docker_cache *c);
 
 struct docker_look;
 /* cb comes once, later. */
-struct docker_look *docker_look_start(struct docker_api *api, const struct set_deployment *set, struct docker_cache *cache,
-                                      docker_look_cb cb, void *ctx);
+struct docker_look *docker_look_start(struct docker_api *api, const struct set_deployment *set,
+                                      struct docker_cache *cache, docker_look_cb cb, void *ctx);
 /* Only after docker_api_close(): then nothing comes any more. */
 void docker_look_free(struct docker_look *l);
 

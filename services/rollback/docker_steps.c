@@ -72,7 +72,8 @@ static bool meant(const struct docker_aim *aim, const struct docker_container *c
 }
 
 /* The one whose place instance `index` takes: it runs rather than not. */
-static const struct docker_container *former(const struct docker_aim *aim, const struct docker_sight *s, unsigned index)
+static const struct docker_container *former(const struct docker_aim *aim, const struct docker_sight *s,
+                                             unsigned index)
 {
     const struct docker_container *best = NULL;
     for (size_t i = 0; i < s->n; i++) {
@@ -91,7 +92,8 @@ const json_t *docker_volumes_for(const struct docker_aim *aim, const struct dock
     return index == 0 ? json_object_get(aim->spec, "Unnamed") : NULL;
 }
 
-static void home_for(const struct docker_aim *aim, const struct docker_sight *s, unsigned index, char *buf, size_t size)
+static void home_for(const struct docker_aim *aim, const struct docker_sight *s, unsigned index, char *buf,
+                     size_t size)
 {
     const struct docker_container *f = former(aim, s, index);
     char base[100];
@@ -174,21 +176,23 @@ static bool index_free(const struct docker_aim *aim, const struct docker_sight *
     return true;
 }
 
-static void create_one(const struct docker_aim *aim, const struct docker_sight *s, unsigned missing, struct docker_step *r)
+static void create_one(const struct docker_aim *aim, const struct docker_sight *s, unsigned missing,
+                       struct docker_step *r)
 {
     unsigned index = 0;
     while (!index_free(aim, s, index))
         index++;
     if (!aim->spec) {
-        refuse(r, false, "%u of %u containers of this version are not there any more, and how they are made is not known here",
+        refuse(r, false,
+               "%u of %u containers of this version are not there any more, and how they are made is not known here",
                missing, aim->count);
         return;
     }
     docker_instance_name(aim, index, r->name);
     const json_t *other = holder(s, r->name);
     if (other) {
-        refuse(r, true, "the name %s is taken by a container that no rollback has made: docker rename %s OTHER", r->name,
-               r->name);
+        refuse(r, true, "the name %s is taken by a container that no rollback has made: docker rename %s OTHER",
+               r->name, r->name);
         return;
     }
     r->act = DOCKER_CREATE;
@@ -256,8 +260,10 @@ static bool remove_run(const struct docker_aim *aim, const struct docker_sight *
     json_array_foreach(s->list, i, entry)
     {
         const json_t *labels = json_object_get(entry, "Labels");
-        if (!*docker_text(labels, DOCKER_LABEL_RUN) || strcmp(docker_text(labels, DOCKER_LABEL_OF), aim->set->name) != 0 ||
-            (strcmp(docker_text(entry, "State"), "exited") != 0 && strcmp(docker_text(entry, "State"), "created") != 0))
+        if (!*docker_text(labels, DOCKER_LABEL_RUN) ||
+            strcmp(docker_text(labels, DOCKER_LABEL_OF), aim->set->name) != 0 ||
+            (strcmp(docker_text(entry, "State"), "exited") != 0 &&
+             strcmp(docker_text(entry, "State"), "created") != 0))
             continue;
         r->act = DOCKER_REMOVE;
         snprintf(r->id, sizeof r->id, "%s", docker_text(entry, "Id"));
@@ -295,7 +301,8 @@ static void take_home(const struct docker_aim *aim, const struct docker_sight *s
         on(r, DOCKER_RENAME, c);
         snprintf(r->name, sizeof r->name, "%s", c->home);
     } else if (!other) {
-        refuse(r, true, "the name %s is taken by a container of somebody else: docker rename %s OTHER", c->home, c->home);
+        refuse(r, true, "the name %s is taken by a container of somebody else: docker rename %s OTHER", c->home,
+               c->home);
     } else if (other->i.running && !meant(aim, other)) {
         refuse(r, false, "%s still runs under the name that %s is to take: somebody has deployed meanwhile", c->home,
                c->i.name);

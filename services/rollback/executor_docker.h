@@ -45,9 +45,10 @@ struct docker_op {
 /* The order is copied. NULL if its spec cannot be read: the answer comes later, and nothing more is to be done. */
 struct docker_op *docker_op_new(struct executor *x, const struct executor_order *o, executor_cb cb, void *ctx);
 void docker_op_free(struct docker_op *op);
-__attribute__((format(printf, 4, 5))) void docker_op_end(struct docker_op *op, bool ok, bool lasting, const char *fmt, ...);
-void docker_op_call(struct docker_op *op, const char *method, const char *path, const json_t *body, int64_t timeout_ms,
-                    docker_cb cb);
+__attribute__((format(printf, 4, 5))) void docker_op_end(struct docker_op *op, bool ok, bool lasting, const char *fmt,
+                                                         ...);
+void docker_op_call(struct docker_op *op, const char *method, const char *path, const json_t *body,
+                    int64_t timeout_ms, docker_cb cb);
 /* Which image of this host is the version's: by its digest, or by the tag that keeps it. */
 void docker_op_image(struct docker_op *op, docker_then then);
 /* "redoubt/keep" and "DEPLOYMENT.VERSION". */
@@ -66,7 +67,8 @@ void docker_check(struct executor *x, const struct executor_order *o, executor_c
 /* Is there room for containers where the engine keeps them? False with the words; true also if that cannot be seen from here. */
 bool docker_room(const char *root, uint64_t least_bytes, char *why, size_t size);
 /* executor_docker_run.c */
-void docker_run(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb, void *ctx);
+void docker_run(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb,
+                void *ctx);
 /* What a container has said, out of the engine's frames, as one line; buf. */
 const char *docker_log_text(const char *body, size_t len, bool tty, char *buf, size_t size);
 

@@ -45,7 +45,8 @@ static void on_started(void *ctx, const struct docker_answer *a)
 
 /* ---- a step ---- */
 
-static void post(struct docker_op *op, const char *what, const char *query, const json_t *body, int64_t timeout_ms, docker_cb cb)
+static void post(struct docker_op *op, const char *what, const char *query, const json_t *body, int64_t timeout_ms,
+                 docker_cb cb)
 {
     char path[DOCKER_PATH];
     snprintf(path, sizeof path, "/containers/%s/%s%s", op->id, what, query);
@@ -152,7 +153,8 @@ static void look(struct docker_op *op)
 
 /* ---- orders ---- */
 
-static void begin(struct executor *x, const struct executor_order *o, enum docker_goal goal, executor_cb cb, void *ctx)
+static void begin(struct executor *x, const struct executor_order *o, enum docker_goal goal, executor_cb cb,
+                  void *ctx)
 {
     struct docker_op *op = docker_op_new(x, o, cb, ctx);
     if (!op)

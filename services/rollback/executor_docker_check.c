@@ -12,8 +12,7 @@
 static bool has_gaps(const struct docker_op *op)
 {
     char gap[1][256];
-    return !op->x->set->docker.force_unsupported &&
-           docker_spec_gaps(op->spec, op->x->set->docker.port, gap, 1) > 0;
+    return !op->x->set->docker.force_unsupported && docker_spec_gaps(op->spec, op->x->set->docker.port, gap, 1) > 0;
 }
 
 static void refuse_gaps(struct docker_op *op)
@@ -41,7 +40,8 @@ static void question_volume(struct docker_op *op, const char *name)
 {
     char words[400];
     snprintf(words, sizeof words,
-             "volume %.150s is not there: its data are gone or elsewhere; restore it, or docker volume create it", name);
+             "volume %.150s is not there: its data are gone or elsewhere; restore it, or docker volume create it",
+             name);
     question(op, "volumes", name, words);
 }
 
@@ -135,8 +135,8 @@ static void on_look(void *ctx, const struct docker_sight *s)
             return;
         }
     if (name_taken(op, s, name)) {
-        docker_op_end(op, false, true, "the name %s is taken by a container that no rollback has made: docker rename it",
-                      name);
+        docker_op_end(op, false, true,
+                      "the name %s is taken by a container that no rollback has made: docker rename it", name);
         return;
     }
     op->questions = json_array();
@@ -155,18 +155,20 @@ bool docker_room(const char *root, uint64_t least_bytes, char *why, size_t size)
     uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (room >= least_bytes && (fs.f_files == 0 || fs.f_favail > 0))
         return true;
-    snprintf(why, size,
-             "no room where the Docker Engine keeps its containers (%.150s): %llu MiB and %llu files are free, %llu MiB "
-             "are needed; see docker system df",
-             root, (unsigned long long)(room >> 20), (unsigned long long)fs.f_favail,
-             (unsigned long long)(least_bytes >> 20));
+    snprintf(
+        why, size,
+        "no room where the Docker Engine keeps its containers (%.150s): %llu MiB and %llu files are free, %llu MiB "
+        "are needed; see docker system df",
+        root, (unsigned long long)(room >> 20), (unsigned long long)fs.f_favail,
+        (unsigned long long)(least_bytes >> 20));
     return false;
 }
 
 /* The same machine has two names. */
 static const char *machine(const char *name)
 {
-    static const char *const same[][2] = {{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"armv7l", "arm"}, {"i686", "386"}};
+    static const char *const same[][2] = {
+        {"x86_64", "amd64"}, {"aarch64", "arm64"}, {"armv7l", "arm"}, {"i686", "386"}};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         if (strcmp(name, same[i][0]) == 0)
             return same[i][1];
@@ -182,9 +184,11 @@ static void on_info(void *ctx, const struct docker_answer *a)
         return;
     }
     const char *os = docker_text(op->image_is, "Os"), *arch = docker_text(op->image_is, "Architecture");
-    const char *engine_os = docker_text(a->json, "OSType"), *engine_arch = machine(docker_text(a->json, "Architecture"));
+    const char *engine_os = docker_text(a->json, "OSType"),
+               *engine_arch = machine(docker_text(a->json, "Architecture"));
     if ((*os && strcmp(os, engine_os) != 0) || (*arch && strcmp(arch, engine_arch) != 0)) {
-        docker_op_end(op, false, true, "the image of version %s is for %s/%s, and this engine runs %s/%s: build it for that",
+        docker_op_end(op, false, true,
+                      "the image of version %s is for %s/%s, and this engine runs %s/%s: build it for that",
                       op->version, os, arch, engine_os, engine_arch);
         return;
     }
@@ -211,8 +215,8 @@ static void refuse_later(void *ctx)
         return;
     }
     if (!op->spec)
-        docker_op_end(op, false, true, "how version %s is made was never recorded: deploy it once, so that it is seen",
-                      op->version);
+        docker_op_end(op, false, true,
+                      "how version %s is made was never recorded: deploy it once, so that it is seen", op->version);
     else
         refuse_gaps(op);
 }

@@ -118,8 +118,11 @@ static void create(struct docker_op *op, const struct docker_sight *s, const cha
             volumes = json_object_get(s->c[i].spec, "Unnamed");
     if (!volumes)
         volumes = docker_volumes_for(&op->aim, s, 0);
-    struct docker_made m = {
-        .deployment = op->x->set->name, .job = op->job, .version = op->version, .image = op->image, .volumes = volumes};
+    struct docker_made m = {.deployment = op->x->set->name,
+                            .job = op->job,
+                            .version = op->version,
+                            .image = op->image,
+                            .volumes = volumes};
     json_t *body = docker_run_body(op->spec, &m, (const char *const *)op->argv);
     snprintf(path, sizeof path, "/containers/create?name=%s", docker_escape(name, escaped, sizeof escaped));
     docker_op_call(op, "POST", path, body, ACT_MS, on_changed);
@@ -180,12 +183,14 @@ static void cannot(void *ctx)
 {
     struct docker_op *op = ctx;
     if (op->x)
-        docker_op_end(op, false, true, "there is no command, or how version %s is made was never recorded", op->version);
+        docker_op_end(op, false, true, "there is no command, or how version %s is made was never recorded",
+                      op->version);
     else
         docker_op_free(op);
 }
 
-void docker_run(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb, void *ctx)
+void docker_run(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb,
+                void *ctx)
 {
     struct docker_op *op = docker_op_new(x, o, cb, ctx);
     size_t n = 0;

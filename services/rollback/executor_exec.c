@@ -3,6 +3,7 @@
  * Programs are those of rollback.exec_allowed, run as common/program.h says: no shell, names filled into arguments as whole texts. 0 = done, 75
  * (EX_TEMPFAIL), a time-out and a signal = it may be tried again, anything else = it will not become better by itself. */
 #include "common/program.h"
+#include "common/utf8.h"
 #include "rollback/executor_exec_view.h"
 #include "rollback/rollback_fill.h"
 #include <jansson.h>
@@ -59,8 +60,11 @@ static void run_unlink(struct run *r)
         r->next->prev = r->prev;
 }
 
-static void run_tell(struct run *r, bool ok, bool lasting, const char *text)
+static void run_tell(struct run *r, bool ok, bool lasting, const char *said)
 {
+    char text[ERR_TEXT_MAX];
+    snprintf(text, sizeof text, "%s", said);
+    text[utf8_valid_until(text, strlen(text))] = '\0'; /* not cut inside a character */
     if (r->view_cb) {
         r->view_cb(r->ctx, &(struct executor_view){.ok = ok, .lasting = lasting, .error = ok ? "" : text});
         return;
@@ -133,8 +137,8 @@ static void on_done(void *ctx, const struct program_result *p)
 
 /* ---- orders ---- */
 
-static char **fill(struct executor *x, const struct conf_list *command, const struct executor_order *o, const char *keep,
-                   struct err *e)
+static char **fill(struct executor *x, const struct conf_list *command, const struct executor_order *o,
+                   const char *keep, struct err *e)
 {
     char side[16] = "", count[16] = "";
     if (o) {
@@ -220,7 +224,8 @@ static void exec_keep(struct executor *x, const struct executor_order *o, bool k
 }
 
 /* The command goes to the program's stdin, as a JSON list of texts. */
-static void exec_run(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb, void *ctx)
+static void exec_run(struct executor *x, const struct executor_order *o, const char *const *argv, executor_cb cb,
+                     void *ctx)
 {
     struct run *r = run_new(x, "exec.run", cb, NULL, ctx);
     json_t *list = json_array();
@@ -230,9 +235,10 @@ static void exec_run(struct executor *x, const struct executor_order *o, const c
     char *text = ok ? json_dumps(list, JSON_COMPACT) : NULL;
     json_decref(list);
     if (x->set->exec.run.n == 0 || !text) {
-        snprintf(r->text, sizeof r->text, "deployment %s: %s", x->set->name,
-                 text ? "exec.run is not set, so nothing can be run in a version: set it, or restore a snapshot instead"
-                      : "the command is not UTF-8");
+        snprintf(
+            r->text, sizeof r->text, "deployment %s: %s", x->set->name,
+            text ? "exec.run is not set, so nothing can be run in a version: set it, or restore a snapshot instead"
+                 : "the command is not UTF-8");
         answer_later(r, false, true);
     } else {
         start(r, &x->set->exec.run, o, NULL, (struct input){text, strlen(text)});
@@ -248,16 +254,17 @@ static struct executor *exec_open(struct service *s, const struct set_deployment
     const struct {
         const char *key;
         const struct conf_list *command;
-    } rows[] = {{"view", &c->view},     {"check", &c->check},   {"up", &c->up},     {"stop", &c->stop}, {"start", &c->start},
-                {"settle", &c->settle}, {"remove", &c->remove}, {"keep", &c->keep}, {"run", &c->run}};
+    } rows[] = {{"view", &c->view},     {"check", &c->check}, {"up", &c->up},
+                {"stop", &c->stop},     {"start", &c->start}, {"settle", &c->settle},
+                {"remove", &c->remove}, {"keep", &c->keep},   {"run", &c->run}};
     struct fill_name known[NAMES];
     struct err why = {""};
     for (size_t i = 0; i < NAMES; i++)
         known[i] = (struct fill_name){names[i], NULL};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (rows[i].command->n > 0 && !fill_allowed(&s->settings->rollback.exec_allowed, rows[i].command)) {
-            err_set(e, "deployment %s: exec.%s is `%.200s`, which is not among rollback.exec_allowed", set->name, rows[i].key,
-                    *CONF_AT(*rows[i].command, char *, 0));
+            err_set(e, "deployment %s: exec.%s is `%.200s`, which is not among rollback.exec_allowed", set->name,
+                    rows[i].key, *CONF_AT(*rows[i].command, char *, 0));
             return NULL;
         }
         if (!fill_known(rows[i].command, known, NAMES, &why)) {

@@ -19,16 +19,13 @@ struct row {
     size_t max; /* TEXT: bytes; NUMBER: the value; TEXTS: how many */
 };
 static const struct row version_rows[] = {
-    {"name", TEXT, true, ROLLBACK_NAME - 1}, {"digest", TEXT, true, 128},
-    {"image", TEXT, false, 511},             {"schema", NUMBER, false, INT64_MAX},
-    {"spec", OBJECT, true, 0},               {"gaps", TEXTS, false, 8},
+    {"name", TEXT, true, ROLLBACK_NAME - 1}, {"digest", TEXT, true, 128}, {"image", TEXT, false, 511},
+    {"schema", NUMBER, false, INT64_MAX},    {"spec", OBJECT, true, 0},   {"gaps", TEXTS, false, 8},
 };
 static const struct row instance_rows[] = {
-    {"handle", TEXT, true, 128},  {"name", TEXT, false, 128},
-    {"version", TEXT, true, 128}, {"address", TEXT, false, 127},
-    {"side", NUMBER, false, 1},   {"job", TEXT, false, ROLLBACK_JOB - 1},
-    {"running", TRUTH, true, 0},  {"ready", TRUTH, true, 0},
-    {"why", TEXT, false, 4096},
+    {"handle", TEXT, true, 128},   {"name", TEXT, false, 128}, {"version", TEXT, true, 128},
+    {"address", TEXT, false, 127}, {"side", NUMBER, false, 1}, {"job", TEXT, false, ROLLBACK_JOB - 1},
+    {"running", TRUTH, true, 0},   {"ready", TRUTH, true, 0},  {"why", TEXT, false, 4096},
 };
 #define N_OF(a) (sizeof(a) / sizeof *(a))
 
@@ -69,8 +66,8 @@ static const char *allowed(const struct row *r, char *buf, size_t size)
 {
     switch (r->kind) {
     case TEXT:
-        snprintf(buf, size, "a text of %d to %zu bytes without control characters that does not begin with `-`", r->needed,
-                 r->max);
+        snprintf(buf, size, "a text of %d to %zu bytes without control characters that does not begin with `-`",
+                 r->needed, r->max);
         break;
     case NUMBER:
         snprintf(buf, size, "a whole number from 0 to %zu", r->max);
@@ -87,7 +84,8 @@ static const char *allowed(const struct row *r, char *buf, size_t size)
     return buf;
 }
 
-static int check_rows(const json_t *object, const char *what, size_t at, const struct row *rows, size_t n, struct err *e)
+static int check_rows(const json_t *object, const char *what, size_t at, const struct row *rows, size_t n,
+                      struct err *e)
 {
     const char *key;
     json_t *value;

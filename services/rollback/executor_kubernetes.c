@@ -179,7 +179,7 @@ static void view(struct executor *x, executor_view_cb cb, void *ctx)
     v->x = x;
     v->cb = cb;
     v->ctx = ctx;
-    kube_look(x->kube, &x->set->kubernetes, NULL, NULL, on_look, v);
+    kube_look(x->kube, &x->set->kubernetes, KUBE_ALL, NULL, NULL, on_look, v);
 }
 
 /* ---- acts ---- */

@@ -39,6 +39,7 @@ struct act {
     struct kube_follow *follow;
     struct loop_timer limit;
     bool limited;
+    bool fails; /* pods cannot be made, as the Deployment says */
     /* Check. */
     size_t asked;
     bool closed;

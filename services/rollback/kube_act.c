@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define CONFLICTS_MAX 6
+#define FAILS_MS      3000
 
 static void on_look(void *ctx, const struct kube_look *l);
 
@@ -90,7 +91,7 @@ void act_look(struct act *a, kube_look_cb cb)
     }
     json_object_foreach(json_object_get(a->spec, "secrets"), name, value)
         json_object_set_new(secrets, name, json_true());
-    kube_look(a->x->kube, &a->x->set->kubernetes, also, secrets, cb, a);
+    kube_look(a->x->kube, &a->x->set->kubernetes, KUBE_ALL, also, secrets, cb, a);
     json_decref(also);
     json_decref(secrets);
 }
@@ -206,14 +207,15 @@ static void on_limit(void *ctx)
 {
     struct act *a = ctx;
     char text[700];
-    snprintf(text, sizeof text, "kubernetes: Deployment %s was not done within kubernetes.rollout: %s",
-             kube_text(a->deployment, "metadata.name"), *a->stuck ? a->stuck : "it could not be read");
+    snprintf(text, sizeof text, "kubernetes: Deployment %s was not done within %s: %s",
+             kube_text(a->deployment, "metadata.name"), a->fails ? "a few seconds" : "kubernetes.rollout",
+             *a->stuck ? a->stuck : "it could not be read");
     kube_unfollow(a->follow);
     act_end(a, false, text, "");
 }
 
 /* Are there as many as are wanted? Whether they are ready is seen by view. */
-static enum kube_rollout numbers(const struct act *a, const json_t *d, char *why, size_t size)
+static enum kube_rollout numbers(const struct act *a, const json_t *d, char *why, size_t size, bool *ret_fails)
 {
     const json_t *failure = kube_condition(json_object_get(d, "status"), "ReplicaFailure");
     long long updated = kube_int(d, "status.updatedReplicas", 0), all = kube_int(d, "status.replicas", 0);
@@ -228,7 +230,7 @@ static enum kube_rollout numbers(const struct act *a, const json_t *d, char *why
              a->count);
     if (!ends && strcmp(kube_text(failure, "status"), "True") == 0) {
         snprintf(why, size, "%.200s", kube_text(failure, "message"));
-        return KUBE_STUCK;
+        *ret_fails = true;
     }
     return KUBE_ROLLING;
 }
@@ -236,6 +238,7 @@ static enum kube_rollout numbers(const struct act *a, const json_t *d, char *why
 static void on_change(void *ctx, const struct kube_reply *r)
 {
     struct act *a = ctx;
+    bool fails = false;
     char text[700];
     if (!r) {
         act_drop(a);
@@ -250,8 +253,14 @@ static void on_change(void *ctx, const struct kube_reply *r)
         act_end(a, true, text, "");
         return;
     }
-    enum kube_rollout now = a->x->pair ? numbers(a, r->body, a->stuck, sizeof a->stuck)
+    enum kube_rollout now = a->x->pair ? numbers(a, r->body, a->stuck, sizeof a->stuck, &fails)
                                        : kube_rollout(r->body, a->stale, a->stuck, sizeof a->stuck);
+    /* Pods that cannot be made (quota, admission) may be made a moment later, when others have ended; not for long. */
+    if (now == KUBE_ROLLING && fails && !a->fails && a->x->set->kubernetes.rollout_ms > FAILS_MS)
+        loop_timer_start(&a->limit, FAILS_MS, 0);
+    if (now == KUBE_ROLLING && !fails && a->fails)
+        loop_timer_start(&a->limit, a->x->set->kubernetes.rollout_ms, 0);
+    a->fails = fails;
     if (now == KUBE_ROLLING)
         return;
     kube_unfollow(a->follow);

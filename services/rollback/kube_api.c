@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define TRIES       4
+#define RELOADS     2 /* it may rotate between reading and calling, too */
 #define BACKOFF_MS  200
 #define WAIT_MAX_MS 10000
 #define ANSWER_MAX  (8 << 20)
@@ -49,7 +50,7 @@ struct kube_call {
     struct http_call *http;
     struct loop_timer timer;
     unsigned tries;
-    bool reloaded;
+    unsigned reloads;
     struct err early; /* why it was not sent */
 };
 
@@ -138,7 +139,8 @@ int kube_reload(struct kube *k, struct err *e)
     struct kube_access a;
     if (kube_access_load(&a, k->set, NULL, e) < 0)
         return -1;
-    kube_access_free(&k->access);
+    kube_access_free(&k->former);
+    k->former = k->access;
     k->access = a;
     return 0;
 }
@@ -233,8 +235,8 @@ static void on_done(void *ctx, const struct http_result *r)
         end_call(c);
         return;
     }
-    if (r->fault == HTTP_OK && r->status == 401 && !c->reloaded) {
-        c->reloaded = true;
+    if (r->fault == HTTP_OK && r->status == 401 && c->reloads < RELOADS) {
+        c->reloads++;
         if (kube_reload(c->k, &c->early) == 0)
             c->early.text[0] = '\0';
         loop_timer_start(&c->timer, 0, 0);
@@ -341,6 +343,7 @@ struct kube *kube_open(struct loop *l, struct http *h, const struct set_rb_kuber
     k->loop = l;
     k->http = h;
     k->set = set;
+    k->former = (struct kube_access){.memory = {-1, -1, -1}};
     if (kube_access_load(&k->access, set, NULL, e) < 0) {
         free(k);
         return NULL;
@@ -367,5 +370,6 @@ void kube_close(struct kube *k)
             end_call(c);
     }
     kube_access_free(&k->access);
+    kube_access_free(&k->former);
     free(k);
 }

@@ -1,6 +1,6 @@
 /* kube_api.h - a client of the Kubernetes API on common/http: calls that are repeated where that is right, and objects that are followed.
  *
- * The token is read before each call, as it rotates; after a 401 everything is read anew and the call made once more. 429, 503 and
+ * The token is read before each call, as it rotates; after a 401 everything is read anew and the call made again. 429, 503 and
  * connections that broke are tried again a few times: every write is guarded (resourceVersion, or a name), so twice is no harm. */
 #ifndef REDOUBT_ROLLBACK_KUBE_API_H
 #define REDOUBT_ROLLBACK_KUBE_API_H

@@ -138,10 +138,12 @@ static void on_review(void *ctx, const struct kube_reply *r)
     /* Who may not ask learns it at the first act that is refused. */
     if (r && r->ok && !json_is_true(kube_at(r->body, "status.allowed"))) {
         const char *group = kube_group(rights[i].kind);
-        if (rights[i].needed)
+        char right[100];
+        snprintf(right, sizeof right, "%s %s", rights[i].verb, kube_resource(rights[i].kind));
+        if (rights[i].needed && !strstr(a->missing, right))
             ADD(a->missing, "%s%s %s%s%s", *a->missing ? ", " : "", rights[i].verb, kube_resource(rights[i].kind),
                 *group ? "." : "", group);
-        else
+        else if (!rights[i].needed)
             ADD(a->notes, "; without the right to %s %s they are not looked at", rights[i].verb,
                 kube_resource(rights[i].kind));
     }
@@ -149,25 +151,34 @@ static void on_review(void *ctx, const struct kube_reply *r)
         rights_known(a);
 }
 
+/* Rights may be given for names: asked for this one; NULL = for all. */
+static void ask_right(struct act *a, size_t i, const json_t *deployment)
+{
+    struct review *v = malloc(sizeof *v);
+    if (!v)
+        abort();
+    *v = (struct review){a, i};
+    json_t *what = json_pack("{s:s,s:s,s:s,s:s}", "namespace", kube_namespace(a->x->kube), "verb", rights[i].verb,
+                             "group", kube_group(rights[i].kind), "resource", kube_resource(rights[i].kind));
+    if (deployment)
+        json_object_set_new(what, "name", json_string(kube_text(deployment, "metadata.name")));
+    json_t *body = json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "authorization.k8s.io/v1", "kind",
+                             "SelfSubjectAccessReview", "spec", "resourceAttributes", what);
+    a->asked++;
+    kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_REVIEWS, .verb = KUBE_CREATE, .body = body}, on_review,
+              v);
+    json_decref(body);
+}
+
 static void ask_rights(struct act *a)
 {
-    a->asked = N_RIGHTS;
+    a->asked = 0;
     a->missing[0] = '\0';
     for (size_t i = 0; i < N_RIGHTS; i++) {
-        struct review *v = malloc(sizeof *v);
-        if (!v)
-            abort();
-        *v = (struct review){a, i};
         bool one = rights[i].kind == KUBE_DEPLOYMENTS && strcmp(rights[i].verb, "watch") != 0;
-        json_t *what = json_pack("{s:s,s:s,s:s,s:s}", "namespace", kube_namespace(a->x->kube), "verb", rights[i].verb,
-                                 "group", kube_group(rights[i].kind), "resource", kube_resource(rights[i].kind));
-        if (one) /* rights may be given for names */
-            json_object_set_new(what, "name", json_string(kube_text(a->deployment, "metadata.name")));
-        json_t *body = json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "authorization.k8s.io/v1", "kind",
-                                 "SelfSubjectAccessReview", "spec", "resourceAttributes", what);
-        kube_call(a->x->kube, &(struct kube_request){.kind = KUBE_REVIEWS, .verb = KUBE_CREATE, .body = body},
-                  on_review, v);
-        json_decref(body);
+        ask_right(a, i, one ? a->deployment : NULL);
+        if (one && a->other)
+            ask_right(a, i, a->other);
     }
 }
 

@@ -10,8 +10,8 @@ struct kube {
     struct loop *loop;
     struct http *http;
     const struct set_rb_kubernetes *set;
-    struct kube_access access;
-    struct kube_call *calls; /* in hand */
+    struct kube_access access, former; /* former: calls on their way may name its files */
+    struct kube_call *calls;           /* in hand */
     struct kube_follow *follows;
 };
 

@@ -9,6 +9,7 @@ struct looker {
     const struct set_rb_kubernetes *set;
     struct kube_look look;
     json_t *also, *also_secrets;
+    enum kube_depth depth;
     size_t waiting;
     bool closed;
     kube_look_cb cb;
@@ -44,7 +45,7 @@ static void finish(struct looker *w)
 {
     w->look.ok = !w->closed && !*w->look.error;
     for (int i = 0; w->look.ok && i < 2; i++)
-        if (w->look.side[i].deployment)
+        if (w->look.side[i].deployment && w->depth == KUBE_ALL)
             kube_side_read(&w->look.side[i], w->set, &w->look);
     w->cb(w->ctx, w->closed ? NULL : &w->look);
     free_looker(w);
@@ -132,7 +133,8 @@ static void look_further(struct looker *w)
         if (!d)
             continue;
         /* Copies by their own names, and the originals: what a version that is not ours to change refers to. */
-        wants(configmaps, secrets, kube_at(d, "spec.template"));
+        if (w->depth == KUBE_ALL)
+            wants(configmaps, secrets, kube_at(d, "spec.template"));
         if (kube_selector(d, selector, sizeof selector))
             ask(w, &(struct kube_request){.kind = KUBE_PODS, .verb = KUBE_LIST, .selector = selector}, on_pods, i);
     }
@@ -162,14 +164,15 @@ static void on_deployment(void *ctx, const struct kube_reply *r)
     errand_done(x, r, look_further);
 }
 
-void kube_look(struct kube *k, const struct set_rb_kubernetes *set, const json_t *also, const json_t *secrets,
-               kube_look_cb cb, void *ctx)
+void kube_look(struct kube *k, const struct set_rb_kubernetes *set, enum kube_depth depth, const json_t *also,
+               const json_t *secrets, kube_look_cb cb, void *ctx)
 {
     struct looker *w = calloc(1, sizeof *w);
     if (!w)
         abort(); /* a callback that could not be promised would hang its owner for ever */
     w->k = k;
     w->set = set;
+    w->depth = depth;
     w->cb = cb;
     w->ctx = ctx;
     w->look.configmaps = json_object();

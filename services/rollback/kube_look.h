@@ -33,10 +33,12 @@ struct kube_look {
 typedef void (*kube_look_cb)(void *ctx,
                              const struct kube_look *l); /* valid only inside; NULL: the client is closed */
 
+/* How much is read. */
+enum kube_depth { KUBE_PODS_ONLY, /* Deployments and pods: no versions */ KUBE_ALL };
 /* Looks at `set`'s Deployments. cb comes once, later. also: {"ConfigMap": true} that are to be read, too; secrets the same for Secrets. May be
  * NULL. */
-void kube_look(struct kube *k, const struct set_rb_kubernetes *set, const json_t *also, const json_t *secrets,
-               kube_look_cb cb, void *ctx);
+void kube_look(struct kube *k, const struct set_rb_kubernetes *set, enum kube_depth depth, const json_t *also,
+               const json_t *secrets, kube_look_cb cb, void *ctx);
 
 /* ---- pure (kube_version.c) ---- */
 

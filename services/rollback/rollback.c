@@ -19,12 +19,19 @@ static bool invariant(const void *object)
 const struct sm_table rollback_sm = {
     .name = "rollback",
     .n = P(REFUSED) + 1,
-    .state_names =
-        (const char *const[P(REFUSED) + 1]){
-            [P(PREPARE)] = "PREPARE", [P(SNAPSHOT)] = "SNAPSHOT", [P(TARGET_UP)] = "TARGET_UP", [P(SHIFT)] = "SHIFT",
-            [P(DRAIN)] = "DRAIN",     [P(STOP)] = "STOP",         [P(VERIFY)] = "VERIFY",       [P(DONE)] = "DONE",
-            [P(HOLD)] = "HOLD",       [P(ABORTED)] = "ABORTED",   [P(ABORTING)] = "ABORTING",   [P(IDLE)] = "IDLE",
-            [P(REFUSED)] = "REFUSED"},
+    .state_names = (const char *const[P(REFUSED) + 1]){[P(PREPARE)] = "PREPARE",
+                                                       [P(SNAPSHOT)] = "SNAPSHOT",
+                                                       [P(TARGET_UP)] = "TARGET_UP",
+                                                       [P(SHIFT)] = "SHIFT",
+                                                       [P(DRAIN)] = "DRAIN",
+                                                       [P(STOP)] = "STOP",
+                                                       [P(VERIFY)] = "VERIFY",
+                                                       [P(DONE)] = "DONE",
+                                                       [P(HOLD)] = "HOLD",
+                                                       [P(ABORTED)] = "ABORTED",
+                                                       [P(ABORTING)] = "ABORTING",
+                                                       [P(IDLE)] = "IDLE",
+                                                       [P(REFUSED)] = "REFUSED"},
     .allowed =
         (const uint32_t[P(REFUSED) + 1]){
             [P(IDLE)] = SM_BIT(P(PREPARE)),
@@ -150,7 +157,7 @@ const char *rollback_broken(const struct rollback_doc *d)
 
 void rollback_act(struct turn *t)
 {
-    static void (*const acts[])(struct turn *t) = {
+    static void (*const acts[])(struct turn * t) = {
         [P(PREPARE)] = rollback_prepare, [P(SNAPSHOT)] = rollback_snapshot, [P(TARGET_UP)] = rollback_target_up,
         [P(SHIFT)] = rollback_shift,     [P(DRAIN)] = rollback_drain,       [P(STOP)] = rollback_stop,
         [P(VERIFY)] = rollback_verify,   [P(HOLD)] = rollback_holding,      [P(ABORTING)] = rollback_aborting,
@@ -225,8 +232,8 @@ static void schedule(struct turn *t)
     rollback_effect_add(t, ROLLBACK_WAKE)->at_ms = wake_ms > t->now_ms ? wake_ms : t->now_ms + 1;
 }
 
-bool rollback_decide(struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_event *ev, int64_t now_ms,
-                     struct rollback_effect out[static ROLLBACK_EFFECTS], size_t *ret_n)
+bool rollback_decide(struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_event *ev,
+                     int64_t now_ms, struct rollback_effect out[static ROLLBACK_EFFECTS], size_t *ret_n)
 {
     struct turn turn = {.d = d, .j = &d->job, .rule = rule, .ev = ev, .now_ms = now_ms, .out = out}, *t = &turn;
     switch (ev->kind) {

@@ -148,9 +148,9 @@ struct rollback_side {
     char version[ROLLBACK_ID]; /* "" = nothing stands there */
     unsigned instances;        /* that exist, running or not */
     unsigned running, ready;
-    int share;         /* percent of the traffic by what was read back; -1 with traffic_known = it cannot be read back: not compared */
-    unsigned sessions; /* in hand; 0 also if not known */
-    char why[160];     /* why it is not ready; "" otherwise */
+    int share; /* percent of the traffic by what was read back; -1 with traffic_known = it cannot be read back: not compared */
+    unsigned sessions;      /* in hand; 0 also if not known */
+    char why[160];          /* why it is not ready; "" otherwise */
     char job[ROLLBACK_JOB]; /* which job made it; "" = deployed by others */
 };
 struct rollback_sight {
@@ -205,8 +205,8 @@ struct rollback_event {
             const struct rollback_version *version; /* as found: id, name, digest, config_hash, data_schema, gaps */
             bool healthy;                           /* all its instances are ready */
             bool checks_passed;                     /* its checks passed just now */
-            bool worse;                             /* they say that it is bad: by the judge's limits; a check without data does not */
-            const char *why;                        /* what they say; "" if nothing speaks against it */
+            bool worse;      /* they say that it is bad: by the judge's limits; a check without data does not */
+            const char *why; /* what they say; "" if nothing speaks against it */
             const struct rollback_sight *sight;
         } seen;
     } u;

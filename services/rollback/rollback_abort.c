@@ -37,8 +37,8 @@ static bool moved_back(struct turn *t)
     rollback_say(t, "%u of %u instances of %s are ready: %s", from->ready, n, rollback_name(t->d, j->from),
                  rollback_why_not(from));
     if (rollback_over(t, j->stage_since_ms, t->rule->capacity_ms))
-        rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "on the way back %u of %u instances of %s are ready: %s", from->ready, n,
-                      rollback_name(t->d, j->from), rollback_why_not(from));
+        rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "on the way back %u of %u instances of %s are ready: %s",
+                      from->ready, n, rollback_name(t->d, j->from), rollback_why_not(from));
     else if (from->running < n || j->live.up_ms == 0)
         rollback_want_from(t, n);
     return false;
@@ -90,8 +90,8 @@ static void writer_back(struct turn *t)
     if (j->writer_paused)
         rollback_do(t, ROLLBACK_OP(RESUME_WRITER), j->from, j->from_side, j->plan.instances);
     else if (rollback_leaving(j))
-        rollback_end(t, ROLLBACK_PHASE(ABORTED), "by force, left as it is: %d %% of the traffic on %s, %d %% on %s", j->weight,
-                     rollback_name(t->d, j->from), 100 - j->weight, rollback_name(t->d, j->to));
+        rollback_end(t, ROLLBACK_PHASE(ABORTED), "by force, left as it is: %d %% of the traffic on %s, %d %% on %s",
+                     j->weight, rollback_name(t->d, j->from), 100 - j->weight, rollback_name(t->d, j->to));
     else
         rollback_end(t, ROLLBACK_PHASE(ABORTED), "%s carries all the traffic again", rollback_name(t->d, j->from));
 }

@@ -12,15 +12,15 @@ static int find_side(const struct turn *t, char *why, size_t size)
     const char *from = t->j->from, *to = t->j->to, *name = rollback_name(t->d, from);
     bool is[2] = {strcmp(s[0].version, from) == 0, strcmp(s[1].version, from) == 0};
     if (is[0] && is[1]) {
-        snprintf(why, size, "%s stands on both sides: an earlier job has left it; remove the instances without traffic",
-                 name);
+        snprintf(why, size,
+                 "%s stands on both sides: an earlier job has left it; remove the instances without traffic", name);
         return -1;
     }
     if (!is[0] && !is[1]) {
         bool target[2] = {strcmp(s[0].version, to) == 0, strcmp(s[1].version, to) == 0};
         if ((s[0].version[0] && !target[0]) || (s[1].version[0] && !target[1])) {
-            snprintf(why, size, "%s should run, but %s does: somebody has just deployed; wait until it is recorded", name,
-                     rollback_name(t->d, s[0].version[0] && !target[0] ? s[0].version : s[1].version));
+            snprintf(why, size, "%s should run, but %s does: somebody has just deployed; wait until it is recorded",
+                     name, rollback_name(t->d, s[0].version[0] && !target[0] ? s[0].version : s[1].version));
             return -1;
         }
         return target[0]; /* nothing is left of it: an outage, and all the more a reason to go back */
@@ -42,7 +42,8 @@ void rollback_prepare(struct turn *t)
     if (!t->sight->executor_known) {
         rollback_say(t, "what stands is not known: %s", t->sight->error);
         if (rollback_over(t, j->phase_since_ms, ROLLBACK_PREPARE_MS))
-            rollback_end(t, ROLLBACK_PHASE(REFUSED), "what stands could not be seen: %s. Nothing was changed", t->sight->error);
+            rollback_end(t, ROLLBACK_PHASE(REFUSED), "what stands could not be seen: %s. Nothing was changed",
+                         t->sight->error);
         return;
     }
     int side = find_side(t, why, sizeof why);
@@ -52,8 +53,9 @@ void rollback_prepare(struct turn *t)
     }
     if (t->sight->strays && !j->live.strays) {
         j->live.strays = true;
-        rollback_raise(t, ROLLBACK_NOTICE_STRAYS, false, "%s: %u instances belong to no side: an earlier job has left them",
-                       t->d->deployment, t->sight->strays);
+        rollback_raise(t, ROLLBACK_NOTICE_STRAYS, false,
+                       "%s: %u instances belong to no side: an earlier job has left them", t->d->deployment,
+                       t->sight->strays);
     }
     j->from_side = side;
     unsigned n = rollback_from(t)->instances;
@@ -84,7 +86,9 @@ void rollback_snapshot(struct turn *t)
         e = rollback_do(t, op, restore ? j->to : j->from, j->from_side, j->plan.instances);
         if (e) {
             snprintf(e->snapshot, sizeof e->snapshot, "%s", restore ? j->plan.snapshot : "");
-            rollback_say(t, restore ? "the learning data of snapshot %.12s are put back" : "the learning data are migrated down%s",
+            rollback_say(t,
+                         restore ? "the learning data of snapshot %.12s are put back"
+                                 : "the learning data are migrated down%s",
                          restore ? j->plan.snapshot : "");
         }
     } else if (!replace && j->writer_paused) {

@@ -56,6 +56,7 @@ __attribute__((format(printf, 7, 8))) static void answer(struct service *s, cons
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    rollback_text_clean(text);
     PB(CommandReply) m = PB_INIT(COMMAND_REPLY);
     m.status = (Redoubt__V1__CommandStatus)status;
     m.message = text;
@@ -149,7 +150,7 @@ static unsigned instances_now(const struct call *c)
 
 static void plan_end(struct call *c, int status, const char *text)
 {
-    service_reply(c->d->room->s, c->reply, status, c->d->doc ? c->d->doc->epoch : 0, "%s", text);
+    answer(c->d->room->s, c->reply, status, c->d->doc->epoch, NULL, 0, "%s", text);
     call_end(c);
 }
 

@@ -2,6 +2,7 @@
  *
  * A step ends with data_next() or data_fail(). What fails has the writer go on first, and leaves nothing behind but what a later try goes on from. */
 #include "common/log.h"
+#include "common/utf8.h"
 #include "rollback/data_impl.h"
 #include <assert.h>
 #include <errno.h>
@@ -62,7 +63,8 @@ void data_fail(struct data_op *o, bool lasting, const char *fmt, ...)
         snprintf(o->text, sizeof o->text, "the service ends: what was begun is done anew by whoever takes over");
     else if (o->late)
         snprintf(o->text, sizeof o->text,
-                 "the writer was paused for longer than data.pause_limit (%" PRId64 " ms): nothing was saved. Raise the limit",
+                 "the writer was paused for longer than data.pause_limit (%" PRId64
+                 " ms): nothing was saved. Raise the limit",
                  o->d->set->data.pause_limit_ms);
     else
         snprintf(o->text, sizeof o->text, "%s", text);
@@ -70,6 +72,19 @@ void data_fail(struct data_op *o, bool lasting, const char *fmt, ...)
     o->steps = failed_steps;
     o->at = 0;
     data_next(o);
+}
+
+void data_warn(struct data_op *o, const char *fmt, ...)
+{
+    size_t n = strlen(o->warning);
+    va_list ap;
+    if (n > 0 && n + 2 < sizeof o->warning) {
+        memcpy(o->warning + n, "; ", 3);
+        n += 2;
+    }
+    va_start(ap, fmt);
+    vsnprintf(o->warning + n, sizeof o->warning - n, fmt, ap);
+    va_end(ap);
 }
 
 void data_restic(struct data_op *o, const char *const *args, int64_t timeout_ms, restic_cb cb)
@@ -110,12 +125,29 @@ static void begin(void *ctx)
     data_next(ctx);
 }
 
+/* Names of files may hold anything; what is said is UTF-8 in one line. */
+static char *clean(char *text)
+{
+    size_t left = strlen(text);
+    for (char *s = text; left > 0;) {
+        uint32_t code = 0;
+        size_t n = utf8_next(s, left, &code);
+        if (n == 0 || code < 0x20 || code == 0x7f || (code >= 0x80 && code < 0xa0)) {
+            n = n > 0 ? n : 1;
+            memset(s, '?', n);
+        }
+        s += n;
+        left -= n;
+    }
+    return text;
+}
+
 void data_end(struct data_op *o)
 {
     struct data *d = o->d;
     struct data_result r = {.ok = !o->failed,
                             .lasting = o->lasting,
-                            .text = o->failed ? o->text : o->warning,
+                            .text = clean(o->failed ? o->text : o->warning),
                             .lineage = o->lineage,
                             .paused = o->paused};
     loop_timer_stop(&o->limit);
@@ -134,8 +166,8 @@ void data_end(struct data_op *o)
         stopped(stopped_ctx);
 }
 
-static struct data_op *op_new(struct data *d, const data_step *steps, const char *job, char const *const *addresses, size_t n,
-                              data_cb cb, void *ctx)
+static struct data_op *op_new(struct data *d, const data_step *steps, const char *job, char const *const *addresses,
+                              size_t n, data_cb cb, void *ctx)
 {
     struct data_op *o = calloc(1, sizeof *o);
     char **copy = calloc(n + 1, sizeof *copy);
@@ -202,7 +234,8 @@ void step_paths(struct data_op *o)
             continue;
         }
         if (!realpath(path, p->real) || stat(p->real, &st) != 0) {
-            data_fail(o, true, "data.path %s: %s. Create it, or give the path as this service sees it", path, strerror(errno));
+            data_fail(o, true, "data.path %s: %s. Create it, or give the path as this service sees it", path,
+                      strerror(errno));
             return;
         }
         if (!S_ISDIR(st.st_mode) || !p->real[1]) {
@@ -294,6 +327,12 @@ static void on_paused(void *ctx, bool ok, const char *text)
 {
     struct data_op *o = ctx;
     o->pausing = NULL;
+    if (!ok && o->n == 0) {
+        /* No instance is well: what cannot be asked does not write, or the comparison shows that it did. */
+        data_warn(o, "no instance is ready, and %.200s", text);
+        o->paused = false;
+        ok = true;
+    }
     if (ok)
         data_next(o);
     else
@@ -303,7 +342,7 @@ static void on_paused(void *ctx, bool ok, const char *text)
 void step_pause(struct data_op *o)
 {
     const struct set_rb_data *set = &o->d->set->data;
-    if (!pausing_has(set) || o->n == 0) { /* or nobody runs who could write */
+    if (!pausing_asks(set, o->n)) {
         data_next(o);
         return;
     }
@@ -357,7 +396,8 @@ static bool paths_fit(const struct data_op *o, const json_t *paths)
         const json_t *path;
         size_t k;
         bool found = false;
-        json_array_foreach(paths, k, path) found |= json_is_string(path) && strcmp(json_string_value(path), o->paths[i].real) == 0;
+        json_array_foreach(paths, k, path) found |=
+            json_is_string(path) && strcmp(json_string_value(path), o->paths[i].real) == 0;
         if (!found)
             return false;
     }
@@ -408,7 +448,8 @@ void step_list(struct data_op *o)
     char host[NAME_MAX_LEN + 16];
     snprintf(host, sizeof host, "--host=%s", o->d->set->name);
     o->is_found = o->is_last = false;
-    data_restic(o, (const char *const[]){"snapshots", "--json", "--no-lock", "--tag=redoubt", host, NULL}, o->d->set->data.timeout_ms, on_list);
+    data_restic(o, (const char *const[]){"snapshots", "--json", "--no-lock", "--tag=redoubt", host, NULL},
+                o->d->set->data.timeout_ms, on_list);
 }
 
 /* ---- the scratch directory ---- */
@@ -417,7 +458,7 @@ struct clean {
     char path[512];
 };
 
-static int clean(void *arg, const atomic_bool *stop, struct err *e)
+static int clean_up(void *arg, const atomic_bool *stop, struct err *e)
 {
     const struct clean *c = arg;
     (void)stop;
@@ -429,7 +470,7 @@ void step_clean(struct data_op *o)
     struct clean *c = calloc(1, sizeof *c);
     assert(c && "out of memory for a path");
     snprintf(c->path, sizeof c->path, "%s", o->d->scratch);
-    data_work(o, clean, c, data_worked);
+    data_work(o, clean_up, c, data_worked);
 }
 
 /* ---- resume and keep ---- */
@@ -437,7 +478,7 @@ void step_clean(struct data_op *o)
 static void resume_now(struct data_op *o)
 {
     const struct set_rb_data *set = &o->d->set->data;
-    o->paused = pausing_has(set) && o->n > 0;
+    o->paused = pausing_asks(set, o->n);
     step_resume(o);
 }
 static const data_step resume_steps[] = {resume_now, data_end, NULL};
@@ -460,8 +501,8 @@ static void keep_tag(struct data_op *o)
         data_next(o);
     else
         data_restic(o,
-                    (const char *const[]){"tag", o->keep ? "--add=" RESTIC_KEEP_TAG : "--remove=" RESTIC_KEEP_TAG, o->found.id,
-                                          NULL},
+                    (const char *const[]){"tag", o->keep ? "--add=" RESTIC_KEEP_TAG : "--remove=" RESTIC_KEEP_TAG,
+                                          o->found.id, NULL},
                     o->d->set->data.timeout_ms, on_tagged);
 }
 static const data_step keep_steps[] = {step_list, keep_tag, data_end, NULL};
@@ -477,7 +518,8 @@ struct data *data_open(struct service *s, const struct set_deployment *set, stru
 {
     const char *program = getenv("REDOUBT_RESTIC");
     if (set->data.path.n > DATA_PATHS) {
-        err_set(e, "deployment %s: data.path has %zu directories; up to %d are saved", set->name, set->data.path.n, DATA_PATHS);
+        err_set(e, "deployment %s: data.path has %zu directories; up to %d are saved", set->name, set->data.path.n,
+                DATA_PATHS);
         return NULL;
     }
     if (pausing_check(s, set, e))
@@ -537,8 +579,8 @@ void data_check(struct data *d, data_cb cb, void *ctx)
     op_new(d, data_check_steps, "", NULL, 0, cb, ctx);
 }
 
-void data_save(struct data *d, const char *job, const char *version, const char *why, bool stay_paused, const char *const *addresses, size_t n,
-               data_cb cb, void *ctx)
+void data_save(struct data *d, const char *job, const char *version, const char *why, bool stay_paused,
+               const char *const *addresses, size_t n, data_cb cb, void *ctx)
 {
     struct data_op *o = op_new(d, data_save_steps, job, addresses, n, cb, ctx);
     o->stay_paused = stay_paused;
@@ -546,11 +588,12 @@ void data_save(struct data *d, const char *job, const char *version, const char 
     snprintf(o->why, sizeof o->why, "%s", why);
 }
 
-void data_restore(struct data *d, const char *job, const char *snapshot, const char *const *addresses, size_t n, data_cb cb, void *ctx)
+void data_restore(struct data *d, const char *job, const char *snapshot, const char *const *addresses, size_t n,
+                  data_cb cb, void *ctx)
 {
     struct data_op *o = op_new(d, data_restore_steps, job, addresses, n, cb, ctx);
     o->stay_paused = true;
-    o->paused = pausing_has(&d->set->data) && n > 0; /* by the save before it: if this fails, it goes on */
+    o->paused = pausing_asks(&d->set->data, n); /* by the save before it: if this fails, it goes on */
     snprintf(o->snapshot, sizeof o->snapshot, "%s", snapshot);
 }
 

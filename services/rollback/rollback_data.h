@@ -16,7 +16,8 @@ typedef void (*data_cb)(void *ctx, const struct data_result *r);
 struct data;
 /* NULL with the reason in e; data_has() is false if the deployment has no learning data: then nothing else is called. */
 struct data *data_open(struct service *s, const struct set_deployment *set, struct err *e);
-void data_close(struct data *d); /* callbacks do not come any more. A writer that is paused for a save is asked to go on, once */
+void data_close(
+    struct data *d); /* callbacks do not come any more. A writer that is paused for a save is asked to go on, once */
 /* The service drains: what is in hand is cut short and the writer goes on, then done comes, later. Nothing else is called after it but data_close(). */
 void data_stop(struct data *d, loop_cb done, void *ctx);
 bool data_has(const struct set_deployment *set);

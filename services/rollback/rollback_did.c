@@ -36,8 +36,9 @@ static void failed(struct turn *t, int op, bool lasting, const char *text)
         j->wanted = j->weight;
     bool enough = lasting || j->tries >= ROLLBACK_TRIES;
     if (enough && rollback_leaving(j)) {
-        rollback_end(t, ROLLBACK_PHASE(ABORTED), "by force, left as it is. The writer of the learning data could not be "
-                                                 "told to go on, do it by hand: %s",
+        rollback_end(t, ROLLBACK_PHASE(ABORTED),
+                     "by force, left as it is. The writer of the learning data could not be "
+                     "told to go on, do it by hand: %s",
                      text);
         return;
     }
@@ -110,7 +111,7 @@ static void succeeded(struct turn *t, int op, const struct rollback_did *did)
             rollback_stage(t, ROLLBACK_STAGE(READ_BACK));
         break;
     case ROLLBACK_OP(SETTLE):
-        if (rollback_clearing(j))
+        if (j->phase == ROLLBACK_PHASE(VERIFY) && rollback_clearing(j))
             rollback_done(t);
         break;
     default:
@@ -233,8 +234,8 @@ void rollback_on_samples(struct turn *t)
     bool suite = t->ev->u.checked.suite;
     j->judge.quiet[0] = j->weight == 0;
     j->judge.quiet[1] = j->weight == 100;
-    int v = rollback_judge_take(&j->judge, &t->rule->judge, t->ev->u.checked.samples, t->ev->u.checked.n, suite, t->now_ms,
-                                &check);
+    int v = rollback_judge_take(&j->judge, &t->rule->judge, t->ev->u.checked.samples, t->ev->u.checked.n, suite,
+                                t->now_ms, &check);
     t->changed = true;
     /* Everything goes to the target, come what may; VERIFY says what the checks say before anything is removed. */
     if (j->emergency && j->phase != ROLLBACK_PHASE(VERIFY) && j->phase != ROLLBACK_PHASE(HOLD))

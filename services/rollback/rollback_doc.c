@@ -54,35 +54,34 @@ const char *rollback_doc_name(const struct rollback_doc *d, const char *id)
 
 /* ---- out ---- */
 
-/* Texts come from programs and are cut to size: what is left of a character at the end would make the whole document invalid. */
-static void clean(char *text)
+void rollback_text_clean(char *text)
 {
     text[utf8_valid_until(text, strlen(text))] = '\0';
 }
 
 static void clean_all(struct rollback_doc *d)
 {
-    clean(d->job.reason);
-    clean(d->job.why);
-    clean(d->job.by);
+    rollback_text_clean(d->job.reason);
+    rollback_text_clean(d->job.why);
+    rollback_text_clean(d->job.by);
     for (size_t i = 0; i < d->n_versions; i++) {
-        clean(d->versions[i].name);
-        clean(d->versions[i].digest);
-        clean(d->versions[i].reason);
+        rollback_text_clean(d->versions[i].name);
+        rollback_text_clean(d->versions[i].digest);
+        rollback_text_clean(d->versions[i].reason);
     }
     for (size_t i = 0; i < d->n_lineage; i++) {
-        clean(d->lineage[i].name);
-        clean(d->lineage[i].why);
+        rollback_text_clean(d->lineage[i].name);
+        rollback_text_clean(d->lineage[i].why);
     }
     for (size_t i = 0; i < d->n_history; i++) {
-        clean(d->history[i].from);
-        clean(d->history[i].to);
-        clean(d->history[i].reason);
-        clean(d->history[i].by);
-        clean(d->history[i].why);
+        rollback_text_clean(d->history[i].from);
+        rollback_text_clean(d->history[i].to);
+        rollback_text_clean(d->history[i].reason);
+        rollback_text_clean(d->history[i].by);
+        rollback_text_clean(d->history[i].why);
     }
     for (size_t i = 0; i < d->job.judge.n; i++)
-        clean(d->job.judge.checks[i].detail);
+        rollback_text_clean(d->job.judge.checks[i].detail);
 }
 
 void rollback_plan_fill(struct rollback_plan_message *x, const struct rollback_doc *d,
@@ -117,7 +116,7 @@ void rollback_plan_fill(struct rollback_plan_message *x, const struct rollback_d
     size_t n = 0;
     while (rule && n < sizeof x->line / sizeof x->line[0] &&
            rollback_plan_line(d, rule, p, from, to, n, x->line[n], sizeof x->line[n])) {
-        clean(x->line[n]);
+        rollback_text_clean(x->line[n]);
         if (!x->line[n][0])
             break; /* a line is never empty */
         x->lines[n] = x->line[n];

@@ -25,6 +25,9 @@ int rollback_doc_take(struct rollback_doc *d, const char *deployment, const PB(R
 /* The same from bytes. */
 int rollback_doc_unpack(struct rollback_doc *d, const char *deployment, const void *data, size_t len, struct err *e);
 
+/* Texts come from programs and are cut to size: what is left of a character at the end would make a whole message invalid, so it goes. */
+void rollback_text_clean(char *text);
+
 /* A plan as a message: filled for as long as `x` is not touched. */
 struct rollback_plan_message {
     PB(RollbackPlan) m;

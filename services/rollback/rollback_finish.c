@@ -14,8 +14,8 @@ static bool trouble(struct turn *t)
         return true;
     }
     if (rollback_lost_to(t)) {
-        rollback_hold(t, ROLLBACK_HOLD(TARGET_LOST), "%s has died with all the traffic: %s", rollback_name(t->d, j->to),
-                      rollback_why_not(rollback_to(t)));
+        rollback_hold(t, ROLLBACK_HOLD(TARGET_LOST), "%s has died with all the traffic: %s",
+                      rollback_name(t->d, j->to), rollback_why_not(rollback_to(t)));
         rollback_holding(t);
         return true;
     }
@@ -32,8 +32,8 @@ static bool carried(struct turn *t, const struct rollback_side *to, int side)
     rollback_say(t, "waits: %u of %u instances of %s are ready: %s", to->ready, j->plan.instances,
                  rollback_name(t->d, j->to), why);
     if (rollback_over(t, j->stage_since_ms, t->rule->capacity_ms))
-        rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "%u of %u instances of %s are ready: %s", to->ready, j->plan.instances,
-                      rollback_name(t->d, j->to), why);
+        rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "%u of %u instances of %s are ready: %s", to->ready,
+                      j->plan.instances, rollback_name(t->d, j->to), why);
     else if (t->sight->executor_known && to->running < j->plan.instances && side == rollback_to_side(t))
         rollback_want_to(t);
     return false;
@@ -141,8 +141,10 @@ static void go_home(struct turn *t)
         if (!rollback_reassert(t, 0) && carried(t, &s[1], 1))
             rollback_do(t, ROLLBACK_OP(REMOVE), j->from, 0, n);
     } else if (!home && s[0].version[0]) {
-        rollback_hold(t, ROLLBACK_HOLD(CHANGED), "%s stands on side 0: somebody else has deployed",
-                      rollback_name(t->d, s[0].version));
+        rollback_hold(
+            t, ROLLBACK_HOLD(CHANGED),
+            "%s stands on side 0: somebody else has deployed; resume by force ends the job without clearing up",
+            rollback_name(t->d, s[0].version));
     } else if (!home || s[0].running < n) {
         rollback_say(t, "%s is started in the deployment's own place", rollback_name(t->d, j->to));
         if (!j->live.up_ms || rollback_over(t, j->live.up_ms, ROLLBACK_UP_AGAIN_MS)) {
@@ -170,6 +172,7 @@ static void go_home(struct turn *t)
 void rollback_clear_up(struct turn *t)
 {
     struct rollback_job *j = t->j;
+    char why[ROLLBACK_WHY];
     if (!t->sight->executor_known) {
         rollback_say(t, "waits: %s", t->sight->error);
         if (rollback_waits(t, t->rule->capacity_ms))
@@ -182,6 +185,8 @@ void rollback_clear_up(struct turn *t)
             rollback_hold(t, ROLLBACK_HOLD(FAILED), "the weights could not be read: %s", t->sight->error);
     } else if (t->rule->goes_home && rollback_to_side(t) == 1) {
         go_home(t);
+    } else if (!rollback_fits(t, why, sizeof why)) {
+        rollback_hold(t, ROLLBACK_HOLD(CHANGED), "%s; resume by force ends the job without clearing up", why);
     } else if (rollback_reassert(t, 0)) {
         return;
     } else if (rollback_from(t)->instances > 0) {
@@ -214,6 +219,8 @@ void rollback_done(struct turn *t)
         snprintf(to->by_job, sizeof to->by_job, "%s", j->id);
     }
     snprintf(d->current, sizeof d->current, "%s", j->to);
+    rollback_watch_anew(
+        t); /* what was said of the former version must not keep silent what is to be said of this one */
     rollback_end(t, ROLLBACK_PHASE(DONE), "%s carries all the traffic%s", rollback_name(d, j->to),
                  j->forced ? "" : ", and is verified");
 }

@@ -50,8 +50,9 @@ static void to_target(struct turn *t)
     }
     if (left < rollback_share(t)) {
         if (rollback_do_weight(t, left))
-            rollback_raise(t, ROLLBACK_NOTICE_HOLD, true, "%s: %s has died while the rollback holds; its traffic goes to %s",
-                           t->d->deployment, rollback_name(t->d, j->from), rollback_name(t->d, j->to));
+            rollback_raise(t, ROLLBACK_NOTICE_HOLD, true,
+                           "%s: %s has died while the rollback holds; its traffic goes to %s", t->d->deployment,
+                           rollback_name(t->d, j->from), rollback_name(t->d, j->to));
     } else if (to->running < j->plan.instances) {
         rollback_want_to(t);
     }

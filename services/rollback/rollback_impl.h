@@ -6,11 +6,11 @@
 #include "rollback/rollback.h"
 
 #define ROLLBACK_TRIES        5
-#define ROLLBACK_POLL_MS      500   /* how often is looked where something is waited for */
-#define ROLLBACK_UP_AGAIN_MS  10000 /* instances that are not there are asked for again */
-#define ROLLBACK_READ_BACK_MS 15000 /* traffic that shows something else by then is set again */
-#define ROLLBACK_PREPARE_MS   60000 /* by then it must be known what stands */
-#define ROLLBACK_ODD_MS       60000 /* weights that others change twice within this time are theirs */
+#define ROLLBACK_POLL_MS      500     /* how often is looked where something is waited for */
+#define ROLLBACK_UP_AGAIN_MS  10000   /* instances that are not there are asked for again */
+#define ROLLBACK_READ_BACK_MS 15000   /* traffic that shows something else by then is set again */
+#define ROLLBACK_PREPARE_MS   60000   /* by then it must be known what stands */
+#define ROLLBACK_ODD_MS       60000   /* weights that others change twice within this time are theirs */
 #define ROLLBACK_SUITE_MS     1200000 /* the longest that the long checks may take to answer */
 #define ROLLBACK_BACKOFF_MS   64000
 
@@ -37,7 +37,8 @@ __attribute__((format(printf, 3, 4))) void rollback_reply(struct turn *t, int st
 /* by: who ordered it; NULL = who started the job. */
 __attribute__((format(printf, 4, 5))) void rollback_record(struct turn *t, const char *action, const char *by,
                                                            const char *fmt, ...);
-__attribute__((format(printf, 4, 5))) void rollback_raise(struct turn *t, int notice, bool critical, const char *fmt, ...);
+__attribute__((format(printf, 4, 5))) void rollback_raise(struct turn *t, int notice, bool critical, const char *fmt,
+                                                          ...);
 void rollback_resolve(struct turn *t, int notice);
 /* The reason in the document: why it is where it is, or what it waits for. */
 __attribute__((format(printf, 2, 3))) void rollback_say(struct turn *t, const char *fmt, ...);
@@ -52,23 +53,25 @@ struct rollback_effect *rollback_do(struct turn *t, int op, const char *version,
 /* `weight` percent to the former version's side; false if it cannot be asked for now. */
 bool rollback_do_weight(struct turn *t, int weight);
 bool rollback_over(const struct turn *t, int64_t since_ms, int64_t limit_ms); /* has this time passed? */
-bool rollback_waits(const struct turn *t, int64_t limit_ms); /* has it, since the stage began and the last act ended? */
+bool rollback_waits(const struct turn *t,
+                    int64_t limit_ms); /* has it, since the stage began and the last act ended? */
 
 /* ---- rollback_side.c: what a sight means ---- */
 int rollback_to_side(const struct turn *t);
 const struct rollback_side *rollback_from(const struct turn *t); /* of the sight, which is there */
 const struct rollback_side *rollback_to(const struct turn *t);
-bool rollback_shows(const struct turn *t, int weight); /* the traffic is known, and is so */
+bool rollback_shows(const struct turn *t, int weight);      /* the traffic is known, and is so */
 bool rollback_fits(struct turn *t, char *why, size_t size); /* nobody else's version stands on our sides */
 /* Instances of the former version that must be ready before it has `weight` percent. */
 unsigned rollback_needs_from(const struct rollback_plan *p, int weight);
 /* Percent that so many ready instances can carry. */
 int rollback_carries(const struct rollback_plan *p, unsigned ready);
-bool rollback_lost_to(const struct turn *t);   /* it has traffic, and nothing of it is ready */
+bool rollback_lost_to(const struct turn *t); /* it has traffic, and nothing of it is ready */
 bool rollback_lost_from(const struct turn *t);
-bool rollback_insecure(const struct turn *t); /* a security check stands against the target */
+bool rollback_insecure(const struct turn *t);                /* a security check stands against the target */
 const char *rollback_why_not(const struct rollback_side *s); /* why it is not ready; never empty */
-int rollback_share(const struct turn *t); /* percent on the former version now; as it was left, if that is not known */
+int rollback_share(
+    const struct turn *t); /* percent on the former version now; as it was left, if that is not known */
 /* May the former version get this weight, as far as capacity goes? If not, what is missing is asked for. */
 bool rollback_can_take(struct turn *t, int weight);
 /* Asks for instances that do not run, at most once in a while. */
@@ -117,8 +120,11 @@ const char *rollback_name(const struct rollback_doc *d, const char *id);        
 void rollback_on_seen(struct turn *t);
 /* Protects what is to be kept, releases what is not; at most a few at a time. */
 void rollback_keep(struct turn *t);
+/* Another version is the current one: what was said of the last is over. */
+void rollback_watch_anew(struct turn *t);
 void rollback_lineage_add(struct turn *t, const struct rollback_lineage *l);
 /* The newest verified snapshot of a version (NULL = of any) that was taken before; NULL if there is none. */
-const struct rollback_lineage *rollback_snapshot_of(const struct rollback_doc *d, const char *version, int64_t before_ms);
+const struct rollback_lineage *rollback_snapshot_of(const struct rollback_doc *d, const char *version,
+                                                    int64_t before_ms);
 
 #endif

@@ -75,6 +75,11 @@ static void on_result(void *ctx, const struct executor_result *r)
 /* Backends may have been closed between two steps. */
 static bool reachable(struct call *c)
 {
+    if (deployment_fence(c->d) ==
+        0) { /* the lease has ended between two steps: another acts, and we are about to hear of it */
+        call_end(c);
+        return false;
+    }
     deployment_open(c->d);
     if (c->d->open)
         return true;

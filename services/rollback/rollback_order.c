@@ -72,7 +72,8 @@ static void begin(struct turn *t, const struct rollback_order *o, const struct r
     rollback_resolve(t, ROLLBACK_NOTICE_FAILED);
     rollback_resolve(t, ROLLBACK_NOTICE_DONE);
     rollback_raise(t, ROLLBACK_NOTICE_STARTED, false, "%s: %s%srollback from %s to %s, started by %s: %.300s",
-                   t->d->deployment, j->forced ? "forced " : "", j->emergency ? "emergency " : "", from, name, j->by, j->why);
+                   t->d->deployment, j->forced ? "forced " : "", j->emergency ? "emergency " : "", from, name, j->by,
+                   j->why);
 }
 
 /* What speaks against a start; OK if nothing does. */
@@ -106,8 +107,14 @@ static int refusal(struct turn *t, const struct rollback_order *o, const struct 
         return UNAVAILABLE;
     }
     if (o->automatic && current->by_job[0]) {
-        snprintf(why, size, "%s was brought by rollback %s, and a rollback is never rolled back by itself", current->name,
-                 current->by_job);
+        snprintf(why, size, "%s was brought by rollback %s, and a rollback is never rolled back by itself",
+                 current->name, current->by_job);
+        return UNAVAILABLE;
+    }
+    /* Aborted or refused: it would only be tried again and again. */
+    if (o->automatic && strcmp(j->from, current->id) == 0) {
+        snprintf(why, size, "a rollback from %s has ended without it (%.200s): a person decides", current->name,
+                 j->reason);
         return UNAVAILABLE;
     }
     *ret_to = rollback_choose(d, t->rule, or_empty(o->to), o->force, why, size);
@@ -136,7 +143,8 @@ bool rollback_start_by_policy(struct turn *t, const char *reason, char *why, siz
 {
     char id[ROLLBACK_JOB];
     snprintf(id, sizeof id, "policy-%lld", (long long)t->now_ms);
-    struct rollback_order o = {.by = "policy", .reason = reason, .job = id, .to = "", .snapshot = "", .automatic = true};
+    struct rollback_order o = {
+        .by = "policy", .reason = reason, .job = id, .to = "", .snapshot = "", .automatic = true};
     const struct rollback_version *to;
     struct rollback_plan plan;
     if (refusal(t, &o, &to, &plan, why, size) != OK)
@@ -242,7 +250,8 @@ static void on_resume(struct turn *t)
     bool worse = j->hold == ROLLBACK_HOLD(REGRESSION);
     bool passed = o->force && (worse || j->hold == ROLLBACK_HOLD(NO_DATA));
     if (worse && !o->force) {
-        rollback_reply(t, INVALID, "it holds because of a regression (%.300s): abort it, or resume with force", j->reason);
+        rollback_reply(t, INVALID, "it holds because of a regression (%.300s): abort it, or resume with force",
+                       j->reason);
         return;
     }
     rollback_record(t, "rollback.resume", o->by, "in %s with %d %% on %s%s: %.300s",
@@ -271,23 +280,26 @@ static void on_abort(struct turn *t)
         return;
     int phase = j->phase == ROLLBACK_PHASE(HOLD) ? j->held_phase : j->phase;
     if (rollback_clearing(j)) {
-        rollback_reply(t, UNAVAILABLE, "%s is verified, and what is left of %s is being removed: start a rollback to %s "
-                                       "instead%s",
+        rollback_reply(t, UNAVAILABLE,
+                       "%s is verified, and what is left of %s is being removed: start a rollback to %s "
+                       "instead%s",
                        rollback_name(t->d, j->to), rollback_name(t->d, j->from), rollback_name(t->d, j->from),
-                       j->phase == ROLLBACK_PHASE(HOLD) ? "; resume (by force: without clearing up) ends this one" : "");
+                       j->phase == ROLLBACK_PHASE(HOLD) ? "; resume (by force: without clearing up) ends this one"
+                                                        : "");
         return;
     }
     if (j->phase == ROLLBACK_PHASE(ABORTING) && !(o->emergency && !j->emergency) && !o->force) {
         rollback_reply(t, ALREADY, "it is being aborted: %d %% on %s", j->weight, rollback_name(t->d, j->from));
         return;
     }
-    rollback_record(t, "rollback.abort", o->by, "in %s with %d %% on %s%s: %.300s", sm_name(&rollback_sm, phase), j->weight,
-                    rollback_name(t->d, j->from), o->force ? ", by force: left as it is" : "", o->reason);
+    rollback_record(t, "rollback.abort", o->by, "in %s with %d %% on %s%s: %.300s", sm_name(&rollback_sm, phase),
+                    j->weight, rollback_name(t->d, j->from), o->force ? ", by force: left as it is" : "", o->reason);
     if (j->phase == ROLLBACK_PHASE(HOLD))
         rollback_resolve(t, ROLLBACK_NOTICE_HOLD);
     if (phase == ROLLBACK_PHASE(PREPARE)) {
         j->op = 0; /* it only looks */
-        rollback_end(t, ROLLBACK_PHASE(ABORTED), "aborted by %s before anything was changed: %.300s", o->by, o->reason);
+        rollback_end(t, ROLLBACK_PHASE(ABORTED), "aborted by %s before anything was changed: %.300s", o->by,
+                     o->reason);
         rollback_reply(t, OK, "aborted; nothing was changed");
         return;
     }
@@ -336,16 +348,18 @@ static void on_emergency(struct turn *t)
     int phase = j->phase == ROLLBACK_PHASE(HOLD) ? j->held_phase : j->phase, weight = j->weight;
     if (j->phase == ROLLBACK_PHASE(HOLD)) {
         if (!emergency_from_hold(t)) {
-            rollback_reply(t, UNAVAILABLE, "from %s nothing goes faster: resume or abort it", sm_name(&rollback_sm, phase));
+            rollback_reply(t, UNAVAILABLE, "from %s nothing goes faster: resume or abort it",
+                           sm_name(&rollback_sm, phase));
             return;
         }
     } else if (j->phase == ROLLBACK_PHASE(ABORTING)) {
-        rollback_reply(t, UNAVAILABLE, "it is being aborted: hold it first, or start another rollback when it is over");
+        rollback_reply(t, UNAVAILABLE,
+                       "it is being aborted: hold it first, or start another rollback when it is over");
         return;
     } else if (j->emergency || phase == ROLLBACK_PHASE(DRAIN) || phase == ROLLBACK_PHASE(STOP) ||
                phase == ROLLBACK_PHASE(VERIFY)) {
-        rollback_reply(t, ALREADY, "it goes as fast as it can: it is in %s with %d %% on %s", phase_name(j), j->weight,
-                       rollback_name(t->d, j->from));
+        rollback_reply(t, ALREADY, "it goes as fast as it can: it is in %s with %d %% on %s", phase_name(j),
+                       j->weight, rollback_name(t->d, j->from));
         return;
     } else {
         j->emergency = true;
@@ -356,14 +370,14 @@ static void on_emergency(struct turn *t)
         }
     }
     t->changed = t->look = true;
-    rollback_record(t, "rollback.emergency", o->by, "in %s with %d %% on %s: %.300s", sm_name(&rollback_sm, phase), weight,
-                    rollback_name(t->d, j->from), o->reason);
+    rollback_record(t, "rollback.emergency", o->by, "in %s with %d %% on %s: %.300s", sm_name(&rollback_sm, phase),
+                    weight, rollback_name(t->d, j->from), o->reason);
     rollback_reply(t, OK, "everything goes to %s as soon as it can carry it", rollback_name(t->d, j->to));
 }
 
 void rollback_on_order(struct turn *t)
 {
-    static void (*const orders[])(struct turn *t) = {
+    static void (*const orders[])(struct turn * t) = {
         [ROLLBACK_START] = on_start, [ROLLBACK_HOLD_IT] = on_hold,        [ROLLBACK_RESUME] = on_resume,
         [ROLLBACK_ABORT] = on_abort, [ROLLBACK_EMERGENCY] = on_emergency,
     };

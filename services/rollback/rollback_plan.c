@@ -58,27 +58,31 @@ static const struct rollback_lineage *named(const struct rollback_doc *d, const 
 }
 
 /* Can the target read what would be restored? */
-static int readable(const struct rollback_lineage *l, const struct rollback_version *to, const struct rollback_order *o,
-                    char *why, size_t size)
+static int readable(const struct rollback_lineage *l, const struct rollback_version *to,
+                    const struct rollback_order *o, char *why, size_t size)
 {
     if (!l->verified && !o->force)
-        return no(why, size, "snapshot %.12s was never verified: choose another, or force it with a reason", l->snapshot);
+        return no(why, size, "snapshot %.12s was never verified: choose another, or force it with a reason",
+                  l->snapshot);
     if (l->data_schema > 0 && to->data_schema > 0 && l->data_schema > to->data_schema && !o->force)
-        return no(why, size, "snapshot %.12s has data schema %lld, and %s reads %lld at most: choose an older one (lineage "
-                             "shows them), or force it with a reason", l->snapshot, (long long)l->data_schema, to->name,
-                  (long long)to->data_schema);
+        return no(why, size,
+                  "snapshot %.12s has data schema %lld, and %s reads %lld at most: choose an older one (lineage "
+                  "shows them), or force it with a reason",
+                  l->snapshot, (long long)l->data_schema, to->name, (long long)to->data_schema);
     return 0;
 }
 
-static int restore_asked(const struct rollback_doc *d, const struct rollback_order *o, const struct rollback_version *to,
-                         struct rollback_plan *p, char *why, size_t size)
+static int restore_asked(const struct rollback_doc *d, const struct rollback_order *o,
+                         const struct rollback_version *to, struct rollback_plan *p, char *why, size_t size)
 {
     const struct rollback_lineage *l;
     if (strcmp(o->snapshot, "lineage") == 0) {
         l = rollback_snapshot_of(d, to->id, INT64_MAX);
         if (!l)
-            return no(why, size, "there is no verified snapshot of %s's own: name another (lineage shows them), or keep the "
-                                 "data", to->name);
+            return no(why, size,
+                      "there is no verified snapshot of %s's own: name another (lineage shows them), or keep the "
+                      "data",
+                      to->name);
     } else {
         l = named(d, o->snapshot);
         if (!l)
@@ -87,15 +91,16 @@ static int restore_asked(const struct rollback_doc *d, const struct rollback_ord
     return readable(l, to, o, why, size) ? -1 : restore(p, l);
 }
 
-static int restore_untainted(const struct rollback_doc *d, const struct rollback_order *o, const struct rollback_version *to,
-                             struct rollback_plan *p, char *why, size_t size)
+static int restore_untainted(const struct rollback_doc *d, const struct rollback_order *o,
+                             const struct rollback_version *to, struct rollback_plan *p, char *why, size_t size)
 {
     if (o->tainted_since_ms <= 0)
         return no(why, size, "since when are the data not to be trusted? Give the time");
     const struct rollback_lineage *l = rollback_snapshot_of(d, NULL, o->tainted_since_ms);
     if (!l)
-        return no(why, size, "there is no verified snapshot from before the data were tainted: give an earlier time or a "
-                             "snapshot, or keep the data");
+        return no(why, size,
+                  "there is no verified snapshot from before the data were tainted: give an earlier time or a "
+                  "snapshot, or keep the data");
     return readable(l, to, o, why, size) ? -1 : restore(p, l);
 }
 
@@ -106,8 +111,9 @@ static int plan_data(const struct rollback_doc *d, const struct rollback_rule *r
     bool asked = o->snapshot && *o->snapshot;
     p->data = ROLLBACK_DATA_NONE;
     if (!rule->has_data)
-        return asked || o->tainted ? no(why, size, "this deployment has no learning data in the settings (`data`): there is "
-                                                   "nothing to restore")
+        return asked || o->tainted ? no(why, size,
+                                        "this deployment has no learning data in the settings (`data`): there is "
+                                        "nothing to restore")
                                    : 0;
     if (asked && o->tainted)
         return no(why, size, "give a snapshot, or since when the data are tainted; not both");
@@ -124,9 +130,10 @@ static int plan_data(const struct rollback_doc *d, const struct rollback_rule *r
     }
     const struct rollback_lineage *l = rollback_snapshot_of(d, to->id, INT64_MAX);
     if (!l)
-        return no(why, size, "%s reads data schema %lld, the data have %lld, there is no `migrate` command and no snapshot of "
-                             "%s's own: name a snapshot (lineage shows them), or give the command", to->name,
-                  (long long)to->data_schema, (long long)from->data_schema, to->name);
+        return no(why, size,
+                  "%s reads data schema %lld, the data have %lld, there is no `migrate` command and no snapshot of "
+                  "%s's own: name a snapshot (lineage shows them), or give the command",
+                  to->name, (long long)to->data_schema, (long long)from->data_schema, to->name);
     return readable(l, to, o, why, size) ? -1 : restore(p, l);
 }
 
@@ -134,7 +141,8 @@ int rollback_make_plan(const struct rollback_doc *d, const struct rollback_rule 
                        unsigned instances, struct rollback_plan *ret, char *why, size_t size)
 {
     struct rollback_plan p = {.instances = instances};
-    const struct rollback_version *to = rollback_choose(d, rule, o->to ? o->to : "", o->force, why, size), *from = NULL;
+    const struct rollback_version *to = rollback_choose(d, rule, o->to ? o->to : "", o->force, why, size),
+                                  *from = NULL;
     if (!to)
         return -1;
     for (size_t i = 0; i < d->n_versions; i++)
@@ -162,14 +170,18 @@ static void data_line(const struct rollback_plan *p, const char *from, char *buf
 {
     switch (p->data) {
     case ROLLBACK_DATA_KEEP:
-        snprintf(buf, size, "Learning data: learning pauses while they are saved and verified; then they are kept as they are.");
+        snprintf(buf, size,
+                 "Learning data: learning pauses while they are saved and verified; then they are kept as they are.");
         break;
     case ROLLBACK_DATA_RESTORE:
-        snprintf(buf, size, "Learning data: saved and verified, then snapshot %.12s is put back; learning pauses until %s is "
-                            "stopped. What is replaced is kept.", p->snapshot, from);
+        snprintf(buf, size,
+                 "Learning data: saved and verified, then snapshot %.12s is put back; learning pauses until %s is "
+                 "stopped. What is replaced is kept.",
+                 p->snapshot, from);
         break;
     case ROLLBACK_DATA_MIGRATE:
-        snprintf(buf, size, "Learning data: saved and verified, then migrated down by %s; learning pauses until it is stopped.",
+        snprintf(buf, size,
+                 "Learning data: saved and verified, then migrated down by %s; learning pauses until it is stopped.",
                  from);
         break;
     default:
@@ -177,8 +189,8 @@ static void data_line(const struct rollback_plan *p, const char *from, char *buf
     }
 }
 
-static void step_line(const struct rollback_rule *rule, const struct rollback_plan *p, const char *from, const char *to,
-                      size_t i, char *buf, size_t size)
+static void step_line(const struct rollback_rule *rule, const struct rollback_plan *p, const char *from,
+                      const char *to, size_t i, char *buf, size_t size)
 {
     char step[32];
     duration(rule->step_ms, step);
@@ -186,8 +198,8 @@ static void step_line(const struct rollback_rule *rule, const struct rollback_pl
     char capacity[96] = "";
     if (p->instances > 0 && needs > 0)
         snprintf(capacity, sizeof capacity, "once %u of %u instances of it are ready: ", needs, p->instances);
-    snprintf(buf, size, "Step %zu of %zu: %s%d %% stays on %s, %d %% goes to %.128s; read back, observed for %s.", i + 1, p->n_steps,
-             capacity, p->weight[i], from, 100 - p->weight[i], to, step);
+    snprintf(buf, size, "Step %zu of %zu: %s%d %% stays on %s, %d %% goes to %.128s; read back, observed for %s.",
+             i + 1, p->n_steps, capacity, p->weight[i], from, 100 - p->weight[i], to, step);
 }
 
 enum last_line { LINE_DRAIN, LINE_STOP, LINE_VERIFY, LINE_WATCHERS, LINE_END, LAST_LINES };
@@ -210,7 +222,8 @@ static bool last_line(const struct rollback_rule *rule, enum last_line i, const 
         return true;
     case LINE_WATCHERS:
         if (rule->judge.n > 0)
-            snprintf(buf, size, "A regression, or a check without data, holds it where it is; then a person decides.");
+            snprintf(buf, size,
+                     "A regression, or a check without data, holds it where it is; then a person decides.");
         else
             snprintf(buf, size, "There are no checks in the settings: only whether instances are ready is watched.");
         return true;
@@ -230,7 +243,8 @@ bool rollback_plan_line(const struct rollback_doc *d, const struct rollback_rule
     if (p->instances > 0)
         snprintf(instances, sizeof instances, ", %u instance%s", p->instances, p->instances == 1 ? "" : "s");
     if (i == 0) {
-        snprintf(buf, size, "%s: from %s to %s%s. Before anything is changed: is it possible?", d->deployment, a, b, instances);
+        snprintf(buf, size, "%s: from %s to %s%s. Before anything is changed: is it possible?", d->deployment, a, b,
+                 instances);
         return true;
     }
     if (i == 1) {

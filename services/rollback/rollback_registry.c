@@ -63,25 +63,33 @@ __attribute__((format(printf, 3, 4))) static bool no(char *why, size_t size, con
 }
 
 /* Would it be gone back to without force? */
-static bool fit(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_version *v, char *why,
-                size_t size)
+static bool fit(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_version *v,
+                char *why, size_t size)
 {
     const struct rollback_version *floor = has_floor(rule) ? by_name(d, rule->floor) : NULL;
     if (has_floor(rule) && !floor)
-        return no(why, size, "the floor `%s` is not among the known versions, so nobody can say what is below it: correct "
-                             "`floor`, or force it with a reason", rule->floor);
+        return no(why, size,
+                  "the floor `%s` is not among the known versions, so nobody can say what is below it: correct "
+                  "`floor`, or force it with a reason",
+                  rule->floor);
     if (floor && v != floor && v->recorded_ms < floor->recorded_ms)
-        return no(why, size, "%s is below the floor %s (the minimum secure version): choose a later one, or force it with "
-                             "a reason", v->name, floor->name);
+        return no(why, size,
+                  "%s is below the floor %s (the minimum secure version): choose a later one, or force it with "
+                  "a reason",
+                  v->name, floor->name);
     if (is_listed(rule, v))
-        return no(why, size, "%s is one of the `rejected` versions: choose another, or force it with a reason", v->name);
+        return no(why, size, "%s is one of the `rejected` versions: choose another, or force it with a reason",
+                  v->name);
     if (v->state == VERSION_STATE(REJECTED))
-        return no(why, size, "%s is rejected (%.200s): choose another, or force it with a reason", v->name, v->reason);
+        return no(why, size, "%s is rejected (%.200s): choose another, or force it with a reason", v->name,
+                  v->reason);
     if (v->state != VERSION_STATE(VERIFIED))
         return no(why, size, "%s was never verified: choose another, or force it with a reason", v->name);
     if (v->gaps)
-        return no(why, size, "something of %s could not be recorded (versions shows what): it would not come back as it was; "
-                             "choose another, or force it with a reason", v->name);
+        return no(why, size,
+                  "something of %s could not be recorded (versions shows what): it would not come back as it was; "
+                  "choose another, or force it with a reason",
+                  v->name);
     return true;
 }
 
@@ -127,7 +135,8 @@ const struct rollback_version *rollback_choose(const struct rollback_doc *d, con
 
 /* ---- keeping ---- */
 
-static bool to_be_kept(const struct rollback_doc *d, const struct rollback_rule *rule, const struct rollback_version *v)
+static bool to_be_kept(const struct rollback_doc *d, const struct rollback_rule *rule,
+                       const struct rollback_version *v)
 {
     unsigned newer = 0;
     if (v->state != VERSION_STATE(VERIFIED))
@@ -202,6 +211,13 @@ static struct rollback_version *record(struct turn *t, const struct rollback_ver
 }
 
 /* Others have deployed. What they deploy is theirs, and has a chance, also if a rollback brought it or left it before. */
+void rollback_watch_anew(struct turn *t)
+{
+    if (t->d->watch.worse)
+        rollback_resolve(t, ROLLBACK_NOTICE_REGRESSION);
+    t->d->watch.worse = t->d->watch.well = false;
+}
+
 static void becomes_current(struct turn *t, struct rollback_version *v)
 {
     struct rollback_doc *d = t->d;
@@ -215,9 +231,7 @@ static void becomes_current(struct turn *t, struct rollback_version *v)
     v->state = VERSION_STATE(RECORDED);
     v->healthy_since_ms = 0;
     v->by_job[0] = v->reason[0] = '\0';
-    if (d->watch.worse)
-        rollback_resolve(t, ROLLBACK_NOTICE_REGRESSION);
-    d->watch.worse = d->watch.well = false;
+    rollback_watch_anew(t);
     t->changed = true;
 }
 
@@ -287,16 +301,16 @@ static void regress(struct turn *t, const struct rollback_version *v)
         return;
     }
     bool told = d->watch.worse;
-    d->watch.worse = true;
     d->watch.well = false;
     if (t->rule->automatic && is_new(t, v)) {
         snprintf(reason, sizeof reason, "regression of %s: %.300s", v->name, what);
         if (rollback_start_by_policy(t, reason, why, sizeof why))
-            return;
+            return; /* the job says it; if it comes to nothing, it is told then */
     }
+    d->watch.worse = true;
     if (!told)
-        rollback_raise(t, ROLLBACK_NOTICE_REGRESSION, false, "%s: %s is worse than it should be: %.250s%s%s", d->deployment,
-                       v->name, what, why[0] ? ". No rollback was started: " : "", why);
+        rollback_raise(t, ROLLBACK_NOTICE_REGRESSION, false, "%s: %s is worse than it should be: %.250s%s%s",
+                       d->deployment, v->name, what, why[0] ? ". No rollback was started: " : "", why);
 }
 
 void rollback_on_seen(struct turn *t)
@@ -324,7 +338,8 @@ void rollback_on_seen(struct turn *t)
 
 /* ---- learning data ---- */
 
-const struct rollback_lineage *rollback_snapshot_of(const struct rollback_doc *d, const char *version, int64_t before_ms)
+const struct rollback_lineage *rollback_snapshot_of(const struct rollback_doc *d, const char *version,
+                                                    int64_t before_ms)
 {
     const struct rollback_lineage *best = NULL;
     for (size_t i = 0; i < d->n_lineage; i++) {

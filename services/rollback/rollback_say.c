@@ -36,6 +36,8 @@ static struct metric holds[] = {
     [ROLLBACK_HOLD(CHANGED)] = HOLDS("changed", "Holds because somebody else has changed what stands."),
 };
 
+#define SAID_AGAIN_MS 60000
+
 /* ---- the announcement ---- */
 
 #define DOC_EPOCH(d) ((d)->doc->epoch)
@@ -155,6 +157,8 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
                  e->text, d->name, d->name);
     else
         snprintf(detail, sizeof detail, "%.700s", of_job ? j->reason : e->text);
+    rollback_text_clean(summary);
+    rollback_text_clean(detail);
     PB(Alert) a = PB_INIT(ALERT);
     a.dedup_key = key;
     a.severity = e->critical ? REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL : (Redoubt__V1__Severity)row->severity;
@@ -169,6 +173,44 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
     a.evidence_unix_ms = clock_shared_ms();
     a.resolved = resolved;
     service_alert(d->room->s, &a);
+}
+
+/* Critical as when it was decided. */
+static bool held_critically(const struct deployment *d)
+{
+    const struct rollback_job *j = &d->doc->job;
+    if (j->hold == ROLLBACK_HOLD(TARGET_LOST) || j->hold == ROLLBACK_HOLD(BOTH_LOST))
+        return true;
+    for (size_t i = 0; j->hold == ROLLBACK_HOLD(REGRESSION) && i < j->judge.n; i++)
+        for (size_t k = 0; k < d->rule.judge.n; k++)
+            if (strcmp(d->rule.judge.checks[k].name, j->judge.checks[i].name) == 0 &&
+                d->rule.judge.checks[k].check_class == ROLLBACK_SECURITY &&
+                j->judge.checks[i].outcome == REDOUBT__V1__CHECK_OUTCOME__CHECK_OUTCOME_FAILED)
+                return true;
+    return false;
+}
+
+/* Whoever acted before may have died between the document and what it has to say: it is said again. It is about the same problem, so people
+ * are not told twice. */
+void deployment_alert_again(struct deployment *d)
+{
+    const struct rollback_job *j = &d->doc->job;
+    struct rollback_effect e = {.kind = ROLLBACK_RAISE, .notice = ROLLBACK_NOTICE_HOLD};
+    bool recent = j->ended_ms && clock_shared_ms() - j->ended_ms < SAID_AGAIN_MS;
+    if (j->phase == ROLLBACK_PHASE(HOLD)) {
+        e.critical = held_critically(d);
+        snprintf(e.text, sizeof e.text, "%s: the rollback holds: %.400s", d->name, j->reason);
+        deployment_alert(d, &e, false);
+    } else if (rollback_busy(d->doc)) {
+        if (j->holds > 0)
+            deployment_alert(d, &e, true);
+    } else if (recent) {
+        e.notice = j->phase == ROLLBACK_PHASE(DONE) ? ROLLBACK_NOTICE_DONE : ROLLBACK_NOTICE_FAILED;
+        snprintf(e.text, sizeof e.text, "%s: the rollback from %s to %s is %s: %.300s", d->name,
+                 rollback_doc_name(d->doc, j->from), rollback_doc_name(d->doc, j->to), phase_name(j->phase),
+                 j->reason);
+        deployment_alert(d, &e, false);
+    }
 }
 
 #define UNSEEN_ALERT 3 /* in a row: one may pass */
@@ -229,8 +271,10 @@ void deployment_audit(struct deployment *d, const struct rollback_doc *doc, cons
                       const struct queued *q, bool intended)
 {
     const struct rollback_job *j = &doc->job;
-    char weight[16];
+    char weight[16], detail[sizeof e->text];
     PB(Label) labels[6], *list[6];
+    memcpy(detail, e->text, sizeof detail);
+    rollback_text_clean(detail);
     snprintf(weight, sizeof weight, "%d", j->wanted);
     label(&labels[0], "job", j->id);
     label(&labels[1], "phase", phase_name(j->phase));
@@ -249,7 +293,7 @@ void deployment_audit(struct deployment *d, const struct rollback_doc *doc, cons
     r.audit_class =
         e->strict ? REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_STRICT : REDOUBT__V1__AUDIT_CLASS__AUDIT_CLASS_CONTINUITY;
     r.epoch = doc->epoch;
-    r.detail = (char *)e->text;
+    r.detail = detail;
     r.fields = list;
     r.n_fields = 6;
     if (e->strict)

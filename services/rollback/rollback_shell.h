@@ -191,21 +191,31 @@ void deployment_settings_free(struct deployment *d);
 void deployment_settle_settings(struct deployment *d); /* takes over what waits, if no job is under way */
 bool rollback_open_check(const struct settings *settings, struct conf_report *r);
 
-/* rollback_state.c: documents and decisions */
+/* rollback_state.c: documents */
 extern const struct sm_table rollback_place_sm;
+void deployment_move(struct deployment *d, int to);
 void deployment_load(struct deployment *d);
-void deployment_forget(struct deployment *d); /* its partition is lost */
-/* Takes q, which is malloc'ed. */
+void deployment_forget(struct deployment *d);        /* its partition is lost */
+bool deployment_decided(const struct deployment *d); /* its document is known */
+void deployment_write(struct deployment *d);         /* d->next; deployment_finish() when it has won */
+void deployment_put(struct deployment *d);           /* d->next, or what there is */
+void rollback_put_again(void *ctx);                  /* the write that had no answer */
+void deployment_marked(struct deployment *d);        /* its announcement is on the stream */
+void deployment_free(struct deployment *d);
+
+/* rollback_event.c: events and decisions. q is malloc'ed; whoever gets it frees it. */
+void rollback_queued_free(struct queued *q);
 void deployment_event(struct deployment *d, struct queued *q);
 void deployment_taken(struct deployment *d); /* look at the world anew */
 void deployment_tick(struct deployment *d);
 void deployment_run(struct deployment *d);
-bool deployment_decided(const struct deployment *d); /* its document is known */
 void deployment_recorded(struct deployment *d, bool durable, const char *why);
-void deployment_free(struct deployment *d);
-void rollback_queued_free(struct queued *q);
-void rollback_put_again(void *ctx);           /* the write that had no answer */
-void deployment_marked(struct deployment *d); /* its announcement is on the stream */
+void deployment_finish(struct deployment *d);        /* the decision is written: it is carried out */
+void deployment_decide_again(struct deployment *d);  /* on what will be read */
+void deployment_drop_decision(struct deployment *d); /* all but the event */
+void deployment_refuse(struct deployment *d, struct queued *q, const char *why);
+void deployment_refuse_all(struct deployment *d, const char *why);
+void deployment_drop_all(struct deployment *d);
 
 /* rollback_effects.c: what a decision asks for */
 void deployment_carry_out(struct deployment *d, const struct queued *q, const struct rollback_effect *effects,
@@ -285,6 +295,7 @@ void records_free(struct deployment *d);
 void deployment_announce(struct deployment *d);
 void deployment_unseen(struct deployment *d, const char *why); /* NULL = it is seen again */
 void deployment_alert(struct deployment *d, const struct rollback_effect *e, bool resolved);
+void deployment_alert_again(struct deployment *d); /* after it was taken over */
 /* Of a decision on `doc`; done calls deployment_recorded() for strict ones. */
 void deployment_audit(struct deployment *d, const struct rollback_doc *doc, const struct rollback_effect *e,
                       const struct queued *q, bool intended);

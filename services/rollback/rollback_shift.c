@@ -100,8 +100,8 @@ static void gate(struct turn *t)
     if (!known)
         rollback_say(t, "waits: %s", t->sight->error);
     else
-        rollback_say(t, "waits for capacity: %u instances of %s must be ready for %d %% of the traffic, %u are: %s", needs,
-                     rollback_name(t->d, j->to), 100 - weight, to->ready, rollback_why_not(to));
+        rollback_say(t, "waits for capacity: %u instances of %s must be ready for %d %% of the traffic, %u are: %s",
+                     needs, rollback_name(t->d, j->to), 100 - weight, to->ready, rollback_why_not(to));
     if (rollback_over(t, j->stage_since_ms, t->rule->capacity_ms)) {
         rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "%u of %u instances of %s are ready: %s", to->ready, needs,
                       rollback_name(t->d, j->to), known ? rollback_why_not(to) : t->sight->error);
@@ -153,8 +153,9 @@ static void target_lost(struct turn *t)
     char why[160];
     memcpy(why, rollback_to(t)->why, sizeof why);
     if (rollback_from(t)->ready > 0 || j->weight == 0)
-        rollback_hold(t, ROLLBACK_HOLD(TARGET_LOST), "%s has died (%s)%s%s", to, why[0] ? why : "nothing of it is ready",
-                      j->weight < 100 ? ": traffic goes back to " : "", j->weight < 100 ? from : "");
+        rollback_hold(t, ROLLBACK_HOLD(TARGET_LOST), "%s has died (%s)%s%s", to,
+                      why[0] ? why : "nothing of it is ready", j->weight < 100 ? ": traffic goes back to " : "",
+                      j->weight < 100 ? from : "");
     else
         rollback_hold(t, ROLLBACK_HOLD(BOTH_LOST), "neither %s nor %s is ready (%s)", from, to, why);
     rollback_holding(t);
@@ -169,8 +170,8 @@ static void former_lost(struct turn *t)
     rollback_record(t, "rollback.emergency", "policy", "%s has died with %d %% of the traffic",
                     rollback_name(t->d, j->from), j->weight);
     rollback_raise(t, ROLLBACK_NOTICE_STARTED, true,
-                   "%s: %s has died in the middle of the rollback; all its traffic goes to %s at once", t->d->deployment,
-                   rollback_name(t->d, j->from), rollback_name(t->d, j->to));
+                   "%s: %s has died in the middle of the rollback; all its traffic goes to %s at once",
+                   t->d->deployment, rollback_name(t->d, j->from), rollback_name(t->d, j->to));
     j->step = j->plan.n_steps - 1;
     if (j->stage != ROLLBACK_STAGE(READ_BACK))
         rollback_stage(t, ROLLBACK_STAGE(GATE));
@@ -252,13 +253,13 @@ static void abort_gate(struct turn *t)
         set(t, weight);
         return;
     }
-    rollback_say(t, "waits for capacity on the way back: %u instances of %s must be ready for %d %%, %u are: %s", needs,
-                 rollback_name(t->d, j->from), weight, from->ready, rollback_why_not(from));
+    rollback_say(t, "waits for capacity on the way back: %u instances of %s must be ready for %d %%, %u are: %s",
+                 needs, rollback_name(t->d, j->from), weight, from->ready, rollback_why_not(from));
     if (to->ready == 0 && carried > rollback_share(t))
         set(t, carried);
     else if (rollback_over(t, j->stage_since_ms, t->rule->capacity_ms))
-        rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "on the way back %u of %u instances of %s are ready: %s", from->ready,
-                      needs, rollback_name(t->d, j->from), rollback_why_not(from));
+        rollback_hold(t, ROLLBACK_HOLD(CAPACITY), "on the way back %u of %u instances of %s are ready: %s",
+                      from->ready, needs, rollback_name(t->d, j->from), rollback_why_not(from));
     else if (from->running < j->plan.instances)
         rollback_want_from(t, j->plan.instances);
 }

@@ -67,8 +67,8 @@ bool rollback_fits(struct turn *t, char *why, size_t size)
         if (!t->rule->gradual && side != j->from_side)
             continue;
         if (!is_one_of(found, a, b)) {
-            snprintf(why, size, "%s stands on side %d, where %s was: somebody else has deployed", rollback_name(t->d, found),
-                     side, rollback_name(t->d, a));
+            snprintf(why, size, "%s stands on side %d, where %s was: somebody else has deployed",
+                     rollback_name(t->d, found), side, rollback_name(t->d, a));
             return false;
         }
     }
@@ -159,8 +159,8 @@ bool rollback_can_take(struct turn *t, int weight)
         return false;
     if (rollback_share(t) == weight || gains->ready >= needs || loses->ready == 0)
         return true;
-    rollback_say(t, "%d %% of the traffic is on %s; it stays until %u instances of %s are ready: %s", rollback_share(t),
-                 rollback_name(t->d, j->from), needs,
+    rollback_say(t, "%d %% of the traffic is on %s; it stays until %u instances of %s are ready: %s",
+                 rollback_share(t), rollback_name(t->d, j->from), needs,
                  rollback_name(t->d, to_from ? j->from : j->to), rollback_why_not(gains));
     if (to_from)
         rollback_want_from(t, j->plan.instances);
@@ -182,9 +182,10 @@ bool rollback_reassert(struct turn *t, int weight)
     if (again && j->tries == 0) {
         /* What was set needs its time to show. */
         if (rollback_over(t, j->live.odd_ms, ROLLBACK_READ_BACK_MS))
-            rollback_hold(t, ROLLBACK_HOLD(CHANGED),
-                          "traffic is at %d %% to %d %%, not at %d %% on %s, for the second time: somebody else sets it",
-                          s[j->from_side].share, s[!j->from_side].share, weight, rollback_name(t->d, j->from));
+            rollback_hold(
+                t, ROLLBACK_HOLD(CHANGED),
+                "traffic is at %d %% to %d %%, not at %d %% on %s, for the second time: somebody else sets it",
+                s[j->from_side].share, s[!j->from_side].share, weight, rollback_name(t->d, j->from));
         return true;
     }
     if (!rollback_can_take(t, weight))

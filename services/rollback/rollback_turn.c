@@ -14,12 +14,12 @@ struct rollback_effect *rollback_effect_add(struct turn *t, enum rollback_effect
     return e;
 }
 
-#define WORDS(buf, size, fmt)                                                                                         \
-    do {                                                                                                              \
-        va_list ap;                                                                                                   \
-        va_start(ap, fmt);                                                                                            \
-        vsnprintf(buf, size, fmt, ap);                                                                                \
-        va_end(ap);                                                                                                   \
+#define WORDS(buf, size, fmt)                                                                                        \
+    do {                                                                                                             \
+        va_list ap;                                                                                                  \
+        va_start(ap, fmt);                                                                                           \
+        vsnprintf(buf, size, fmt, ap);                                                                               \
+        va_end(ap);                                                                                                  \
     } while (0)
 
 void rollback_reply(struct turn *t, int status, const char *fmt, ...)
@@ -57,7 +57,7 @@ void rollback_say(struct turn *t, const char *fmt, ...)
     WORDS(text, sizeof text, fmt);
     if (strcmp(text, t->j->reason) == 0)
         return;
-    memcpy(t->j->reason, text, sizeof text);
+    snprintf(t->j->reason, sizeof t->j->reason, "%s", text);
     t->changed = true;
 }
 
@@ -168,14 +168,16 @@ void rollback_end(struct turn *t, int phase, const char *fmt, ...)
     rollback_resolve(t, ROLLBACK_NOTICE_STARTED);
     rollback_resolve(t, ROLLBACK_NOTICE_HOLD);
     if (phase == ROLLBACK_PHASE(DONE)) {
-        rollback_record(t, "rollback.done", NULL, "from %s to %s%s: %s", from, to, j->forced ? " (forced)" : "", text);
-        rollback_raise(t, ROLLBACK_NOTICE_DONE, false, "%s: rolled back from %s to %s: %s", t->d->deployment, from, to,
-                       text);
+        rollback_record(t, "rollback.done", NULL, "from %s to %s%s: %s", from, to, j->forced ? " (forced)" : "",
+                        text);
+        rollback_raise(t, ROLLBACK_NOTICE_DONE, false, "%s: rolled back from %s to %s: %s", t->d->deployment, from,
+                       to, text);
     } else {
         bool refused = phase == ROLLBACK_PHASE(REFUSED);
-        rollback_record(t, refused ? "rollback.refused" : "rollback.aborted", NULL, "from %s to %s: %s", from, to, text);
-        rollback_raise(t, ROLLBACK_NOTICE_FAILED, false, "%s: the rollback from %s to %s was %s: %s", t->d->deployment,
-                       from, to, refused ? "refused" : "aborted", text);
+        rollback_record(t, refused ? "rollback.refused" : "rollback.aborted", NULL, "from %s to %s: %s", from, to,
+                        text);
+        rollback_raise(t, ROLLBACK_NOTICE_FAILED, false, "%s: the rollback from %s to %s was %s: %s",
+                       t->d->deployment, from, to, refused ? "refused" : "aborted", text);
     }
     rollback_keep(t);
 }

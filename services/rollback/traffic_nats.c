@@ -466,6 +466,8 @@ static struct traffic *nats_open(struct service *s, const struct set_deployment 
     t->opened_ms = clock_mono_ms();
     snprintf(t->subject, sizeof t->subject, SUBJECT_SHARE "%s", set->name);
     snprintf(shared, sizeof shared, SUBJECT_SHARED "%s", set->name);
+    if (!s->bus) /* --check: nothing is asked */
+        return t;
     t->watch = bus_watch(s->bus, t->subject, 0, on_share, on_synced, t);
     t->sub = bus_subscribe(s->bus, shared, NULL, on_shared, t);
     if (!t->watch || !t->sub) {

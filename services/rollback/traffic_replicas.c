@@ -510,7 +510,7 @@ static void begin(struct traffic *t, struct work what)
         w->next->link = &w->next;
     t->works = w;
     loop_timer_init(&t->service->loop, &w->timer, on_poll, w);
-    kube_look(t->kube, &t->set->kubernetes, NULL, NULL, on_look, w);
+    kube_look(t->kube, &t->set->kubernetes, KUBE_PODS_ONLY, NULL, NULL, on_look, w);
 }
 
 static struct traffic *open_replicas(struct service *s, const struct set_deployment *set, struct err *e)

@@ -165,7 +165,7 @@ test('the way back and the way back from it', { timeout: 240000 }, async (t) => 
       assert.match(await ok(cli, 'versions', NAME), / v3 .*compose config `rules`/);
       assert.deepEqual([town.moves, town.orders.filter(([v]) => v !== 'keep')], [[], []]);
     });
-  }, { capacity_wait: '2s', step: '200ms' });
+  }, { capacity_wait: '4s', step: '200ms' });
 });
 
 const restic = (() => { try { return execFileSync('sh', ['-c', 'command -v restic']).length > 0; } catch { return false; } })();

@@ -28,12 +28,18 @@ test('there: planned, started, followed, and what is known of it afterwards', { 
     assert.deepEqual([town.orders.filter(([v]) => v !== 'keep' && v !== 'check'), town.moves], [[], []], 'a plan changes nothing');
 
     const watched = command(stack, ['rollback', 'start', NAME, ...WHO, '--follow', '--id', 'job-a']);
-    await until('the shift', async () => (await doc(cli)).phase === 'SHIFT');
+    await until('the shift', () => town.share[1] >= 50);
+    await ok(cli, 'hold', NAME, ...WHO); // so that there is time to look
     const busy = await cli('start', NAME, ...WHO);
     assert.equal(busy.code, 4, 'one job at a time');
     await ok(cli, 'start', NAME, ...WHO, '--id', 'job-a'); // the same order again is no other job
-    const suite = await stack.cli(['status']);
-    assert.match(suite.out, /deployment agent-1: rollback to v1 is under way/);
+    let suite;
+    await until(() => `the suite's status: ${suite.out}${suite.err}`, async () => {
+      suite = await stack.cli(['status', '--timeout', '20s']);
+      return /deployment agent-1: rollback to v1 HOLDS/.test(suite.out);
+    });
+    assert.equal(suite.code, 1);
+    await ok(cli, 'resume', NAME, ...WHO);
     const end = await watched.end;
     assert.equal(end.code, 0, end.err + end.out);
     for (const what of [/SHIFT, step 2 of 5/, /v2 50 %, v1 50 %/, /v2 10 %, v1 90 %/, /DRAIN/, /VERIFY/]) assert.match(end.out, what);
@@ -69,6 +75,7 @@ test('held, resumed, aborted, hurried', { timeout: 180000 }, async () => {
     const held = await cli('status', NAME);
     assert.equal(held.code, 1);
     assert.match(held.out, /HOLDS in SHIFT, step \d of 5: by order/);
+    await until('what is in hand to end', async () => (await doc(cli)).op === 'UNSPECIFIED');
     const share = [...town.share];
     const watched = await cli('watch', NAME, '--no-wait');
     assert.equal(watched.code, 1);

@@ -85,11 +85,15 @@ static void it_gets_what_it_should_and_no_more(void **state)
     const char *const env[] = {"ONE=1", "TWO=a b", NULL};
     const char *const argv[] = {"/usr/bin/env", NULL};
     run(&s, NULL, (struct program_opts){.argv = argv, .env = env});
-    assert_string_equal(s.out, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nLANG=C.UTF-8\nONE=1\nTWO=a b\n");
+    assert_string_equal(
+        s.out, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nLANG=C.UTF-8\nONE=1\nTWO=a b\n");
     assert_int_equal(s.end, PROGRAM_EXITED);
     assert_int_equal(s.code, 0);
     assert_string_equal(s.text, "ended with 0");
-    run(&s, "ls /proc/self/fd | wc -l; pwd; read pid name state parent group more < /proc/$$/stat; test $group = $$ && echo own; read x || echo no input", (struct program_opts){0});
+    run(&s,
+        "ls /proc/self/fd | wc -l; pwd; read pid name state parent group more < /proc/$$/stat; test $group = $$ && "
+        "echo own; read x || echo no input",
+        (struct program_opts){0});
     assert_string_equal(s.out, "4\n/\nown\nno input\n"); /* three, and that of ls itself */
     const char *const odd[] = {"/bin/echo", "$HOME; `x` *", "", "\xff", NULL};
     run(&s, NULL, (struct program_opts){.argv = odd});
@@ -129,16 +133,49 @@ static void how_it_ends_is_told(void **state)
         int code;
         const char *out, *err, *first, *text;
     } rows[] = {
-        {"echo out; echo no such >&2; echo thing >&2; exit 3", {0}, PROGRAM_EXITED, 3, "out\n", "no such|thing", "no such", "ended with 3: no such|thing"},
+        {"echo out; echo no such >&2; echo thing >&2; exit 3",
+         {0},
+         PROGRAM_EXITED,
+         3,
+         "out\n",
+         "no such|thing",
+         "no such",
+         "ended with 3: no such|thing"},
         {"kill -9 $$", {0}, PROGRAM_SIGNALLED, 9, "", "", "", "ended by signal 9"},
-        {"printf '\\n\\na\\377\\001b\\303\\251\\n\\n' >&2; exit 255", {0}, PROGRAM_EXITED, 255, "", "||a  b\xc3\xa9", "a\xff\x01"
-                                                                                                    "b\xc3\xa9",
+        {"printf '\\n\\na\\377\\001b\\303\\251\\n\\n' >&2; exit 255",
+         {0},
+         PROGRAM_EXITED,
+         255,
+         "",
+         "||a  b\xc3\xa9",
+         "a\xff\x01"
+         "b\xc3\xa9",
          "ended with 255: ||a  b\xc3\xa9"},
-        {"sleep 300", {.timeout_ms = 200}, PROGRAM_TIMEOUT, 9, "", "", "", "killed, since it had not ended after 200 ms"},
-        {"trap '' TERM; echo begun >&2; while :; do sleep 1; done", {.timeout_ms = 1000}, PROGRAM_TIMEOUT, 9, "", "begun", "begun",
+        {"sleep 300",
+         {.timeout_ms = 200},
+         PROGRAM_TIMEOUT,
+         9,
+         "",
+         "",
+         "",
+         "killed, since it had not ended after 200 ms"},
+        {"trap '' TERM; echo begun >&2; while :; do sleep 1; done",
+         {.timeout_ms = 1000},
+         PROGRAM_TIMEOUT,
+         9,
+         "",
+         "begun",
+         "begun",
          "killed, since it had not ended after 1000 ms: begun"},
         {"printf 12345", {.max_output = 5}, PROGRAM_EXITED, 0, "12345", "", "", "ended with 0"},
-        {"printf 123456; sleep 300", {.max_output = 5}, PROGRAM_TOO_MUCH, 9, "", "", "", "killed, since it said more than 5 bytes"},
+        {"printf 123456; sleep 300",
+         {.max_output = 5},
+         PROGRAM_TOO_MUCH,
+         9,
+         "",
+         "",
+         "",
+         "killed, since it said more than 5 bytes"},
         {"printf 123456; exit 4", {.max_output = 5, .cut = true}, PROGRAM_EXITED, 4, "12345", "", "", "ended with 4"},
         {"echo a; echo b >&2; exit 5", {.merge = true}, PROGRAM_EXITED, 5, "", NULL, NULL, NULL},
     };
@@ -157,7 +194,8 @@ static void how_it_ends_is_told(void **state)
         }
     }
     /* Of what is complained of at length, the end, from the begin of a character on. */
-    run(&s, "i=0; while [ $i -lt 3000 ]; do printf '\\303\\251'; i=$((i+1)); done >&2; echo end >&2; exit 1", (struct program_opts){0});
+    run(&s, "i=0; while [ $i -lt 3000 ]; do printf '\\303\\251'; i=$((i+1)); done >&2; echo end >&2; exit 1",
+        (struct program_opts){0});
     assert_true(strlen(s.err) > 2000 && strlen(s.err) <= 2048);
     assert_memory_equal(s.err, "\xc3\xa9", 2);
     assert_string_equal(s.err + strlen(s.err) - 3, "end");
@@ -322,9 +360,12 @@ static int close_loop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_gets_what_it_should_and_no_more), cmocka_unit_test(input_of_any_size_need_not_be_read),
-        cmocka_unit_test(how_it_ends_is_told),                cmocka_unit_test(what_cannot_be_run_is_told_as_well),
-        cmocka_unit_test(nothing_is_left_unless_it_may),      cmocka_unit_test(it_can_be_called_off),
+        cmocka_unit_test(it_gets_what_it_should_and_no_more),
+        cmocka_unit_test(input_of_any_size_need_not_be_read),
+        cmocka_unit_test(how_it_ends_is_told),
+        cmocka_unit_test(what_cannot_be_run_is_told_as_well),
+        cmocka_unit_test(nothing_is_left_unless_it_may),
+        cmocka_unit_test(it_can_be_called_off),
         cmocka_unit_test(many_at_a_time),
     };
     return cmocka_run_group_tests(tests, open_loop, close_loop);

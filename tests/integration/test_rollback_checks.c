@@ -651,6 +651,8 @@ static void test_nats(void **state)
     others.list[3] = (struct fake){"agent", "D", "1.0.0", "{]", 0, 0};
     T.side[FORMER].name = "2.0.0";
     T.side[TARGET].name = "v1.0.0";
+    for (int64_t end_ms = clock_mono_ms() + HARNESS_WAIT_MS; clock_mono_ms() < end_ms && !run()->data[TARGET];)
+        ; /* the server has yet to learn of the subscription */
     counts_are(TARGET, 3, 110);
     assert_int_equal(T.samples[0].bad[FORMER], 5);
     assert_int_equal(T.samples[0].all[FORMER], 100);

@@ -144,7 +144,8 @@ static int open_executor(const char *allowed, const char *more, struct err *e)
              "      executor: exec\n"
              "      exec:\n"
              "        view: [ %s/view ]\n"
-             "        up: [ %s/act, up, \"{{version}}\", \"{{digest}}\", \"{{image}}\", \"{{id}}\", \"{{job}}\", \"{{side}}\", \"{{count}}\", "
+             "        up: [ %s/act, up, \"{{version}}\", \"{{digest}}\", \"{{image}}\", \"{{id}}\", \"{{job}}\", "
+             "\"{{side}}\", \"{{count}}\", "
              "\"{{deployment}}\" ]\n"
              "        stop: [ %s/act, stop, \"{{ version }}\" ]\n"
              "        start: [ %s/act, start, \"--count={{count}}\" ]\n"
@@ -184,7 +185,8 @@ static int open_town(void **state)
     snprintf(text, sizeof text, "#!/bin/sh\ncat '%s/world'\n", town.dir);
     write_file("view", text, 0700);
     snprintf(text, sizeof text,
-             "#!/bin/sh\nprintf '%%s\\n' \"$@\" > '%s/args'\ncat > '%s/input'\necho done with $1\n[ -e '%s/code' ] && { echo because >&2; exit $(cat "
+             "#!/bin/sh\nprintf '%%s\\n' \"$@\" > '%s/args'\ncat > '%s/input'\necho done with $1\n[ -e '%s/code' ] "
+             "&& { echo because >&2; exit $(cat "
              "'%s/code'); }\n[ ! -e '%s/hang' ] || sleep 300\nexit 0\n",
              town.dir, town.dir, town.dir, town.dir, town.dir);
     write_file("act", text, 0700);
@@ -205,8 +207,10 @@ static void what_stands_is_seen(void **state)
     (void)state;
     open_usual("");
     write_file("world",
-               "{\"versions\": [{\"name\": \"v2\", \"digest\": \"sha256:2\", \"image\": \"agent:v2\", \"schema\": 4, \"spec\": {\"memory\": \"1g\"}}],\n"
-               " \"instances\": [{\"handle\": \"a1\", \"version\": \"v2\", \"address\": \"127.0.0.1:8080\", \"running\": true, \"ready\": true}]}\n",
+               "{\"versions\": [{\"name\": \"v2\", \"digest\": \"sha256:2\", \"image\": \"agent:v2\", \"schema\": 4, "
+               "\"spec\": {\"memory\": \"1g\"}}],\n"
+               " \"instances\": [{\"handle\": \"a1\", \"version\": \"v2\", \"address\": \"127.0.0.1:8080\", "
+               "\"running\": true, \"ready\": true}]}\n",
                0600);
     struct seen s = view();
     assert_true(s.ok);
@@ -231,7 +235,8 @@ static void orders_reach_the_programs(void **state)
     struct seen s = act(executor_exec.up);
     assert_true(s.ok);
     assert_string_equal(s.text, "done with up");
-    assert_string_equal(read_file("args"), "up\nv1; touch evil\nsha256:1\nagent:v1\n0123456789abcdef\njob-1\n1\n3\nagent\n");
+    assert_string_equal(read_file("args"),
+                        "up\nv1; touch evil\nsha256:1\nagent:v1\n0123456789abcdef\njob-1\n1\n3\nagent\n");
     assert_string_equal(read_file("input"), "{\"a\":1}");
     s = act(executor_exec.stop);
     assert_true(s.ok);
@@ -258,7 +263,9 @@ static void orders_reach_the_programs(void **state)
     assert_non_null(strstr(s.text, "exec.run is not set"));
     assert_int_not_equal(access(path_of("args"), F_OK), 0);
     char more[3000];
-    snprintf(more, sizeof more, "        check: [ %s, check ]\n        keep: [ %s, keep, \"{{keep}}\" ]\n        run: [ %s, run, \"{{version}}\" ]\n",
+    snprintf(more, sizeof more,
+             "        check: [ %s, check ]\n        keep: [ %s, keep, \"{{keep}}\" ]\n        run: [ %s, run, "
+             "\"{{version}}\" ]\n",
              path_of("act"), path_of("act"), path_of("act"));
     open_usual(more);
     assert_true(act(executor_exec.check).ok);

@@ -272,7 +272,7 @@ static void write_settings(bool with_reload, const char *step)
         bool slow =
             strcmp(w->name, "d-orders") == 0 || strcmp(w->name, "d-empty") == 0 || strcmp(w->name, "d-reload") == 0;
         fprintf(f,
-                "      steps: [100%%, 50%%, 0%%]\n      step: %s\n      check_every: 100ms\n      drain: 100ms\n     "
+                "      steps: [100%%, 50%%, 0%%]\n      step: %s\n      check_every: 300ms\n      drain: 100ms\n     "
                 " watch: 300ms\n"
                 "      settle: 200ms\n      capacity_wait: 20s\n",
                 slow ? step : "300ms");
@@ -839,6 +839,53 @@ static void reload(void **state)
     reply_free(&r);
 }
 
+static bool log_says(const char *file, const char *words)
+{
+    char line[1000];
+    snprintf(line, sizeof line, "grep -q '%s' %s/%s", words, harness_dir(T.h), file);
+    return system(line) == 0;
+}
+
+/* Settings that a backend cannot be opened with are refused before anything runs by them. */
+static void settings_that_cannot_be(void **state)
+{
+    (void)state;
+    char path[700], command_line[1400], said[2000] = "";
+    snprintf(path, sizeof path, "%s/bad.yaml", harness_dir(T.h));
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\nrollback:\n  "
+            "exec_allowed: [%s]\n"
+            "  deployments:\n    - name: d-bad\n      executor: exec\n      exec: { view: [%s], up: [/bin/sh], stop: "
+            "[%s], start: [%s], "
+            "remove: [%s] }\n",
+            T.nats->url, T.redis->port, harness_dir(T.h), T.worlds.program, T.worlds.program, T.worlds.program,
+            T.worlds.program, T.worlds.program);
+    fclose(f);
+    snprintf(command_line, sizeof command_line, "%s --check -c %s 2>&1", T.program, path);
+    f = popen(command_line, "r");
+    assert_non_null(f);
+    size_t n = fread(said, 1, sizeof said - 1, f);
+    said[n] = '\0';
+    int end = pclose(f);
+    assert_true(WIFEXITED(end) && WEXITSTATUS(end) == 2);
+    if (!strstr(said, "d-bad") || !strstr(said, "exec_allowed"))
+        fail_msg("%s", said);
+    /* Nor are they taken over. */
+    snprintf(command_line, sizeof command_line, "cp %s %s.good && cp %s %s", T.config, T.config, path, T.config);
+    assert_int_equal(system(command_line), 0);
+    kill(T.replica[0]->pid, SIGHUP);
+    kill(T.replica[1]->pid, SIGHUP);
+    WAIT(log_says("rollback-0.log", "d-bad") && log_says("rollback-1.log", "d-bad"));
+    PB(RollbackCommand) c = command("d-whole");
+    struct reply r = order("state", &c);
+    EXPECT(r, STATUS(OK));
+    reply_free(&r);
+    snprintf(command_line, sizeof command_line, "mv %s.good %s", T.config, T.config);
+    assert_int_equal(system(command_line), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -850,6 +897,7 @@ int main(void)
         cmocka_unit_test(redis_emptied),
         cmocka_unit_test(bus_away),
         cmocka_unit_test(frozen_replica),
+        cmocka_unit_test(settings_that_cannot_be),
         cmocka_unit_test(reload),
     };
     if (getenv("ONLY"))

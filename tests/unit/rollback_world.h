@@ -19,12 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define T0      INT64_C(1700000000000)
-#define V1      "00000000000000a1"
-#define V2      "00000000000000b2"
-#define V3      "00000000000000c3"
-#define MAX     6 /* instances of a side */
-#define EVENTS  64
+#define T0        INT64_C(1700000000000)
+#define V1        "00000000000000a1"
+#define V2        "00000000000000b2"
+#define V3        "00000000000000c3"
+#define MAX       6 /* instances of a side */
+#define EVENTS    64
 #define STATUS(x) REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_##x
 
 struct instance {
@@ -69,18 +69,18 @@ struct world {
     bool half_restored;
     /* what goes wrong */
     bool executor_away, traffic_away, counts_sessions;
-    int fails_percent, lasting_percent, slow_ms, start_ms;
+    int fails_percent, lasting_percent, deaf_percent, slow_ms, start_ms;
     bool bad_target, bad_errors, silent; /* checks */
-    int bad_from_weight;                 /* the security check of the target fails once so little is left on the former version; -1 = never */
-    int crash_in;                        /* dies before so many further stores, between store and act; 0 = does not */
-    bool quiet;                          /* nothing of this world is broken by others: capacity is never short */
+    int bad_from_weight; /* the security check of the target fails once so little is left on the former version; -1 = never */
+    int crash_in; /* dies before so many further stores, between store and act; 0 = does not */
+    bool quiet;   /* nothing of this world is broken by others: capacity is never short */
     /* what came of it */
     char broken[400];
     unsigned acts, weights, stores, crashes, holds, done, aborted, refused, replies;
     struct rollback_effect reply, raised, last_do;
     bool did_reply;
     int64_t seen_ms, others_ms; /* it was last seen what stands; others have last set the traffic */
-    int most_moved; /* least weight that the former version had in this job */
+    int most_moved;             /* least weight that the former version had in this job */
 };
 
 static inline uint64_t rnd(struct world *w)
@@ -143,7 +143,10 @@ static inline void look(const struct world *w, struct rollback_sight *s)
     memset(s, 0, sizeof *s);
     s->executor_known = !w->executor_away;
     s->traffic_known = !w->traffic_away;
-    snprintf(s->error, sizeof s->error, "%s", w->executor_away ? "the executor is away" : w->traffic_away ? "the traffic is away" : "");
+    snprintf(s->error, sizeof s->error, "%s",
+             w->executor_away  ? "the executor is away"
+             : w->traffic_away ? "the traffic is away"
+                               : "");
     for (int side = 0; side < 2; side++) {
         struct rollback_side *r = &s->side[side];
         r->share = w->traffic_away ? -1 : w->share[side];
@@ -219,8 +222,8 @@ static inline void act_weight(struct world *w, const struct rollback_effect *e)
     for (int i = 0; i < 2; i++) {
         unsigned needs = (n * (unsigned)e->share[i] + 99) / 100;
         if (e->share[i] > s[i].share && s[i].ready < needs && s[!i].ready > 0)
-            broke(w, "side %d gets %d %% (of %d %%) with %u ready of %u needed", i, e->share[i], s[i].share, s[i].ready,
-                  needs);
+            broke(w, "side %d gets %d %% (of %d %%) with %u ready of %u needed", i, e->share[i], s[i].share,
+                  s[i].ready, needs);
     }
 }
 
@@ -238,8 +241,8 @@ static inline void judge_act(struct world *w, const struct rollback_effect *e)
         if (s[e->side].share != 0 && w->rule.gradual)
             broke(w, "side %d has %d %% and is stopped or removed", e->side, s[e->side].share);
         if (s[!e->side].ready < j->plan.instances && j->phase != ROLLBACK_PHASE(ABORTING))
-            broke(w, "side %d is stopped or removed, and only %u of %u are ready on the other", e->side, s[!e->side].ready,
-                  j->plan.instances);
+            broke(w, "side %d is stopped or removed, and only %u of %u are ready on the other", e->side,
+                  s[!e->side].ready, j->plan.instances);
         break;
     case ROLLBACK_OP(UP):
         if (s[e->side].instances && strcmp(s[e->side].version, e->version) != 0 && w->rule.gradual)
@@ -249,7 +252,8 @@ static inline void judge_act(struct world *w, const struct rollback_effect *e)
         break;
     case ROLLBACK_OP(RESTORE):
         if (!e->snapshot[0] || (!w->paused && w->has_writer))
-            broke(w, "data are put back of `%s` while the writer %s", e->snapshot, w->paused ? "is paused" : "writes");
+            broke(w, "data are put back of `%s` while the writer %s", e->snapshot,
+                  w->paused ? "is paused" : "writes");
         break;
     default:
         break;
@@ -275,7 +279,8 @@ static inline void apply(struct world *w, const struct rollback_effect *e)
     struct instance *side = w->side[e->side];
     switch (e->op) {
     case ROLLBACK_OP(WEIGHT):
-        memcpy(w->share, e->share, sizeof w->share);
+        if (!chance(w, w->deaf_percent)) /* or it says that it was done, and was not */
+            memcpy(w->share, e->share, sizeof w->share);
         break;
     case ROLLBACK_OP(UP):
         for (unsigned i = 0; i < e->count; i++) {
@@ -420,7 +425,7 @@ static inline void decide(struct world *w, const struct rollback_event *ev)
 {
     static struct rollback_effect out[ROLLBACK_EFFECTS];
     size_t n = 0;
-    int was = w->doc.job.phase;
+    int was = w->doc.job.phase, stage = w->doc.job.stage;
     uint64_t epoch = w->doc.epoch;
     bool busy = rollback_busy(&w->doc);
     if (ev->kind == ROLLBACK_SIGHT) {
@@ -445,6 +450,11 @@ static inline void decide(struct world *w, const struct rollback_event *ev)
         }
         w->stored = w->doc;
     }
+    const struct rollback_job *j = &w->doc.job;
+    if (j->stage == ROLLBACK_STAGE(OBSERVE) && j->stage != stage && w->rule.gradual &&
+        (j->phase == ROLLBACK_PHASE(SHIFT) || j->phase == ROLLBACK_PHASE(ABORTING)) &&
+        abs(w->sight.side[j->from_side].share - j->weight) > 5)
+        broke(w, "%d %% are observed as %d %%", w->sight.side[j->from_side].share, j->weight);
     if (w->doc.job.weight < w->most_moved)
         w->most_moved = w->doc.job.weight;
     w->holds += was != ROLLBACK_PHASE(HOLD) && w->doc.job.phase == ROLLBACK_PHASE(HOLD);
@@ -479,7 +489,8 @@ static inline void check(struct world *w, bool suite)
         snprintf(s[n].detail, sizeof s[n].detail, "%s", bad ? "it let the attack through" : "as it should be");
         n++;
     }
-    decide(w, &(struct rollback_event){.kind = ROLLBACK_SAMPLES, .u.checked = {.samples = s, .n = n, .suite = suite}});
+    decide(w,
+           &(struct rollback_event){.kind = ROLLBACK_SAMPLES, .u.checked = {.samples = s, .n = n, .suite = suite}});
 }
 
 /* ---- running ---- */
@@ -533,8 +544,8 @@ static inline void live_on(struct world *w)
     for (int side = 0; w->quiet && side < 2; side++) {
         unsigned needs = (w->doc.job.plan.instances * (unsigned)w->share[side] + 99) / 100;
         if (rollback_busy(&w->doc) && w->share[side] > 0 && count_of(w, side, NULL, true) < needs)
-            broke(w, "side %d has %d %% and %u ready of %u needed", side, w->share[side], count_of(w, side, NULL, true),
-                  needs);
+            broke(w, "side %d has %d %% and %u ready of %u needed", side, w->share[side],
+                  count_of(w, side, NULL, true), needs);
     }
 }
 
@@ -594,8 +605,8 @@ static inline int order(struct world *w, enum rollback_event_kind kind, const ch
     return w->reply.status;
 }
 
-static inline struct rollback_version *add_version(struct rollback_doc *d, const char *id, const char *name, int state,
-                                                   int64_t at_ms)
+static inline struct rollback_version *add_version(struct rollback_doc *d, const char *id, const char *name,
+                                                   int state, int64_t at_ms)
 {
     struct rollback_version *v = &d->versions[d->n_versions++];
     memset(v, 0, sizeof *v);
@@ -621,8 +632,10 @@ static inline void world_init(struct world *w, uint64_t seed, unsigned instances
     w->counts_sessions = true;
     w->has_writer = true;
     w->checks[0] = (struct rollback_check_rule){.name = "selftest", .check_class = ROLLBACK_SECURITY, .most = -1};
-    w->checks[1] = (struct rollback_check_rule){.name = "errors", .check_class = ROLLBACK_ERRORS, .limit = 4, .most = -1};
-    w->checks[2] = (struct rollback_check_rule){.name = "suite", .check_class = ROLLBACK_SECURITY, .suite = true, .most = -1};
+    w->checks[1] =
+        (struct rollback_check_rule){.name = "errors", .check_class = ROLLBACK_ERRORS, .limit = 4, .most = -1};
+    w->checks[2] =
+        (struct rollback_check_rule){.name = "suite", .check_class = ROLLBACK_SECURITY, .suite = true, .most = -1};
     w->rule = (struct rollback_rule){.n_steps = 5,
                                      .weight = {100, 50, 25, 10, 0},
                                      .step_ms = 5000,
@@ -658,7 +671,8 @@ static inline void check_end(struct world *w, unsigned instances)
     int lives = w->rule.gradual ? (j->phase == ROLLBACK_PHASE(DONE) ? !from : from) : j->from_side;
     const char *version = j->phase == ROLLBACK_PHASE(DONE) ? j->to : j->from;
     if (count_of(w, lives, version, false) != instances || count_of(w, lives, NULL, false) != instances)
-        broke(w, "%u instances of %s stand at the end, not %u", count_of(w, lives, version, false), version, instances);
+        broke(w, "%u instances of %s stand at the end, not %u", count_of(w, lives, version, false), version,
+              instances);
     if (count_of(w, !lives, NULL, false) != 0)
         broke(w, "%u instances are left on the other side", count_of(w, !lives, NULL, false));
     if (w->rule.gradual && w->share[lives] != 100 && w->others_ms < w->seen_ms)

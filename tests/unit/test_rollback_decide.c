@@ -127,8 +127,26 @@ static void test_kinds(void **unused)
 
 /* ---- every order in every phase ---- */
 
-enum place { AT_PREPARE, AT_SNAPSHOT, AT_TARGET_UP, AT_GATE, AT_SET, AT_READ_BACK, AT_OBSERVE, AT_DRAIN, AT_STOP, AT_VERIFY, AT_CLEAR,
-             AT_HOLD, AT_ABORTING, AT_DONE, AT_ABORTED, AT_REFUSED, AT_IDLE, PLACES };
+enum place {
+    AT_PREPARE,
+    AT_SNAPSHOT,
+    AT_TARGET_UP,
+    AT_GATE,
+    AT_SET,
+    AT_READ_BACK,
+    AT_OBSERVE,
+    AT_DRAIN,
+    AT_STOP,
+    AT_VERIFY,
+    AT_CLEAR,
+    AT_HOLD,
+    AT_ABORTING,
+    AT_DONE,
+    AT_ABORTED,
+    AT_REFUSED,
+    AT_IDLE,
+    PLACES
+};
 
 static void go_to(enum place p)
 {
@@ -174,7 +192,10 @@ static void test_every_order(void **unused)
         int phase[5];
     } expect[PLACES] = {
 #define UNDER_WAY {STATUS(UNAVAILABLE), STATUS(OK), STATUS(ALREADY), STATUS(OK), STATUS(OK)}
-#define HOLDS     {N, ROLLBACK_PHASE(HOLD), N, ROLLBACK_PHASE(ABORTING), N}
+#define HOLDS                                                                                                        \
+    {                                                                                                                \
+        N, ROLLBACK_PHASE(HOLD), N, ROLLBACK_PHASE(ABORTING), N                                                      \
+    }
         [AT_PREPARE] = {UNDER_WAY, {N, ROLLBACK_PHASE(HOLD), N, ROLLBACK_PHASE(ABORTED), N}},
         [AT_SNAPSHOT] = {UNDER_WAY, HOLDS},
         [AT_TARGET_UP] = {UNDER_WAY, HOLDS},
@@ -194,7 +215,8 @@ static void test_every_order(void **unused)
                          {N, ROLLBACK_PHASE(HOLD), N, N, N}},
 #define OVER STATUS(UNAVAILABLE), STATUS(UNAVAILABLE)
         [AT_DONE] = {{STATUS(INVALID), OVER, OVER}, {N, N, N, N, N}}, /* v2 is rejected now */
-        [AT_ABORTED] = {{STATUS(OK), OVER, STATUS(ALREADY), STATUS(UNAVAILABLE)}, {ROLLBACK_PHASE(PREPARE), N, N, N, N}},
+        [AT_ABORTED] = {{STATUS(OK), OVER, STATUS(ALREADY), STATUS(UNAVAILABLE)},
+                        {ROLLBACK_PHASE(PREPARE), N, N, N, N}},
         [AT_REFUSED] = {{STATUS(OK), OVER, OVER}, {ROLLBACK_PHASE(PREPARE), N, N, N, N}},
         [AT_IDLE] = {{STATUS(OK), OVER, OVER}, {ROLLBACK_PHASE(PREPARE), N, N, N, N}},
     };
@@ -205,11 +227,13 @@ static void test_every_order(void **unused)
         for (int k = 0; k < 5; k++) {
             w = before;
             w.quiet = false;
-            int was = w.doc.job.phase, status = order(&w, (enum rollback_event_kind)(ROLLBACK_START + k), k ? "" : "job-2", false, false);
+            int was = w.doc.job.phase,
+                status = order(&w, (enum rollback_event_kind)(ROLLBACK_START + k), k ? "" : "job-2", false, false);
             int phase = expect[p].phase[k] < 0 ? was : expect[p].phase[k];
             if (status != expect[p].status[k] || w.doc.job.phase != phase)
-                fail_msg("place %d, order %d: status %d (%s), phase %s; expected %d, %s", (int)p, k, status, w.reply.text,
-                         sm_name(&rollback_sm, w.doc.job.phase), expect[p].status[k], sm_name(&rollback_sm, phase));
+                fail_msg("place %d, order %d: status %d (%s), phase %s; expected %d, %s", (int)p, k, status,
+                         w.reply.text, sm_name(&rollback_sm, w.doc.job.phase), expect[p].status[k],
+                         sm_name(&rollback_sm, phase));
             assert_true(strlen(w.reply.text) > 8);
             if (status != STATUS(OK)) /* what is refused changes nothing */
                 assert_memory_equal(&w.doc, &before.doc, sizeof w.doc);
@@ -386,16 +410,23 @@ static void test_abort_when_stopped(void **unused)
 static void test_abort_is_not_ignored(void **unused)
 {
     (void)unused;
-    begin(2);
-    w.slow_ms = 3000;
-    reach(ROLLBACK_PHASE(SNAPSHOT), 0);
-    while (w.doc.job.op != ROLLBACK_OP(SNAPSHOT))
-        assert_true(step(&w, w.now_ms + 60000));
-    assert_int_equal(order(&w, ROLLBACK_ABORT, "", false, false), STATUS(OK));
-    assert_int_equal(w.doc.job.op, ROLLBACK_OP(SNAPSHOT));
-    crash(&w);
-    ends(ROLLBACK_PHASE(ABORTED));
-    assert_int_equal(count_of(&w, 1, NULL, false), 0);
+    unsigned paused = 0;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        begin(2);
+        w.rng = seed;
+        w.slow_ms = 3000;
+        reach(ROLLBACK_PHASE(SNAPSHOT), 0);
+        while (w.doc.job.op != ROLLBACK_OP(SNAPSHOT))
+            assert_true(step(&w, w.now_ms + 60000));
+        assert_int_equal(order(&w, ROLLBACK_ABORT, "", false, false), STATUS(OK));
+        assert_int_equal(w.doc.job.op, ROLLBACK_OP(SNAPSHOT));
+        crash(&w);
+        run(&w, 2500);
+        paused += w.paused;
+        ends(ROLLBACK_PHASE(ABORTED));
+        assert_int_equal(count_of(&w, 1, NULL, false), 0);
+    }
+    assert_true(paused > 0); /* it was, where the one who acted died in between */
 }
 
 /* flagger 1801: a breach while something is waited for counts; an errors check that crosses a change of steps, too. */
@@ -818,11 +849,11 @@ static void test_broken(void **unused)
     reach_step(50);
     good = w.doc;
     assert_null(rollback_broken(&good));
-#define BREAK(what)                                                                                                   \
-    do {                                                                                                              \
-        d = good;                                                                                                     \
-        what;                                                                                                         \
-        assert_non_null(rollback_broken(&d));                                                                         \
+#define BREAK(what)                                                                                                  \
+    do {                                                                                                             \
+        d = good;                                                                                                    \
+        what;                                                                                                        \
+        assert_non_null(rollback_broken(&d));                                                                        \
     } while (0)
     BREAK(d.deployment[0] = '\0');
     BREAK(d.n_versions = ROLLBACK_VERSIONS + 1);

@@ -24,7 +24,8 @@ static void an_id_is_made_of_digest_and_configuration(void **state)
     assert_string_not_equal(a, executor_config_hash(y, b));
     json_t *empty = json_object();
     /* printf '{}' | sha256sum */
-    assert_string_equal(executor_config_hash(empty, b), "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
+    assert_string_equal(executor_config_hash(empty, b),
+                        "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
     /* printf 'sha256:1\n44136f...' | sha256sum | cut -c1-16 */
     assert_string_equal(executor_version_id("sha256:1", b, id), "ce7ccfef72029a28");
     assert_string_not_equal(executor_version_id("sha256:1", a, other), id);
@@ -37,8 +38,12 @@ static void an_id_is_made_of_digest_and_configuration(void **state)
 static void names_become_texts(void **state)
 {
     (void)state;
-    const struct fill_name names[] = {
-        {"version", "v1; rm -rf \"$HOME\""}, {"side", "0"}, {"evil", "-rf"}, {"line", "a\nb"}, {"none", NULL}, {"empty", ""}};
+    const struct fill_name names[] = {{"version", "v1; rm -rf \"$HOME\""},
+                                      {"side", "0"},
+                                      {"evil", "-rf"},
+                                      {"line", "a\nb"},
+                                      {"none", NULL},
+                                      {"empty", ""}};
     const struct {
         const char *text, *filled, *why;
     } rows[] = {
@@ -90,10 +95,12 @@ static void names_become_texts(void **state)
 
 static const char good[] =
     "{\"versions\":["
-    "{\"name\":\"v1\",\"digest\":\"sha256:1\",\"image\":\"a:v1\",\"schema\":3,\"spec\":{\"b\":1,\"a\":[]},\"gaps\":[\"x is not known\"]},"
+    "{\"name\":\"v1\",\"digest\":\"sha256:1\",\"image\":\"a:v1\",\"schema\":3,\"spec\":{\"b\":1,\"a\":[]},\"gaps\":["
+    "\"x is not known\"]},"
     "{\"name\":\"v2\",\"digest\":\"sha256:2\",\"spec\":{}}],"
     "\"instances\":["
-    "{\"handle\":\"h1\",\"name\":\"one\",\"version\":\"v1\",\"address\":\"127.0.0.1:80\",\"side\":1,\"job\":\"j1\",\"running\":true,\"ready\":true},"
+    "{\"handle\":\"h1\",\"name\":\"one\",\"version\":\"v1\",\"address\":\"127.0.0.1:80\",\"side\":1,\"job\":\"j1\","
+    "\"running\":true,\"ready\":true},"
     "{\"handle\":\"h2\",\"version\":\"v2\",\"running\":true,\"ready\":false,\"why\":\"it is starting\"}]}";
 
 static void what_runs_is_read(void **state)
@@ -164,7 +171,8 @@ static void what_is_wrong_is_refused_whole(void **state)
         {"\"side\":1", "\"side\":2", "instances[0].side"},
         {"\"side\":1", "\"side\":0.5", "instances[0].side"},
         {"\"running\":true,\"ready\":true", "\"running\":false,\"ready\":true", "is ready, but does not run"},
-        {"\"running\":true,\"ready\":true", "\"running\":true,\"ready\":1", "instances[0].ready: allowed is true or false"},
+        {"\"running\":true,\"ready\":true", "\"running\":true,\"ready\":1",
+         "instances[0].ready: allowed is true or false"},
     };
     struct exec_view *v = calloc(1, sizeof *v);
     char text[2048];
@@ -206,7 +214,8 @@ static void too_many_are_refused(void **state)
     assert_non_null(strstr(e.text, "65 instances; up to 16 and 64"));
     free(text);
     f = open_memstream(&text, &len);
-    fprintf(f, "{\"versions\":[{\"name\":\"v\",\"digest\":\"d\",\"spec\":{\"a\":\"%*d\"}}],\"instances\":[]}", EXEC_SPEC_MAX, 1);
+    fprintf(f, "{\"versions\":[{\"name\":\"v\",\"digest\":\"d\",\"spec\":{\"a\":\"%*d\"}}],\"instances\":[]}",
+            EXEC_SPEC_MAX, 1);
     fclose(f);
     assert_int_equal(exec_view_read(text, len, v, &e), -1);
     assert_non_null(strstr(e.text, "up to 49152 are recorded"));

@@ -42,7 +42,7 @@ static void test_capacity(void **unused)
         assert_int_equal(rollback_needs(&p, 0), n);
         for (int weight = 0; weight <= 100; weight++) {
             uint64_t needs = rollback_needs(&p, weight), share = (uint64_t)(100 - weight);
-            assert_true(needs * 100 >= n * share); /* never less */
+            assert_true(needs * 100 >= n * share);                    /* never less */
             assert_true(needs == 0 || (needs - 1) * 100 < n * share); /* never one too many */
             /* What so many can carry is what so many are needed for. */
             if (n > 0 && n < 50)
@@ -195,7 +195,7 @@ static void test_words(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_capacity), cmocka_unit_test(test_steps), cmocka_unit_test(test_data),
-                                       cmocka_unit_test(test_words)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_capacity), cmocka_unit_test(test_steps),
+                                       cmocka_unit_test(test_data), cmocka_unit_test(test_words)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,9 +15,13 @@ static bool seen(const char *id, const char *name, bool healthy, bool passed, bo
     snprintf(found.digest, sizeof found.digest, "sha256:%s", id);
     snprintf(s.side[0].version, sizeof s.side[0].version, "%s", id);
     s.side[0].instances = 1;
-    struct rollback_event ev = {
-        .kind = ROLLBACK_SEEN,
-        .u.seen = {.version = &found, .healthy = healthy, .checks_passed = passed, .worse = worse, .why = worse ? "selftest failed" : "", .sight = &s}};
+    struct rollback_event ev = {.kind = ROLLBACK_SEEN,
+                                .u.seen = {.version = &found,
+                                           .healthy = healthy,
+                                           .checks_passed = passed,
+                                           .worse = worse,
+                                           .why = worse ? "selftest failed" : "",
+                                           .sight = &s}};
     bool changed = rollback_decide(&w.doc, &w.rule, &ev, w.now_ms, out, &n_out);
     assert_null(rollback_broken(&w.doc));
     assert_true(n_out <= ROLLBACK_EFFECTS);
@@ -179,7 +183,8 @@ static void test_choose(void **unused)
     /* Each reason is passed over by default, refused by name, and accepted by force. */
     const char *rejected[] = {"v4"};
     for (int i = 0; i < 6; i++) {
-        static const char *const says[] = {"never verified", "rejected", "`rejected`", "could not be recorded", "below the floor", "floor `v77`"};
+        static const char *const says[] = {"never verified",        "rejected",        "`rejected`",
+                                           "could not be recorded", "below the floor", "floor `v77`"};
         start();
         for (unsigned k = 1; k <= 5; k++)
             deploy(k);
@@ -244,6 +249,17 @@ static void test_policy(void **unused)
     assert_non_null(effect(ROLLBACK_RAISE, ROLLBACK_NOTICE_STARTED));
     assert_non_null(effect(ROLLBACK_LOOK, -1));
     assert_false(seen(version(2)->id, "v2", true, false, true)); /* a job runs: nothing of the registry's */
+    /* It was refused, or a person has aborted it: not again and again. */
+    struct rollback_event abort = {.kind = ROLLBACK_ABORT,
+                                   .u.order = {.by = "ann", .reason = "we mend it", .job = ""}};
+    rollback_decide(&w.doc, &w.rule, &abort, w.now_ms, out, &n_out);
+    assert_int_equal(w.doc.job.phase, ROLLBACK_PHASE(ABORTED));
+    seen(version(2)->id, "v2", true, false, true);
+    assert_false(rollback_busy(&w.doc));
+    /* The next deployment is another matter. */
+    w.now_ms += 1000;
+    seen(V3, "v3", true, false, true);
+    assert_true(rollback_busy(&w.doc));
     /* Later it is told only. */
     w = before;
     w.now_ms += 900000;
@@ -280,7 +296,8 @@ static void test_strays(void **unused)
     static const struct {
         unsigned strays, beside;
         bool raised, resolved;
-    } steps[] = {{0, 0, false, true}, {0, 0, false, false}, {2, 0, true, false}, {2, 0, false, false}, {0, 0, false, true}, {0, 1, true, false}};
+    } steps[] = {{0, 0, false, true},  {0, 0, false, false}, {2, 0, true, false},
+                 {2, 0, false, false}, {0, 0, false, true},  {0, 1, true, false}};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         s.strays = steps[i].strays;
         s.side[1] = (struct rollback_side){.version = V2, .instances = steps[i].beside};

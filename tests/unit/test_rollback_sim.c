@@ -97,12 +97,14 @@ static void disturb(struct story *s)
         w->fails_percent = (int)below(w, 40);
         w->lasting_percent = (int)below(w, 20);
         w->slow_ms = (int)below(w, 4000);
+        w->deaf_percent = chance(w, 30) ? 30 : 0;
         break;
     case 12:
         w->now_ms += below(w, 120000); /* the clock jumps, or nobody acts for a while */
         break;
     default:
-        if (chance(w, 15) && w->rule.gradual && rollback_busy(&w->doc) && w->doc.job.phase != ROLLBACK_PHASE(PREPARE)) {
+        if (chance(w, 15) && w->rule.gradual && rollback_busy(&w->doc) &&
+            w->doc.job.phase != ROLLBACK_PHASE(PREPARE)) {
             put(w, w->doc.job.from_side, V3, s->instances);
             s->foreign = true;
         }
@@ -112,8 +114,8 @@ static void disturb(struct story *s)
 static void person(struct story *s)
 {
     struct world *w = &s->w;
-    static const enum rollback_event_kind orders[] = {ROLLBACK_HOLD_IT, ROLLBACK_RESUME, ROLLBACK_ABORT, ROLLBACK_EMERGENCY,
-                                                      ROLLBACK_START};
+    static const enum rollback_event_kind orders[] = {ROLLBACK_HOLD_IT, ROLLBACK_RESUME, ROLLBACK_ABORT,
+                                                      ROLLBACK_EMERGENCY, ROLLBACK_START};
     enum rollback_event_kind kind = orders[below(w, 5)];
     bool holds = w->doc.job.phase == ROLLBACK_PHASE(HOLD);
     if (!w->alive || !rollback_busy(&w->doc) || (!holds && chance(w, 85)))
@@ -130,7 +132,7 @@ static void calm(struct story *s)
 {
     struct world *w = &s->w;
     w->crash_in = 0;
-    w->fails_percent = w->slow_ms = 0;
+    w->fails_percent = w->deaf_percent = w->slow_ms = 0;
     w->executor_away = w->traffic_away = w->silent = w->bad_target = w->bad_errors = false;
     w->bad_from_weight = -1;
     for (unsigned i = 0; i < 60 && !w->broken[0]; i++) {
@@ -163,7 +165,8 @@ static void check_data(struct story *s)
     unsigned base = 1;
     if (j->phase == ROLLBACK_PHASE(DONE) && j->plan.data == ROLLBACK_DATA_RESTORE)
         base = 7;
-    if (j->phase == ROLLBACK_PHASE(DONE) && j->plan.data == ROLLBACK_DATA_MIGRATE ? w->data.base < 1000 : w->data.base != base)
+    if (j->phase == ROLLBACK_PHASE(DONE) && j->plan.data == ROLLBACK_DATA_MIGRATE ? w->data.base < 1000
+                                                                                  : w->data.base != base)
         broke(w, "the data of %u stand at the end, not of %u", w->data.base, base);
 }
 
@@ -234,8 +237,12 @@ static bool story(uint64_t seed, struct sums *sums)
         calm(s);
     else if (rollback_busy(&w->doc))
         calm(s);
-    if (!w->alive)
+    if (!w->alive) { /* who ended it is dead, and has perhaps not said so */
+        w->crash_in = 0;
         run(w, 10000);
+        if (rollback_busy(&w->doc))
+            calm(s);
+    }
     s->left |= strstr(w->doc.job.reason, "by force") != NULL;
     if (!w->broken[0] && !s->foreign && !s->left && w->doc.job.phase != ROLLBACK_PHASE(REFUSED)) {
         check_end(w, w->doc.job.plan.instances ? w->doc.job.plan.instances : s->instances);
@@ -268,13 +275,15 @@ static void test_stories(void **unused)
     unsigned bad = 0;
     for (uint64_t seed = first; seed < first + n && bad < 5; seed++)
         bad += !story(seed, &s);
-    print_message("%u done, %u aborted (%u left as they were), %u refused, %u holds, %u deaths of who acts, %u acts, %u settings of "
+    print_message("%u done, %u aborted (%u left as they were), %u refused, %u holds, %u deaths of who acts, %u acts, "
+                  "%u settings of "
                   "weights, %u documents\n",
                   s.done, s.aborted, s.left, s.refused, s.holds, s.crashes, s.acts, s.weights, s.stores);
     assert_int_equal(bad, 0);
     if (n < 100)
         return;
-    assert_true(s.done > n / 5 && s.aborted > n / 20 && s.holds > n / 5 && s.crashes > n / 5 && s.refused > 0 && s.left > 0);
+    assert_true(s.done > n / 5 && s.aborted > n / 20 && s.holds > n / 5 && s.crashes > n / 5 && s.refused > 0 &&
+                s.left > 0);
 }
 
 /* ---- a planted regression ---- */

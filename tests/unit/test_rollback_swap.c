@@ -108,8 +108,9 @@ static void changes_are_seen(void **state)
         {"mv zeros null", true, true},
         {"rm zeros", true, true},
         {"mkdir .redoubt-kept && touch .redoubt-kept/x", false, false}, /* ours */
-        {"touch . && touch -a sub/f", false, false},                   /* the top's time; times of reading */
-        {"dd if=/dev/zero of=zeros bs=1M count=1 2>/dev/null && touch -d @1000000000.123456789 zeros", false, false}, /* no hole any more */
+        {"touch . && touch -a sub/f", false, false},                    /* the top's time; times of reading */
+        {"dd if=/dev/zero of=zeros bs=1M count=1 2>/dev/null && touch -d @1000000000.123456789 zeros", false,
+         false}, /* no hole any more */
     };
     char at[PATH_MAX], command[PATH_MAX + 256];
     a_tree("t");
@@ -121,7 +122,8 @@ static void changes_are_seen(void **state)
         snprintf(command, sizeof command, "cd '%s' && %s", in(at, "t"), rows[i].command);
         assert_int_equal(system(command), 0);
         const struct tree_sum is = sum_of(at);
-        if ((strcmp(is.content, was.content) != 0) != rows[i].content || (strcmp(is.meta, was.meta) != 0) != rows[i].meta)
+        if ((strcmp(is.content, was.content) != 0) != rows[i].content ||
+            (strcmp(is.meta, was.meta) != 0) != rows[i].meta)
             fail_msg("%s: content %s, meta %s", rows[i].command, strcmp(is.content, was.content) ? "differs" : "same",
                      strcmp(is.meta, was.meta) ? "differs" : "same");
     }
@@ -283,7 +285,7 @@ static void has_all(const struct swap *s)
     assert_int_not_equal(access(in(a, "data/two"), F_OK), 0);
     assert_int_equal(stat(in(a, "data"), &st), 0);
     assert_int_equal(st.st_mode & 0777, 0710); /* the new one's own */
-    if (!s->inside) /* removing the last of what helped touches the top */
+    if (!s->inside)                            /* removing the last of what helped touches the top */
         assert_int_equal(st.st_mtim.tv_sec, 1000000000);
     snprintf(kept, sizeof kept, "%.2000s/one", s->replaced);
     is_text(kept, "old 1");

@@ -165,7 +165,7 @@ export class Town {
 }
 
 // Settings of a deployment in a town; `more` are lines of it, indented by six.
-export function deployment(town, dir, more = '', { step = '400ms', capacity_wait = '3s' } = {}) {
+export function deployment(town, dir, more = '', { step = '400ms', capacity_wait = '6s' } = {}) {
   const program = path.join(dir, 'town');
   if (!fs.existsSync(program)) fs.writeFileSync(program, PROGRAM, { mode: 0o755 });
   const run = (verb, ...words) => `["${program}", "${town.port}", "${verb}"${words.map((w) => `, "${w}"`).join('')}]`;
@@ -210,7 +210,8 @@ export async function withTown(name, body, { more = '', replicas = 1, services =
       return `alert: { channels: [{ name: record, type: file, path: "${path.join(stack.dir, 'alerts.jsonl')}" }], routes: [{ name: all, channels: [record] }] }
 ${deployment(town, stack.dir, typeof more === 'function' ? more(stack.dir) : more, { step, capacity_wait })}`;
     }, async (stack) => {
-      const cli = async (...args) => stack.cli(['rollback', ...args]);
+      // Patient, as machines are shared.
+      const cli = async (...args) => stack.cli(['rollback', ...args, ...(args.length ? ['--timeout', '20s'] : [])]);
       stack.define('rollback', path.join(process.env.REDOUBT_BIN ?? path.join(top, 'build/bin'), 'redoubt-rollback'), ['-c', stack.config]);
       for (let i = 2; i <= replicas; i++) stack.define(`rollback${i}`, stack.procs.get('rollback').command, ['-c', stack.config]);
       for (let i = 0; i < versions.length; i++) {
