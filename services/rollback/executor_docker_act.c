@@ -35,6 +35,16 @@ static void on_created(void *ctx, const struct docker_answer *a)
         on_step(op, a);
 }
 
+/* An earlier call, whose answer was lost, has given it the name just now: the engine calls that a bad request. */
+static void on_renamed(void *ctx, const struct docker_answer *a)
+{
+    struct docker_op *op = ctx;
+    if (a->status == 400 && ++op->conflicts <= CONFLICTS_MOST)
+        look(op);
+    else
+        on_step(op, a);
+}
+
 static void on_started(void *ctx, const struct docker_answer *a)
 {
     struct docker_op *op = ctx;
@@ -111,7 +121,7 @@ static void take(struct docker_op *op, const struct docker_step *st)
         break;
     case DOCKER_RENAME:
         snprintf(query, sizeof query, "?name=%s", docker_escape(st->name, name, sizeof name));
-        post(op, "rename", query, NULL, ACT_MS, on_step);
+        post(op, "rename", query, NULL, ACT_MS, on_renamed);
         break;
     case DOCKER_POLICY:
         set_policy(op, st);
