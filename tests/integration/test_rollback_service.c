@@ -21,7 +21,7 @@
 static const char *const names[] = {"d-whole", "d-refuse", "d-orders", "d-crash",
                                     "d-empty", "d-bus",    "d-frozen", "d-reload"};
 enum { DEPLOYMENTS = sizeof names / sizeof names[0] };
-#define LIMIT_MS (3 * HARNESS_WAIT_MS) /* sanitised, and with others on the same cores */
+#define LIMIT_MS (6 * HARNESS_WAIT_MS) /* sanitised, and with others on the same cores */
 #define SEEN_MAX 8192
 
 static struct {
