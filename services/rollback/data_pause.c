@@ -7,8 +7,8 @@
 #include <string.h>
 
 #define ONE_MS    10000 /* one writer has this long */
-#define RESUMES   6     /* it is asked so often to go on */
-#define RESUME_MS 250   /* and again after this, doubled each time */
+#define RESUMES   5     /* it is asked so often to go on */
+#define RESUME_MS 100   /* and again after this, doubled each time */
 
 struct writer {
     struct pausing *p;

@@ -245,12 +245,12 @@ static void spawn(struct restic_run *r, bool unlock)
     snprintf(tmp, sizeof tmp, "TMPDIR=%s", x->dir);
     snprintf(home, sizeof home, "HOME=%s", x->dir);
     snprintf(cache, sizeof cache, "--cache-dir=%.500s/cache", x->dir);
+    for (size_t i = 0; i < x->set->env.n && k < 27; i++) /* first: of two with one name restic takes the first */
+        env[k++] = *CONF_AT(x->set->env, char *, i);
     env[k++] = repository;
     env[k++] = password;
     env[k++] = tmp;
     env[k++] = home;
-    for (size_t i = 0; i < x->set->env.n && k < 31; i++)
-        env[k++] = *CONF_AT(x->set->env, char *, i);
     argv[n++] = restic_is_local(x->set->repository) ? "--no-cache" : cache;
     if (unlock)
         argv[n++] = "unlock";

@@ -340,6 +340,7 @@ static void on_compared(void *ctx, int status, const struct err *e)
         return;
     }
     o->lineage.verified = same;
+    o->d->force = false;
     o->lineage.files = h->sum.files;
     o->lineage.bytes = h->sum.bytes;
     if (!same)

@@ -32,8 +32,15 @@ bool docker_belongs(const json_t *entry, const struct set_deployment *set)
     char plain[129];
     if (*docker_text(labels, DOCKER_LABEL_RUN))
         return false;
-    if (label_is(labels, DOCKER_LABEL_DEPLOYMENT, set->name))
-        return true;
+    if (label_is(labels, DOCKER_LABEL_DEPLOYMENT, set->name)) {
+        /* Another suite on this engine may call a deployment the same: its containers are of another project, or go home elsewhere. */
+        const char *project = docker_text(labels, DOCKER_COMPOSE "project"),
+                   *home = docker_text(labels, DOCKER_LABEL_HOME);
+        if (*set->docker.project && *project)
+            return strcmp(project, set->docker.project) == 0;
+        return !*set->docker.container || !*home ||
+               strcmp(docker_plain_name(home, plain), set->docker.container) == 0;
+    }
     if (*set->docker.container &&
         strcmp(docker_plain_name(docker_entry_name(entry), plain), set->docker.container) == 0)
         return true;

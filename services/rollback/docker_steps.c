@@ -190,6 +190,11 @@ static void create_one(const struct docker_aim *aim, const struct docker_sight *
     }
     docker_instance_name(aim, index, r->name);
     const json_t *other = holder(s, r->name);
+    if (other && strcmp(docker_text(json_object_get(other, "Labels"), DOCKER_LABEL_JOB), aim->job) == 0) {
+        refuse(r, false, "%s is being made or removed by the engine just now",
+               r->name); /* by a call that was cut short */
+        return;
+    }
     if (other) {
         refuse(r, true, "the name %s is taken by a container that no rollback has made: docker rename %s OTHER",
                r->name, r->name);

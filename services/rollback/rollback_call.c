@@ -50,10 +50,15 @@ void call_end(struct call *c)
     free(c);
 }
 
+/* Somebody may wait for what one of them would have said. */
 void calls_end(struct deployment *d)
 {
-    while (d->calls)
+    while (d->calls) {
+        if (d->calls->reply[0])
+            service_reply(d->room->s, d->calls->reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, 0,
+                          "%s has just been given to another replica, or has new settings; try again", d->name);
         call_end(d->calls);
+    }
 }
 
 /* ---- what stands ---- */

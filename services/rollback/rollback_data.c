@@ -44,6 +44,14 @@ void data_next(struct data_op *o)
         step(o);
 }
 
+/* The bus's answer finds nobody. */
+static void stop_asking(struct data_op *o)
+{
+    if (o->asking)
+        *o->asking = NULL;
+    o->asking = NULL;
+}
+
 void data_fail(struct data_op *o, bool lasting, const char *fmt, ...)
 {
     char text[ERR_TEXT_MAX];
@@ -57,8 +65,8 @@ void data_fail(struct data_op *o, bool lasting, const char *fmt, ...)
         data_next(o);
         return;
     }
+    stop_asking(o);
     o->failed = true;
-    o->lasting = lasting;
     if (o->d->stopping)
         snprintf(o->text, sizeof o->text, "the service ends: what was begun is done anew by whoever takes over");
     else if (o->late)
@@ -547,8 +555,7 @@ void data_close(struct data *d)
         next = o->next;
         restic_drop(o->restic);
         work_drop(o->work);
-        if (o->asking)
-            *o->asking = NULL; /* its answer finds nobody */
+        stop_asking(o);
         pausing_cancel(o->pausing);
         if (o->paused && !o->half && o == d->first)
             pausing_let_go(d, o->addresses, o->n);

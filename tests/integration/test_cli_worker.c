@@ -58,7 +58,8 @@ static bool start(struct town *t, const char *version, const char *schema, const
 {
     int fds[2];
     char line[128];
-    const char *argv[16] = {"worker", "--version", version, "--data", t->data, "--schema", schema, "--slow-ms", "300"};
+    const char *argv[16] = {"worker",   "--version", version,     "--data", t->data,
+                            "--schema", schema,      "--slow-ms", "300"};
     int argc = 9;
     if (regress) {
         argv[argc++] = "--regress";

@@ -21,7 +21,7 @@
 static const char *const names[] = {"d-whole", "d-refuse", "d-orders", "d-crash",
                                     "d-empty", "d-bus",    "d-frozen", "d-reload"};
 enum { DEPLOYMENTS = sizeof names / sizeof names[0] };
-#define LIMIT_MS (3 * HARNESS_WAIT_MS) /* sanitised, and with others on the same cores */
+#define LIMIT_MS (6 * HARNESS_WAIT_MS) /* sanitised, and with others on the same cores */
 #define SEEN_MAX 8192
 
 static struct {
@@ -196,7 +196,7 @@ static bool ask(const char *verb, const PB(RollbackCommand) * c, struct reply *r
     void *data = wire_pack(c, &len, &e);
     if (!data)
         fail_msg("%s", e.text);
-    natsStatus st = natsConnection_Request(&m, T.nc, subject, data, (int)len, LIMIT_MS);
+    natsStatus st = natsConnection_Request(&m, T.nc, subject, data, (int)len, HARNESS_WAIT_MS);
     free(data);
     *r = (struct reply){0};
     if (st != NATS_OK)
@@ -262,7 +262,7 @@ static void write_settings(bool with_reload, const char *step)
     assert_non_null(f);
     fprintf(f,
             "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\ntilt_hold: 1s\n"
-            "rollback:\n  observe: 1s\n  lease_ttl: 2s\n  member_ttl: 2s\n  exec_allowed: [%s]\n  deployments:\n",
+            "rollback:\n  observe: 1s\n  lease_ttl: 3s\n  member_ttl: 3s\n  exec_allowed: [%s]\n  deployments:\n",
             T.nats->url, T.redis->port, harness_dir(T.h), T.worlds.program);
     for (size_t i = 0; i < T.worlds.n; i++) {
         const struct world *w = &T.worlds.w[i];

@@ -206,27 +206,7 @@ export class Town extends Stack {
     const env = { ...process.env, RESTIC_REPOSITORY: path.join(this.dir, 'restic'), RESTIC_PASSWORD_FILE: path.join(this.dir, 'password') };
     this.restic = (...args) => execFileSync('restic', ['--no-cache', '-q', ...args], { env, encoding: 'utf8' });
     this.restic('init');
-    const server = (name, weight) => `  server ${name} 127.0.0.1:1 weight ${weight} check inter 200ms${weight ? '' : ' disabled'}\n`;
-    fs.writeFileSync(path.join(this.dir, 'haproxy.cfg'), `global
-  stats socket ${this.sock} mode 600 level admin
-  server-state-file ${path.join(this.dir, 'haproxy.state')}
-defaults
-  mode http
-  timeout connect 1s
-  timeout client 10s
-  timeout server 10s
-  timeout queue 5s
-  retries 3
-  option redispatch 1
-  retry-on conn-failure
-  default-server init-addr last,libc,none
-  load-server-state-from-file global
-frontend work
-  bind 127.0.0.1:${this.front}
-  default_backend agents
-backend agents
-  balance roundrobin
-${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
+    this.configure([...SIDES[0], ...SIDES[1]].map((name) => ({ name, address: '127.0.0.1:1', weight: name === 'a0' ? 100 : 0, off: name !== 'a0' })));
     await this.start(this.settings(), { services: [] });
     this.define('haproxy', 'haproxy', ['-db', '-f', path.join(this.dir, 'haproxy.cfg')]);
     for (const i of [1, 2]) this.define(`rollback-${i}`, path.join(bin, 'redoubt-rollback'), ['-c', this.config]);
@@ -262,6 +242,26 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
     });
   }
 
+  configure(servers) {
+    fs.writeFileSync(path.join(this.dir, 'haproxy.cfg'), `global
+  stats socket ${this.sock} mode 600 level admin
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 10s
+  timeout server 10s
+  timeout queue 5s
+  retries 3
+  option redispatch 1
+  retry-on conn-failure
+frontend work
+  bind 127.0.0.1:${this.front}
+  default_backend agents
+backend agents
+  balance roundrobin
+${servers.map((s) => `  server ${s.name} ${s.address} weight ${s.weight} check inter 200ms${s.off ? ' disabled' : ''}\n`).join('')}`);
+  }
+
   // By hand, as whoever deploys does it: the servers of side 0 have the containers' addresses.
   async point() {
     await until('HAProxy to listen', () => this.haproxy('show version').catch(() => null));
@@ -280,11 +280,11 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
     return lines.map((f) => ({ name: f[3], address: `${f[4]}:${f[18]}`, up: f[5] !== '0', off: (Number(f[6]) & 0x3b) !== 0, weight: Number(f[7]), side: f[3].startsWith('a') ? 0 : 1 }));
   }
 
-  // HAProxy forgets at a restart, unless it is told where the state is: that is written as an operator's reload does.
+  // HAProxy forgets at a restart what its file does not say: whoever supervises it keeps the file as things stand. (A state file restores weights, and
+  // addresses only of servers that are given by name.)
   async restartHaproxy(dead_ms = 300) {
-    const state = await this.haproxy('show servers state').catch(() => '');
+    this.configure(await this.servers());
     await this.kill('haproxy');
-    fs.writeFileSync(path.join(this.dir, 'haproxy.state'), state);
     await pause(dead_ms);
     this.run('haproxy');
     await until('HAProxy to listen', () => this.haproxy('show version').catch(() => null));
@@ -383,8 +383,8 @@ ${server('a0', 100)}${server('a1', 0)}${server('b0', 0)}${server('b1', 0)}`);
     return until(() => `the answer to ${verb}: ${said}`, async () => {
       try {
         const r = decode('CommandReply', (await this.nc.request(`redoubt.v1.cmd.rollback.${verb}`, body, { timeout: 5000 })).data);
-        said = `${r.status} ${r.message ?? r.text ?? ''}`;
-        return r;
+        said = `${r.status} ${r.message}`;
+        return r.status === 'COMMAND_STATUS_UNAVAILABLE' ? null : r; // nobody holds the lease at this moment: the same order again
       } catch (e) {
         said = e.message;
         return null;
