@@ -286,7 +286,7 @@ void deployment_run(struct deployment *d)
         return;
     d->running = true;
     uint64_t generation = d->generation;
-    while (d->place == HERE) {
+    while (d->place == HERE && !d->room->s->draining) {
         if (d->restored) {
             deployment_move(d, STORING);
             deployment_put(d);

@@ -95,6 +95,7 @@ struct deployment {
     struct checks *checks;
     struct data *data;
     bool open;
+    bool stopping;                 /* the service drains: a writer that is paused is asked to go on */
     char closed_why[ERR_TEXT_MAX]; /* why one of them could not be opened */
     struct log_limit closed_limit;
 
@@ -164,6 +165,8 @@ struct rollback_room {
     int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
     bool store_alert;
     bool tilted; /* at the last tick */
+    bool given_back;
+    struct loop_timer stop_limit;
     uint64_t calls;
     struct log_limit trouble;
 };

@@ -18,8 +18,8 @@
 #define PHASE(x)  ((int)REDOUBT__V1__ROLLBACK_PHASE__ROLLBACK_PHASE_##x)
 #define STATUS(x) ((int)REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_##x)
 
-static const char *const names[] = {"d-whole", "d-refuse", "d-orders", "d-crash",
-                                    "d-empty", "d-bus",    "d-frozen", "d-reload"};
+static const char *const names[] = {"d-whole", "d-refuse", "d-orders", "d-crash", "d-empty",
+                                    "d-bus",   "d-frozen", "d-data",   "d-reload"};
 enum { DEPLOYMENTS = sizeof names / sizeof names[0] };
 #define LIMIT_MS (3 * HARNESS_WAIT_MS) /* sanitised, and with others on the same cores */
 #define SEEN_MAX 8192
@@ -256,6 +256,53 @@ static void give(const char *verb, const char *deployment)
 
 /* ---- the stack ---- */
 
+/* Stands for restic, which is not what is tried here: it copies. `slow-backup` holds it up. */
+static const char copier[] =
+    "#!/bin/sh\n"
+    "set -eu\n"
+    "d='%s'\n"
+    "while [ \"${1#--}\" != \"$1\" ]; do shift; done\n"
+    "case $1 in\n"
+    "snapshots) c=; printf '['; for f in \"$d\"/store/*; do [ -d \"$f\" ] || continue\n"
+    "  printf '%%s{\"id\":\"%%s\",\"time\":\"2026-01-01T00:00:00Z\",\"paths\":[],\"tags\":[]}' \"$c\" \"${f##*/}\"; "
+    "c=,\n"
+    "  done; printf ']' ;;\n"
+    "backup)\n"
+    "  if [ -e \"$d/slow-backup\" ]; then touch \"$d/backing-up\"; exec sleep 300; fi\n"
+    "  while [ \"$1\" != -- ]; do shift; done\n"
+    "  shift\n"
+    "  id=0000000$(ls \"$d/store\" | wc -l)\n"
+    "  mkdir \"$d/store/$id\"\n"
+    "  for p; do cp -a --parents \"$p\" \"$d/store/$id\"; done\n"
+    "  echo '{\"message_type\":\"summary\",\"snapshot_id\":\"'$id'\"}' ;;\n"
+    "restore) mkdir -p \"${3#*=}\"; cp -a \"$d/store/$2/.\" \"${3#*=}\" ;;\n"
+    "esac\n";
+
+static void data_open(const struct world *w)
+{
+    char path[700], text[3000];
+    static const char *const dirs[] = {"store", "learnt"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", w->dir, dirs[i]);
+        assert_int_equal(mkdir(path, 0755), 0);
+    }
+    world_file(w, "learnt/weights", "0.5\n");
+    world_file(w, "password", "of the repository\n");
+    snprintf(path, sizeof path, "%s/restic", w->dir);
+    snprintf(text, sizeof text, copier, w->dir);
+    world_write(path, text, 0755);
+    setenv("REDOUBT_RESTIC", path, 1);
+}
+
+static void data_settings(const struct world *w, FILE *f)
+{
+    fprintf(
+        f,
+        "      data: { repository: %s/store, password_file: %s/password, path: [%s/learnt], read_back: 0%%, stream: "
+        "\"\", pause: [%s, %s, pause], resume: [%s, %s, resume] }\n",
+        w->dir, w->dir, w->dir, T.worlds.program, w->dir, T.worlds.program, w->dir);
+}
+
 static void write_settings(bool with_reload, const char *step)
 {
     FILE *f = fopen(T.config, "w");
@@ -269,6 +316,8 @@ static void write_settings(bool with_reload, const char *step)
         if (!with_reload && strcmp(w->name, "d-reload") == 0)
             continue;
         world_settings(&T.worlds, w, f);
+        if (strcmp(w->name, "d-data") == 0)
+            data_settings(w, f);
         bool slow =
             strcmp(w->name, "d-orders") == 0 || strcmp(w->name, "d-empty") == 0 || strcmp(w->name, "d-reload") == 0;
         fprintf(f,
@@ -319,6 +368,7 @@ static int set_up(void **state)
     worlds_open(&T.worlds, T.h);
     for (size_t i = 0; i < DEPLOYMENTS; i++)
         world_deploy(world_add(&T.worlds, T.h, names[i]), "v1", 2);
+    data_open(world("d-data"));
     write_settings(false, "2s");
     assert_int_equal(natsConnection_ConnectTo(&T.nc, T.nats->url), NATS_OK);
     T.changes = listen_to(SUBJECT_ROLLBACK "*");
@@ -846,6 +896,48 @@ static bool log_says(const char *file, const char *words)
     return system(line) == 0;
 }
 
+static bool world_has(const struct world *w, const char *name)
+{
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", w->dir, name);
+    return access(path, F_OK) == 0;
+}
+
+/* The service ends while the writer is paused: it goes on before that, and the job goes on with the other replica. */
+static void drained_while_paused(void **state)
+{
+    (void)state;
+    const char *name = "d-data";
+    struct world *w = world(name);
+    char text[8000], paused[60], resumed[60];
+    world_file(w, "slow-backup", "");
+    world_file(w, "slow-resume", "0.7"); /* whoever does not wait for it is gone before */
+    start_job(name, "drain-1");
+    WAIT(world_has(w, "backing-up"));
+    struct harness_proc *p = replica_of(world_holder(w));
+    assert_non_null(p);
+    snprintf(paused, sizeof paused, "%d pause", (int)p->pid);
+    snprintf(resumed, sizeof resumed, "%d resume", (int)p->pid);
+    world_text(w, "log", text, sizeof text);
+    assert_non_null(strstr(text, paused));
+    assert_null(strstr(text, " resume"));
+    assert_int_equal(harness_stop(p), 0);
+    assert_non_null(
+        strstr(world_text(w, "log", text, sizeof text), resumed)); /* and it has ended: it was waited for */
+    assert_null(strstr(strstr(text, resumed), "pause"));
+    world_file(w, "slow-backup", NULL);
+    world_file(w, "slow-resume", NULL);
+    harness_start(p);
+    WAIT(phase_of(name) == PHASE(DONE));
+    back_on_v1(name);
+    assert_true(last(name)->n_lineage > 0);
+    world_text(w, "log", text, sizeof text);
+    const char *last_pause = strstr(text, paused), *next;
+    while ((next = strstr(last_pause + 1, " pause")))
+        last_pause = next;
+    assert_non_null(strstr(last_pause, " resume")); /* the writer writes */
+}
+
 /* Settings that a backend cannot be opened with are refused before anything runs by them. */
 static void settings_that_cannot_be(void **state)
 {
@@ -897,6 +989,7 @@ int main(void)
         cmocka_unit_test(redis_emptied),
         cmocka_unit_test(bus_away),
         cmocka_unit_test(frozen_replica),
+        cmocka_unit_test(drained_while_paused),
         cmocka_unit_test(settings_that_cannot_be),
         cmocka_unit_test(reload),
     };
