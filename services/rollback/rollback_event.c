@@ -23,6 +23,8 @@ void rollback_queued_free(struct queued *q)
 {
     if (q && q->kind == ROLLBACK_SAMPLES)
         free(q->u.checked.samples);
+    if (q && q->kind == ROLLBACK_KEPT)
+        free(q->u.kept.finding);
     free(q);
 }
 
@@ -154,6 +156,10 @@ static void fill(struct rollback_event *ev, const struct queued *q)
         ev->u.seen.worse = q->u.seen.worse;
         ev->u.seen.why = q->u.seen.why;
         ev->u.seen.sight = &q->u.seen.sight;
+        break;
+    case ROLLBACK_KEPT:
+        ev->u.kept.finding = q->u.kept.finding;
+        ev->u.kept.n = q->u.kept.n;
         break;
     case ROLLBACK_TAKEN:
     case ROLLBACK_TICK:

@@ -149,7 +149,7 @@ void deployment_close(struct deployment *d)
     d->data = NULL;
     d->rule.judge = (struct rollback_judge_rule){0};
     d->open = false;
-    d->looking = d->seeing = d->checking = false;
+    d->looking = d->seeing = d->checking = d->inspecting = false;
     calls_end(d);
 }
 

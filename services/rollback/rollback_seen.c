@@ -278,6 +278,7 @@ void deployment_on_observe(void *ctx)
         deployment_fence(d) == 0)
         return;
     deployment_keep_owed(d);
+    deployment_inspect(d);
     d->seeing = true;
     call_look(call_new(d, NULL), on_looked);
 }

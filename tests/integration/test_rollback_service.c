@@ -38,6 +38,7 @@ static struct {
     PB(AuditRecord) * record[SEEN_MAX];
     size_t n_records;
     uint64_t orders;
+    const char *check_kept;
 } T;
 
 static struct world *world(const char *name)
@@ -309,8 +310,9 @@ static void write_settings(bool with_reload, const char *step)
     assert_non_null(f);
     fprintf(f,
             "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\ntilt_hold: 1s\n"
-            "rollback:\n  observe: 1s\n  lease_ttl: 3s\n  member_ttl: 3s\n  exec_allowed: [%s]\n  deployments:\n",
-            T.nats->url, T.redis->port, harness_dir(T.h), T.worlds.program);
+            "rollback:\n  observe: 1s\n  check_kept: %s\n  lease_ttl: 3s\n  member_ttl: 3s\n  exec_allowed: [%s]\n  "
+            "deployments:\n",
+            T.nats->url, T.redis->port, harness_dir(T.h), T.check_kept ? T.check_kept : "0s", T.worlds.program);
     for (size_t i = 0; i < T.worlds.n; i++) {
         const struct world *w = &T.worlds.w[i];
         if (!with_reload && strcmp(w->name, "d-reload") == 0)
@@ -938,6 +940,77 @@ static void drained_while_paused(void **state)
     assert_non_null(strstr(last_pause, " resume")); /* the writer writes */
 }
 
+static char *plan_to(const char *deployment, const char *to, char *buf, size_t size)
+{
+    PB(RollbackCommand) c = command(deployment);
+    c.to_version = (char *)to;
+    struct reply r = order("plan", &c);
+    snprintf(buf, size, "%s", r.plan ? r.plan->to_name : r.message);
+    reply_free(&r);
+    return buf;
+}
+
+static const char *broken_of(const char *deployment, const char *version)
+{
+    const PB(DeployedVersion) *v = version_of(last(deployment), version);
+    return v ? v->broken : "";
+}
+
+/* The newest alert of this key is open, or is not. */
+static const PB(Alert) * open_alert(const char *deployment, const char *what)
+{
+    char key[128];
+    snprintf(key, sizeof key, "rollback/%s/%s", deployment, what);
+    for (size_t i = T.n_alerts; i-- > 0;)
+        if (strcmp(T.alert[i]->dedup_key, key) == 0)
+            return T.alert[i]->resolved ? NULL : T.alert[i];
+    return NULL;
+}
+
+/* Kept versions that others have taken are noticed before they are needed. After drained_while_paused: there is a snapshot of v2. */
+static void kept_that_is_gone(void **state)
+{
+    (void)state;
+    const char *name = "d-data";
+    struct world *w = world(name);
+    char text[700], from[700], to[700];
+    const PB(Alert) * a;
+    world_deploy(w, "v2", 2);
+    WAIT(is_current(name, "v2", true));
+    world_deploy(w, "v3", 2);
+    WAIT(is_current(name, "v3", true) && version_of(last(name), "v2")->kept && version_of(last(name), "v1")->kept);
+    assert_string_equal(plan_to(name, "", text, sizeof text), "v2");
+    world_file(w, "fail-check-v2", "the image of v2 is not on this host: pull it");
+    T.check_kept = "300ms";
+    write_settings(false, "2s");
+    for (int i = 0; i < 2; i++)
+        kill(T.replica[i]->pid, SIGHUP);
+    WAIT((a = open_alert(name, "kept/v2")) && *broken_of(name, "v2"));
+    assert_int_equal(a->severity, E(SEVERITY__SEVERITY_WARNING));
+    assert_non_null(strstr(a->summary, "the image of v2 is not on this host"));
+    assert_non_null(strstr(broken_of(name, "v2"), "pull it"));
+    assert_string_equal(plan_to(name, "", text, sizeof text), "v1");
+    assert_string_equal(plan_to(name, "v2", text, sizeof text), "v2"); /* by name it is tried */
+    world_file(w, "fail-check-v1", "its registry has lost it");
+    WAIT((a = open_alert(name, "kept/v1")) && a->severity == E(SEVERITY__SEVERITY_HIGH) &&
+         open_alert(name, "kept/v2")->severity == E(SEVERITY__SEVERITY_HIGH) && *broken_of(name, "v1"));
+    assert_non_null(strstr(plan_to(name, "", text, sizeof text), "cannot be brought up"));
+    world_file(w, "fail-check-v1", NULL);
+    world_file(w, "fail-check-v2", NULL);
+    WAIT(!open_alert(name, "kept/v1") && !open_alert(name, "kept/v2") && !*broken_of(name, "v2"));
+    /* The snapshot of v2. */
+    snprintf(from, sizeof from, "%s/store/00000000", w->dir);
+    snprintf(to, sizeof to, "%s/00000000", w->dir);
+    assert_int_equal(rename(from, to), 0);
+    WAIT((a = open_alert(name, "kept/v2")) && *broken_of(name, "v2"));
+    assert_int_equal(a->severity, E(SEVERITY__SEVERITY_WARNING));
+    assert_non_null(strstr(a->summary, "snapshot 00000000"));
+    assert_true(version_of(last(name), "v2")->snapshot_gone);
+    assert_string_equal(plan_to(name, "", text, sizeof text), "v2"); /* with the data as they are */
+    assert_int_equal(rename(to, from), 0);
+    WAIT(!open_alert(name, "kept/v2") && !*broken_of(name, "v2"));
+}
+
 /* Settings that a backend cannot be opened with are refused before anything runs by them. */
 static void settings_that_cannot_be(void **state)
 {
@@ -990,6 +1063,7 @@ int main(void)
         cmocka_unit_test(bus_away),
         cmocka_unit_test(frozen_replica),
         cmocka_unit_test(drained_while_paused),
+        cmocka_unit_test(kept_that_is_gone),
         cmocka_unit_test(settings_that_cannot_be),
         cmocka_unit_test(reload),
     };
