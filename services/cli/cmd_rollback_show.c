@@ -133,12 +133,16 @@ static void print_versions(const PB(RollbackChanged) * m, const struct rollback_
         else
             term_cell(tab, TERM_DIM, "-");
         term_cell(tab, TERM_PLAIN, "%zu", rollback_view_snapshots(m, v->id));
-        snprintf(remark, sizeof remark, "%.500s", v->reason);
+        snprintf(remark, sizeof remark, "%.500s%s%s%s", v->reason, *v->reason && *v->broken ? "; " : "",
+                 !*v->broken               ? ""
+                 : rollback_view_broken(v) ? "cannot be brought up: "
+                                           : "",
+                 v->broken);
         for (size_t g = 0; rec && g < rec->n_gaps; g++) {
             size_t n = strlen(remark);
             snprintf(remark + n, sizeof remark - n, "%scannot be made again: %.256s", n ? "; " : "", rec->gaps[g]);
         }
-        term_cell(tab, rec && rec->n_gaps ? TERM_YELLOW : TERM_PLAIN, "%s", remark);
+        term_cell(tab, *v->broken ? TERM_RED : rec && rec->n_gaps ? TERM_YELLOW : TERM_PLAIN, "%s", remark);
     }
     term_table_end(tab, t, "");
     print_next(m, t);

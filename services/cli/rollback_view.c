@@ -153,12 +153,17 @@ const char *rollback_view_name(const PB(RollbackChanged) * m, const char *id)
     return *id ? id : "-";
 }
 
+bool rollback_view_broken(const PB(DeployedVersion) * v)
+{
+    return *v->broken && !v->snapshot_gone;
+}
+
 const PB(DeployedVersion) * rollback_view_last_verified(const PB(RollbackChanged) * m)
 {
     const PB(DeployedVersion) *best = NULL;
     for (size_t i = 0; i < m->n_versions; i++) {
         const PB(DeployedVersion) *v = m->versions[i];
-        if (v->state == VERSION(VERIFIED) && strcmp(v->id, m->current_version) != 0 &&
+        if (v->state == VERSION(VERIFIED) && strcmp(v->id, m->current_version) != 0 && !rollback_view_broken(v) &&
             (!best || v->verified_unix_ms >= best->verified_unix_ms))
             best = v;
     }

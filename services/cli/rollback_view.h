@@ -33,6 +33,7 @@ const char *rollback_view_handle(const PB(DeployedVersion) * v);
 const char *rollback_view_name(const PB(RollbackChanged) * m, const char *id);
 /* What a rollback without --to would go back to; NULL if there is nothing. */
 const PB(DeployedVersion) * rollback_view_last_verified(const PB(RollbackChanged) * m);
+bool rollback_view_broken(const PB(DeployedVersion) * v);       /* it could not be brought up */
 const char *rollback_view_state(const PB(DeployedVersion) * v); /* for a table */
 /* Snapshots that belong to a version. */
 size_t rollback_view_snapshots(const PB(RollbackChanged) * m, const char *version_id);

@@ -336,7 +336,7 @@ static const struct wire_rule rollback_changed[] = {
 };
 static const struct wire_rule deployed_version[] = {
     TEXT(1, "id", 1, 64), TEXT(2, "name", 1, 128),   TEXT(3, "digest", 0, 128), TEXT(4, "config_hash", 0, 64),
-    SET(6, "state"),      TEXT(9, "reason", 0, 512), TEXT(12, "by_job", 0, 64),
+    SET(6, "state"),      TEXT(9, "reason", 0, 512), TEXT(12, "by_job", 0, 64), TEXT(14, "broken", 0, 256),
 };
 static const struct wire_rule version_record[] = {
     TOKEN(1, "deployment"),   PRESENT(2, "version"),   TEXT(3, "executor", 1, 32),

@@ -90,6 +90,9 @@ struct data_op {
     struct tree_sum last; /* of the snapshot before; content "" = none */
     bool is_last;
     struct swap swaps[DATA_PATHS];
+    char (*wanted)[ROLLBACK_SNAPSHOT]; /* find */
+    size_t n_wanted;
+    uint32_t there;
     size_t i;
 };
 void data_next(struct data_op *o);

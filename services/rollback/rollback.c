@@ -261,6 +261,9 @@ bool rollback_decide(struct rollback_doc *d, const struct rollback_rule *rule, c
     case ROLLBACK_SEEN:
         rollback_on_seen(t);
         break;
+    case ROLLBACK_KEPT:
+        rollback_on_kept(t);
+        break;
     default:
         if (rollback_busy(d))
             rollback_on_time(t);

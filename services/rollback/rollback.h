@@ -24,6 +24,7 @@
 #define ROLLBACK_WHO      129
 #define ROLLBACK_WHY      513
 #define ROLLBACK_SNAPSHOT 129
+#define ROLLBACK_BROKEN   257
 #define ROLLBACK_VERSIONS 16
 #define ROLLBACK_STEPS    16
 #define ROLLBACK_HISTORY  16
@@ -46,6 +47,9 @@ struct rollback_version {
     bool kept;
     bool gaps; /* something of it could not be recorded */
     char by_job[ROLLBACK_JOB];
+    char broken
+        [ROLLBACK_BROKEN]; /* kept, and could not be brought up: why and what to do; "" = nothing is known against it */
+    bool snapshot_gone;    /* it is only its snapshot: with the data as they are it can be */
 };
 
 struct rollback_lineage {
@@ -122,6 +126,8 @@ struct rollback_doc {
     /* Not journaled: what runs now, while there is no job. */
     struct {
         bool worse, well, strays, no_strays; /* was told */
+        bool kept_told, kept_high;
+        int64_t kept_due_ms; /* when kept versions are looked at again; 0 = now */
     } watch;
 };
 
@@ -132,7 +138,8 @@ struct rollback_rule {
     int64_t step_ms, check_every_ms, capacity_ms, drain_ms, watch_ms, settle_ms,
         op_ms; /* op_ms: an op without an end is asked about anew */
     unsigned keep;
-    const char *floor; /* "" = none */
+    int64_t check_kept_ms; /* how often kept versions are looked at; 0 = never */
+    const char *floor;     /* "" = none */
     const char *const *rejected;
     size_t n_rejected;
     bool gradual;   /* false: the executor moves everything by itself (one Deployment, image patch): no SHIFT */
@@ -171,6 +178,7 @@ enum rollback_event_kind {
     ROLLBACK_DID,       /* op `serial` has ended */
     ROLLBACK_SAMPLES,   /* checks were made: samples */
     ROLLBACK_SEEN,      /* no job: what runs now (found + sight); the registry's business */
+    ROLLBACK_KEPT,      /* no job: what was found of kept versions */
     ROLLBACK_TICK,
 };
 struct rollback_order {
@@ -189,6 +197,13 @@ struct rollback_did {
     char text[400];
     struct rollback_lineage lineage; /* SNAPSHOT */
     bool paused;                     /* SNAPSHOT, RESTORE, MIGRATE: the writer is paused now */
+};
+/* Of a kept version: could it be brought up? */
+struct rollback_finding {
+    char version[ROLLBACK_ID], snapshot[ROLLBACK_SNAPSHOT]; /* snapshot "" = it has none */
+    bool known, broken; /* known: it was asked, and the answer will not pass by itself */
+    bool snapshot_known, snapshot_gone;
+    char why[ROLLBACK_BROKEN];
 };
 struct rollback_event {
     enum rollback_event_kind kind;
@@ -209,6 +224,10 @@ struct rollback_event {
             const char *why; /* what they say; "" if nothing speaks against it */
             const struct rollback_sight *sight;
         } seen;
+        struct {
+            const struct rollback_finding *finding;
+            size_t n;
+        } kept;
     } u;
 };
 
@@ -235,6 +254,7 @@ enum rollback_notice {
     ROLLBACK_NOTICE_DONE,       /* INFO */
     ROLLBACK_NOTICE_REGRESSION, /* HIGH: of what runs now, no job */
     ROLLBACK_NOTICE_STRAYS,     /* WARNING */
+    ROLLBACK_NOTICE_KEPT, /* WARNING, HIGH if nothing is left to go back to; one for each `version`, by its name */
     ROLLBACK_NOTICES,
 };
 struct rollback_effect {
@@ -247,6 +267,7 @@ struct rollback_effect {
     int share[2]; /* WEIGHT: percent per side */
     char snapshot[ROLLBACK_SNAPSHOT];
     bool suite, keep, strict, critical;
+    bool high; /* RAISE of a WARNING: it is HIGH */
     int64_t at_ms;
     int notice; /* enum rollback_notice */
     const char *action;
@@ -270,6 +291,16 @@ bool rollback_busy(const struct rollback_doc *d);
 /* By id or name (the newest of that name); "" = the last verified one besides the current. NULL if there is none, with the reason and what to do in why. */
 const struct rollback_version *rollback_choose(const struct rollback_doc *d, const struct rollback_rule *rule,
                                                const char *name, bool force, char *why, size_t size);
+
+/* ---- kept versions (rollback_kept.c) ---- */
+
+/* Is it time to look at them? Then findings for rollback_kept_list() follow as ROLLBACK_KEPT, also if there are none. */
+bool rollback_kept_due(const struct rollback_doc *d, const struct rollback_rule *rule, int64_t now_ms);
+/* What is to be asked: `version` and `snapshot` are filled in. */
+size_t rollback_kept_list(const struct rollback_doc *d, const struct rollback_rule *rule,
+                          struct rollback_finding out[static ROLLBACK_VERSIONS]);
+/* It could not be brought up, whatever happens to the data. */
+bool rollback_version_broken(const struct rollback_version *v);
 
 /* ---- plan (rollback_plan.c) ---- */
 

@@ -47,6 +47,7 @@ void call_end(struct call *c)
     free_view(c);
     free_argv(c);
     free(c->spec);
+    free(c->inspection);
     free(c);
 }
 
@@ -207,6 +208,7 @@ static void on_record(void *ctx, enum bus_status st, const struct bus_msg *m)
         err_set(&e, "%s",
                 st == BUS_REFUSED ? "there is no record of it on the stream: deploy it once so that it is seen"
                                   : "the stream that holds its record cannot be read: is NATS reachable?");
+    c->lasting = e.text[0] && (st == BUS_OK || st == BUS_REFUSED); /* it was looked for, and is not there */
     if (e.text[0])
         snprintf(c->text, sizeof c->text, "how %s is made again is not known: %.300s", c->name, e.text);
     order_made(c);

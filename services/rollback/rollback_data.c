@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define FIND_MS 60000 /* what is more urgent waits behind it */
+
 static const data_step failed_steps[] = {step_resume, step_clean, data_end, NULL};
 
 /* ---- going on ---- */
@@ -123,6 +125,7 @@ static void op_free(void *ctx)
     for (size_t i = 0; i < o->n; i++)
         free(o->addresses[i]);
     free(o->addresses);
+    free(o->wanted);
     if (o->manifest)
         fclose(o->manifest);
     free(o);
@@ -157,7 +160,8 @@ void data_end(struct data_op *o)
                             .lasting = o->lasting,
                             .text = clean(o->failed ? o->text : o->warning),
                             .lineage = o->lineage,
-                            .paused = o->paused};
+                            .paused = o->paused,
+                            .there = o->there};
     loop_timer_stop(&o->limit);
     d->first = o->next;
     if (!d->first)
@@ -420,6 +424,9 @@ static bool same_id(const char *id, const char *asked)
 static bool on_snapshot(void *ctx, const struct restic_snapshot *s)
 {
     struct data_op *o = ctx;
+    for (size_t i = 0; i < o->n_wanted; i++)
+        if (same_id(s->id, o->wanted[i]) || same_id(s->original, o->wanted[i]))
+            o->there |= UINT32_C(1) << i;
     bool wanted = *o->snapshot ? same_id(s->id, o->snapshot) || same_id(s->original, o->snapshot)
                                : *o->job && strcmp(s->job, o->job) == 0 && strcmp(s->version, o->version) == 0;
     if (wanted) {
@@ -457,7 +464,8 @@ void step_list(struct data_op *o)
     snprintf(host, sizeof host, "--host=%s", o->d->set->name);
     o->is_found = o->is_last = false;
     data_restic(o, (const char *const[]){"snapshots", "--json", "--no-lock", "--tag=redoubt", host, NULL},
-                o->d->set->data.timeout_ms, on_list);
+                o->n_wanted > 0 && o->d->set->data.timeout_ms > FIND_MS ? FIND_MS : o->d->set->data.timeout_ms,
+                on_list);
 }
 
 /* ---- the scratch directory ---- */
@@ -514,6 +522,8 @@ static void keep_tag(struct data_op *o)
                     o->d->set->data.timeout_ms, on_tagged);
 }
 static const data_step keep_steps[] = {step_list, keep_tag, data_end, NULL};
+
+static const data_step find_steps[] = {step_list, data_end, NULL};
 
 /* ---- what others call ---- */
 
@@ -614,4 +624,14 @@ void data_keep(struct data *d, const char *snapshot, bool keep, data_cb cb, void
     struct data_op *o = op_new(d, keep_steps, "", NULL, 0, cb, ctx);
     o->keep = keep;
     snprintf(o->snapshot, sizeof o->snapshot, "%s", snapshot);
+}
+
+void data_find(struct data *d, const char *const *snapshots, size_t n, data_cb cb, void *ctx)
+{
+    struct data_op *o = op_new(d, find_steps, "", NULL, 0, cb, ctx);
+    o->wanted = calloc(n + 1, sizeof *o->wanted);
+    assert(o->wanted && n <= 32 && "out of memory for an operation");
+    for (size_t i = 0; i < n; i++)
+        snprintf(o->wanted[i], sizeof o->wanted[i], "%s", snapshots[i]);
+    o->n_wanted = n;
 }

@@ -10,6 +10,7 @@ struct data_result { /* valid only inside the callback */
     const char *text;                /* what, where, what to do */
     struct rollback_lineage lineage; /* save: snapshot, taken_ms, stream, sequence, files, bytes, verified */
     bool paused;                     /* the writer is paused now */
+    uint32_t there;                  /* find: bit i is set if snapshot i is in the repository */
 };
 typedef void (*data_cb)(void *ctx, const struct data_result *r);
 
@@ -31,6 +32,8 @@ void data_save(struct data *d, const char *job, const char *version, const char 
 void data_restore(struct data *d, const char *job, const char *snapshot, const char *const *addresses, size_t n,
                   data_cb cb, void *ctx);
 void data_resume(struct data *d, const char *const *addresses, size_t n, data_cb cb, void *ctx);
+/* Changes nothing, and reads no data: which of these snapshots (32 at most, "" = none) does the repository still have? */
+void data_find(struct data *d, const char *const *snapshots, size_t n, data_cb cb, void *ctx);
 /* Kept from `forget`, or no longer. */
 void data_keep(struct data *d, const char *snapshot, bool keep, data_cb cb, void *ctx);
 

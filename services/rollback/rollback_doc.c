@@ -68,6 +68,7 @@ static void clean_all(struct rollback_doc *d)
         rollback_text_clean(d->versions[i].name);
         rollback_text_clean(d->versions[i].digest);
         rollback_text_clean(d->versions[i].reason);
+        rollback_text_clean(d->versions[i].broken);
     }
     for (size_t i = 0; i < d->n_lineage; i++) {
         rollback_text_clean(d->lineage[i].name);
@@ -156,6 +157,8 @@ static void fill_versions(struct whole *w, struct rollback_doc *d)
         m->healthy_since_unix_ms = v->healthy_since_ms;
         m->by_job = v->by_job;
         m->gaps = v->gaps;
+        m->broken = v->broken;
+        m->snapshot_gone = v->snapshot_gone;
     }
     w->m.n_versions = d->n_versions;
     w->m.versions = w->versions;
@@ -377,6 +380,8 @@ static void take_versions(struct taking *t, struct rollback_doc *d, const PB(Rol
         v->healthy_since_ms = x->healthy_since_unix_ms;
         v->kept = x->kept;
         v->gaps = x->gaps;
+        TEXT("why a version cannot be brought up", v->broken, x->broken);
+        v->snapshot_gone = x->snapshot_gone;
     }
 }
 

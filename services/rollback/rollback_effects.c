@@ -155,13 +155,15 @@ void deployment_keep_owed(struct deployment *d)
 void deployment_carry_out(struct deployment *d, const struct queued *q, const struct rollback_effect *effects,
                           size_t n)
 {
-    bool tilted = service_tilted(d->room->s);
+    bool tilted = service_tilted(d->room->s), draining = d->room->s->draining;
     uint64_t generation = d->generation;
     for (size_t i = 0; i < n && d->generation == generation; i++) {
         const struct rollback_effect *e = &effects[i];
         switch (e->kind) {
         case ROLLBACK_DO:
-            if (d->unrecorded) {
+            if (draining) {
+                /* it is written in the document: whoever acts next asks for it */
+            } else if (d->unrecorded) {
                 char why[300];
                 snprintf(why, sizeof why, "not done, since the audit trail cannot be written: %s", d->unrecorded_why);
                 deployment_did_not(d, e, false, why);
@@ -174,11 +176,11 @@ void deployment_carry_out(struct deployment *d, const struct queued *q, const st
             }
             break;
         case ROLLBACK_LOOK:
-            if (!tilted)
+            if (!tilted && !draining)
                 deployment_look(d);
             break;
         case ROLLBACK_CHECK:
-            if (!tilted)
+            if (!tilted && !draining)
                 deployment_check(d, e);
             break;
         case ROLLBACK_WAKE:

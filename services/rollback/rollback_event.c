@@ -23,6 +23,8 @@ void rollback_queued_free(struct queued *q)
 {
     if (q && q->kind == ROLLBACK_SAMPLES)
         free(q->u.checked.samples);
+    if (q && q->kind == ROLLBACK_KEPT)
+        free(q->u.kept.finding);
     free(q);
 }
 
@@ -155,6 +157,10 @@ static void fill(struct rollback_event *ev, const struct queued *q)
         ev->u.seen.why = q->u.seen.why;
         ev->u.seen.sight = &q->u.seen.sight;
         break;
+    case ROLLBACK_KEPT:
+        ev->u.kept.finding = q->u.kept.finding;
+        ev->u.kept.n = q->u.kept.n;
+        break;
     case ROLLBACK_TAKEN:
     case ROLLBACK_TICK:
         break;
@@ -286,7 +292,7 @@ void deployment_run(struct deployment *d)
         return;
     d->running = true;
     uint64_t generation = d->generation;
-    while (d->place == HERE) {
+    while (d->place == HERE && !d->room->s->draining) {
         if (d->restored) {
             deployment_move(d, STORING);
             deployment_put(d);

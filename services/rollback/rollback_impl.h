@@ -118,6 +118,7 @@ void rollback_on_did(struct turn *t);
 struct rollback_version *rollback_find(struct rollback_doc *d, const char *id); /* NULL if unknown */
 const char *rollback_name(const struct rollback_doc *d, const char *id);        /* name, or the id */
 void rollback_on_seen(struct turn *t);
+void rollback_on_kept(struct turn *t);
 /* Protects what is to be kept, releases what is not; at most a few at a time. */
 void rollback_keep(struct turn *t);
 /* Another version is the current one: what was said of the last is over. */

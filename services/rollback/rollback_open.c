@@ -149,7 +149,7 @@ void deployment_close(struct deployment *d)
     d->data = NULL;
     d->rule.judge = (struct rollback_judge_rule){0};
     d->open = false;
-    d->looking = d->seeing = d->checking = false;
+    d->looking = d->seeing = d->checking = d->inspecting = false;
     calls_end(d);
 }
 
@@ -167,8 +167,8 @@ void deployment_settings_free(struct deployment *d)
 
 void deployment_settle_settings(struct deployment *d)
 {
-    if (!d->next_set || (d->doc && d->place != AWAY && rollback_busy(d->doc)) || d->place == RECORDING ||
-        d->place == STORING)
+    if (!d->next_set || d->stopping || (d->doc && d->place != AWAY && rollback_busy(d->doc)) ||
+        d->place == RECORDING || d->place == STORING)
         return;
     struct set_deployment *set = d->next_set;
     d->next_set = NULL;

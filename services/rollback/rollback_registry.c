@@ -123,8 +123,11 @@ const struct rollback_version *rollback_choose(const struct rollback_doc *d, con
     const struct rollback_version *best = NULL;
     for (size_t i = 0; i < d->n_versions; i++) {
         const struct rollback_version *v = &d->versions[i];
-        if (strcmp(v->id, d->current) != 0 && fit(d, rule, v, reason, sizeof reason) &&
-            (!best || v->verified_ms >= best->verified_ms))
+        if (strcmp(v->id, d->current) == 0 || !fit(d, rule, v, reason, sizeof reason))
+            continue;
+        if (rollback_version_broken(v))
+            no(reason, sizeof reason, "%s cannot be brought up (%s)", v->name, v->broken);
+        else if (!best || v->verified_ms >= best->verified_ms)
             best = v;
     }
     if (!best)
@@ -167,6 +170,7 @@ void rollback_keep(struct turn *t)
         snprintf(e->version, sizeof e->version, "%s", v->id);
         snprintf(e->snapshot, sizeof e->snapshot, "%s", l ? l->snapshot : "");
         e->keep = v->kept = keep;
+        d->watch.kept_due_ms = 0;
         t->changed = true;
         n++;
     }

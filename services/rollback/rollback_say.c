@@ -84,6 +84,7 @@ static const struct notice {
     [ROLLBACK_NOTICE_DONE] = {"done", REDOUBT__V1__SEVERITY__SEVERITY_INFO, false},
     [ROLLBACK_NOTICE_REGRESSION] = {"regression", REDOUBT__V1__SEVERITY__SEVERITY_HIGH, false},
     [ROLLBACK_NOTICE_STRAYS] = {"strays", REDOUBT__V1__SEVERITY__SEVERITY_WARNING, false},
+    [ROLLBACK_NOTICE_KEPT] = {"kept", REDOUBT__V1__SEVERITY__SEVERITY_WARNING, false},
 };
 
 static void label(PB(Label) * l, const char *key, const char *value)
@@ -121,13 +122,15 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
 {
     const struct notice *row = &notices[e->notice];
     const struct rollback_job *j = &d->doc->job;
-    char key[NAME_MAX_LEN + 64], weight[16], detail[1200], summary[512];
+    bool kept = e->notice == ROLLBACK_NOTICE_KEPT; /* a kept version, each by itself */
+    char key[NAME_MAX_LEN + 64 + ROLLBACK_NAME], weight[16], detail[1200], summary[512];
     const char *actions[8];
     PB(Label) labels[7], *list[7];
     size_t n = 0;
-    snprintf(key, sizeof key, "rollback/%s/%s", d->name, row->key);
+    snprintf(key, sizeof key, "rollback/%s/%s%s%s", d->name, row->key, kept ? "/" : "",
+             kept ? rollback_doc_name(d->doc, e->version) : "");
     snprintf(weight, sizeof weight, "%d", j->weight);
-    bool of_job = e->notice != ROLLBACK_NOTICE_REGRESSION && e->notice != ROLLBACK_NOTICE_STRAYS;
+    bool of_job = e->notice != ROLLBACK_NOTICE_REGRESSION && e->notice != ROLLBACK_NOTICE_STRAYS && !kept;
     label(&labels[n++], "deployment", d->name);
     if (of_job && j->id[0]) {
         label(&labels[n++], "job", j->id);
@@ -135,6 +138,8 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
         label(&labels[n++], "from", rollback_doc_name(d->doc, j->from));
         label(&labels[n++], "to", rollback_doc_name(d->doc, j->to));
         label(&labels[n++], "weight_percent", weight);
+    } else if (kept) {
+        label(&labels[n++], "version", rollback_doc_name(d->doc, e->version));
     } else if (d->doc->current[0]) {
         label(&labels[n++], "version", rollback_doc_name(d->doc, d->doc->current));
     }
@@ -155,13 +160,21 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
                  "rollback start %s --by "
                  "NAME --reason WHY",
                  e->text, d->name, d->name);
+    else if (kept && !resolved)
+        snprintf(
+            detail, sizeof detail,
+            "%.700s\nIt is looked at again by itself (rollback.check_kept). To see what is left: redoubt rollback "
+            "versions %s",
+            e->text, d->name);
     else
         snprintf(detail, sizeof detail, "%.700s", of_job ? j->reason : e->text);
     rollback_text_clean(summary);
     rollback_text_clean(detail);
     PB(Alert) a = PB_INIT(ALERT);
     a.dedup_key = key;
-    a.severity = e->critical ? REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL : (Redoubt__V1__Severity)row->severity;
+    a.severity = e->critical ? REDOUBT__V1__SEVERITY__SEVERITY_CRITICAL
+                 : e->high   ? REDOUBT__V1__SEVERITY__SEVERITY_HIGH
+                             : (Redoubt__V1__Severity)row->severity;
     a.agent = d->set->agent;
     a.summary = summary;
     a.detail = detail;

@@ -273,10 +273,12 @@ void deployment_on_observe(void *ctx)
 {
     struct deployment *d = ctx;
     loop_timer_start(&d->observe, d->room->s->settings->rollback.observe_ms, 0);
-    if (d->place != HERE || d->seeing || rollback_busy(d->doc) || service_tilted(d->room->s) ||
+    struct service *s = d->room->s;
+    if (d->place != HERE || d->seeing || rollback_busy(d->doc) || service_tilted(s) || s->draining ||
         deployment_fence(d) == 0)
         return;
     deployment_keep_owed(d);
+    deployment_inspect(d);
     d->seeing = true;
     call_look(call_new(d, NULL), on_looked);
 }

@@ -13,6 +13,7 @@ METRIC_DEFINE(held_now, METRIC_GAUGE, "redoubt_rollback_partitions",
 
 #define TICK_MS         1000
 #define STORE_ALERT_MS  2000 /* a restart of Redis is no news */
+#define STOP_MS         3000 /* a writer has this long to go on when the service ends; the runtime waits 4 s */
 #define ANNOUNCE_MS     5000 /* an announcement that did not come back is made again */
 #define STORE_ALERT_KEY "rollback/shared-state"
 
@@ -139,6 +140,54 @@ static void on_reload(struct service *s, const struct settings *was)
     metric_set(&deployments_now, HASH_COUNT(r->deployments));
 }
 
+/* ---- the end ---- */
+
+static void given_back(void *ctx)
+{
+    service_drained(ctx);
+}
+
+/* When no writer is waited for any more. */
+static void give_back(struct rollback_room *r)
+{
+    for (const struct deployment *d = r->deployments; d; d = d->hh.next)
+        if (d->stopping)
+            return;
+    if (r->given_back)
+        return;
+    r->given_back = true;
+    loop_timer_stop(&r->stop_limit);
+    if (r->partitions)
+        partitions_close(r->partitions, given_back, r->s);
+    else
+        service_drained(r->s);
+    r->partitions = NULL;
+}
+
+static void on_data_stopped(void *ctx)
+{
+    struct deployment *d = ctx;
+    if (!d->stopping)
+        return; /* it was lost meanwhile */
+    d->stopping = false;
+    deployment_forget(d);
+    give_back(d->room);
+}
+
+static void on_stop_limit(void *ctx)
+{
+    struct rollback_room *r = ctx;
+    for (struct deployment *d = r->deployments; d; d = d->hh.next) {
+        if (d->stopping)
+            log_error("a writer of learning data may be paused still: it did not answer while this replica ended",
+                      F_STR("deployment", d->name), F_INT("limit_ms", STOP_MS),
+                      F_STR("next", "whoever takes over pauses and resumes it anew"));
+        d->stopping = false;
+        deployment_forget(d);
+    }
+    give_back(r);
+}
+
 /* ---- partitions ---- */
 
 static void on_held(void *ctx, unsigned partition, uint64_t fence)
@@ -167,6 +216,8 @@ static void on_lost(void *ctx, unsigned partition)
     log_debug("not acting for a partition any more", F_INT("partition", partition));
     DL_FOREACH2(r->of[partition], d, mate_next)
     deployment_forget(d);
+    if (s->draining)
+        give_back(r);
 }
 
 static void say_partitions(struct rollback_room *r)
@@ -334,6 +385,7 @@ static int start(struct service *s, struct err *e)
         return err_set(e, "out of memory");
     s->state = r;
     r->s = s;
+    loop_timer_init(&s->loop, &r->stop_limit, on_stop_limit, r);
     r->schema = deployment_schema();
     if (!r->schema)
         return err_set(e, "the settings have no `rollback.deployments`");
@@ -345,22 +397,25 @@ static int start(struct service *s, struct err *e)
     return 0;
 }
 
-static void given_back(void *ctx)
-{
-    service_drained(ctx);
-}
-
-/* What was decided is stored or forgotten; what is in hand is asked for again by whoever acts next. Giving the leases back at once saves their TTL. */
+/* What was decided is stored or forgotten; what is in hand is asked for again by whoever acts next. A writer that is paused for a save goes on first, and has
+ * said so. Giving the leases back at once saves their TTL. */
 static void drain(struct service *s)
 {
     struct rollback_room *r = s->state;
     for (struct deployment *d = r->deployments; d; d = d->hh.next)
-        deployment_forget(d);
-    if (r->partitions)
-        partitions_close(r->partitions, given_back, s);
-    else
-        service_drained(s);
-    r->partitions = NULL;
+        if (d->data) {
+            d->stopping = true;
+            data_stop(d->data, on_data_stopped, d);
+        } else {
+            deployment_forget(d);
+        }
+    loop_timer_start(&r->stop_limit, STOP_MS, 0);
+    give_back(r);
+}
+
+static void room_free(void *ctx)
+{
+    free(ctx);
 }
 
 static void stop(struct service *s)
@@ -372,7 +427,7 @@ static void stop(struct service *s)
         HASH_DEL(r->deployments, d);
         deployment_free(d);
     }
-    free(r);
+    loop_timer_close(&r->stop_limit, room_free);
 }
 
 static const struct service_sub subs[] = {

@@ -59,6 +59,10 @@ struct queued {
             bool healthy, passed, worse;
             char why[240];
         } seen;
+        struct {
+            struct rollback_finding *finding;
+            size_t n;
+        } kept;
     } u;
     struct queued *next;
 };
@@ -95,6 +99,7 @@ struct deployment {
     struct checks *checks;
     struct data *data;
     bool open;
+    bool stopping;                 /* the service drains: a writer that is paused is asked to go on */
     char closed_why[ERR_TEXT_MAX]; /* why one of them could not be opened */
     struct log_limit closed_limit;
 
@@ -128,7 +133,7 @@ struct deployment {
     bool timers;                            /* initialised */
 
     struct call *calls;
-    bool looking, seeing, checking;
+    bool looking, seeing, checking, inspecting;
     uint64_t turned;                /* grows when an act begins or ends: a look from before is of no use */
     struct rollback_effect *unkept; /* what is still to be protected from clean-up */
     size_t n_unkept;
@@ -164,6 +169,8 @@ struct rollback_room {
     int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
     bool store_alert;
     bool tilted; /* at the last tick */
+    bool given_back;
+    struct loop_timer stop_limit;
     uint64_t calls;
     struct log_limit trouble;
 };
@@ -258,6 +265,7 @@ struct call {
     char reply[REPLY_TEXT];
     struct order asked;
     struct rollback_version found; /* seen */
+    struct inspection *inspection; /* of kept versions */
     struct call *prev, *next_call;
 };
 struct call *call_new(struct deployment *d, const struct rollback_effect *e); /* never NULL */
@@ -281,6 +289,9 @@ void deployment_did_not(struct deployment *d, const struct rollback_effect *e, b
 /* rollback_seen.c: observation */
 void deployment_on_observe(void *ctx);
 void deployment_check(struct deployment *d, const struct rollback_effect *e);
+
+/* rollback_inspect.c: kept versions */
+void deployment_inspect(struct deployment *d); /* if it is time */
 
 /* rollback_record.c: versions' records */
 #define RECORD_SPEC_MAX 49152 /* the contract's */

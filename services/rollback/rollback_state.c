@@ -329,7 +329,7 @@ void deployment_forget(struct deployment *d)
     snprintf(why, sizeof why, "this replica does not act for %s any more; look at its state and try again", d->name);
     d->generation++;
     d->op++;
-    d->running = false;
+    d->running = d->stopping = false;
     deployment_close(d);
     deployment_drop_decision(d);
     deployment_move(d, AWAY);

@@ -28,6 +28,7 @@ static const char world_program[] =
     "shift 2\n"
     "if [ -e \"$d/slow-$verb\" ]; then sleep \"$(cat \"$d/slow-$verb\")\"; fi\n"
     "if [ -e \"$d/fail-$verb\" ]; then cat \"$d/fail-$verb\"; exit 1; fi\n"
+    "if [ -e \"$d/fail-$verb-${1:-}\" ]; then cat \"$d/fail-$verb-$1\"; exit 1; fi\n"
     "if [ $verb = view ]; then echo $PPID > \"$d/viewer.$$\"; mv \"$d/viewer.$$\" \"$d/viewer\"; else echo \"$PPID "
     "$verb $*\" >> "
     "\"$d/log\"; fi\n"

@@ -18,8 +18,8 @@
 #define PHASE(x)  ((int)REDOUBT__V1__ROLLBACK_PHASE__ROLLBACK_PHASE_##x)
 #define STATUS(x) ((int)REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_##x)
 
-static const char *const names[] = {"d-whole", "d-refuse", "d-orders", "d-crash",
-                                    "d-empty", "d-bus",    "d-frozen", "d-reload"};
+static const char *const names[] = {"d-whole", "d-refuse", "d-orders", "d-crash", "d-empty",
+                                    "d-bus",   "d-frozen", "d-data",   "d-reload"};
 enum { DEPLOYMENTS = sizeof names / sizeof names[0] };
 #define LIMIT_MS (6 * HARNESS_WAIT_MS) /* sanitised, and with others on the same cores */
 #define SEEN_MAX 8192
@@ -38,6 +38,7 @@ static struct {
     PB(AuditRecord) * record[SEEN_MAX];
     size_t n_records;
     uint64_t orders;
+    const char *check_kept;
 } T;
 
 static struct world *world(const char *name)
@@ -256,19 +257,69 @@ static void give(const char *verb, const char *deployment)
 
 /* ---- the stack ---- */
 
+/* Stands for restic, which is not what is tried here: it copies. `slow-backup` holds it up. */
+static const char copier[] =
+    "#!/bin/sh\n"
+    "set -eu\n"
+    "d='%s'\n"
+    "while [ \"${1#--}\" != \"$1\" ]; do shift; done\n"
+    "case $1 in\n"
+    "snapshots) c=; printf '['; for f in \"$d\"/store/*; do [ -d \"$f\" ] || continue\n"
+    "  printf '%%s{\"id\":\"%%s\",\"time\":\"2026-01-01T00:00:00Z\",\"paths\":[],\"tags\":[]}' \"$c\" \"${f##*/}\"; "
+    "c=,\n"
+    "  done; printf ']' ;;\n"
+    "backup)\n"
+    "  if [ -e \"$d/slow-backup\" ]; then touch \"$d/backing-up\"; exec sleep 300; fi\n"
+    "  while [ \"$1\" != -- ]; do shift; done\n"
+    "  shift\n"
+    "  id=0000000$(ls \"$d/store\" | wc -l)\n"
+    "  mkdir \"$d/store/$id\"\n"
+    "  for p; do cp -a --parents \"$p\" \"$d/store/$id\"; done\n"
+    "  echo '{\"message_type\":\"summary\",\"snapshot_id\":\"'$id'\"}' ;;\n"
+    "restore) mkdir -p \"${3#*=}\"; cp -a \"$d/store/$2/.\" \"${3#*=}\" ;;\n"
+    "esac\n";
+
+static void data_open(const struct world *w)
+{
+    char path[700], text[3000];
+    static const char *const dirs[] = {"store", "learnt"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", w->dir, dirs[i]);
+        assert_int_equal(mkdir(path, 0755), 0);
+    }
+    world_file(w, "learnt/weights", "0.5\n");
+    world_file(w, "password", "of the repository\n");
+    snprintf(path, sizeof path, "%s/restic", w->dir);
+    snprintf(text, sizeof text, copier, w->dir);
+    world_write(path, text, 0755);
+    setenv("REDOUBT_RESTIC", path, 1);
+}
+
+static void data_settings(const struct world *w, FILE *f)
+{
+    fprintf(
+        f,
+        "      data: { repository: %s/store, password_file: %s/password, path: [%s/learnt], read_back: 0%%, stream: "
+        "\"\", pause: [%s, %s, pause], resume: [%s, %s, resume] }\n",
+        w->dir, w->dir, w->dir, T.worlds.program, w->dir, T.worlds.program, w->dir);
+}
+
 static void write_settings(bool with_reload, const char *step)
 {
     FILE *f = fopen(T.config, "w");
     assert_non_null(f);
     fprintf(f,
             "nats: { url: \"%s\" }\nredis: { host: 127.0.0.1, port: %d }\ndata_dir: %s/data\ntilt_hold: 1s\n"
-            "rollback:\n  observe: 1s\n  lease_ttl: 3s\n  member_ttl: 3s\n  exec_allowed: [%s]\n  deployments:\n",
-            T.nats->url, T.redis->port, harness_dir(T.h), T.worlds.program);
+            "rollback:\n  observe: 1s\n  check_kept: %s\n  lease_ttl: 3s\n  member_ttl: 3s\n  exec_allowed: [%s]\n  "
+            "deployments:\n",
+            T.nats->url, T.redis->port, harness_dir(T.h), T.check_kept ? T.check_kept : "0s", T.worlds.program);
     for (size_t i = 0; i < T.worlds.n; i++) {
         const struct world *w = &T.worlds.w[i];
         if (!with_reload && strcmp(w->name, "d-reload") == 0)
             continue;
         world_settings(&T.worlds, w, f);
+        if (strcmp(w->name, "d-data") == 0)
+            data_settings(w, f);
         bool slow =
             strcmp(w->name, "d-orders") == 0 || strcmp(w->name, "d-empty") == 0 || strcmp(w->name, "d-reload") == 0;
         fprintf(f,
@@ -319,6 +370,7 @@ static int set_up(void **state)
     worlds_open(&T.worlds, T.h);
     for (size_t i = 0; i < DEPLOYMENTS; i++)
         world_deploy(world_add(&T.worlds, T.h, names[i]), "v1", 2);
+    data_open(world("d-data"));
     write_settings(false, "2s");
     assert_int_equal(natsConnection_ConnectTo(&T.nc, T.nats->url), NATS_OK);
     T.changes = listen_to(SUBJECT_ROLLBACK "*");
@@ -846,6 +898,119 @@ static bool log_says(const char *file, const char *words)
     return system(line) == 0;
 }
 
+static bool world_has(const struct world *w, const char *name)
+{
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", w->dir, name);
+    return access(path, F_OK) == 0;
+}
+
+/* The service ends while the writer is paused: it goes on before that, and the job goes on with the other replica. */
+static void drained_while_paused(void **state)
+{
+    (void)state;
+    const char *name = "d-data";
+    struct world *w = world(name);
+    char text[8000], paused[60], resumed[60];
+    world_file(w, "slow-backup", "");
+    world_file(w, "slow-resume", "0.7"); /* whoever does not wait for it is gone before */
+    start_job(name, "drain-1");
+    WAIT(world_has(w, "backing-up"));
+    struct harness_proc *p = replica_of(world_holder(w));
+    assert_non_null(p);
+    snprintf(paused, sizeof paused, "%d pause", (int)p->pid);
+    snprintf(resumed, sizeof resumed, "%d resume", (int)p->pid);
+    world_text(w, "log", text, sizeof text);
+    assert_non_null(strstr(text, paused));
+    assert_null(strstr(text, " resume"));
+    assert_int_equal(harness_stop(p), 0);
+    assert_non_null(
+        strstr(world_text(w, "log", text, sizeof text), resumed)); /* and it has ended: it was waited for */
+    assert_null(strstr(strstr(text, resumed), "pause"));
+    world_file(w, "slow-backup", NULL);
+    world_file(w, "slow-resume", NULL);
+    harness_start(p);
+    WAIT(phase_of(name) == PHASE(DONE));
+    back_on_v1(name);
+    assert_true(last(name)->n_lineage > 0);
+    world_text(w, "log", text, sizeof text);
+    const char *last_pause = strstr(text, paused), *next;
+    while ((next = strstr(last_pause + 1, " pause")))
+        last_pause = next;
+    assert_non_null(strstr(last_pause, " resume")); /* the writer writes */
+}
+
+static char *plan_to(const char *deployment, const char *to, char *buf, size_t size)
+{
+    PB(RollbackCommand) c = command(deployment);
+    c.to_version = (char *)to;
+    struct reply r = order("plan", &c);
+    snprintf(buf, size, "%s", r.plan ? r.plan->to_name : r.message);
+    reply_free(&r);
+    return buf;
+}
+
+static const char *broken_of(const char *deployment, const char *version)
+{
+    const PB(DeployedVersion) *v = version_of(last(deployment), version);
+    return v ? v->broken : "";
+}
+
+/* The newest alert of this key is open, or is not. */
+static const PB(Alert) * open_alert(const char *deployment, const char *what)
+{
+    char key[128];
+    snprintf(key, sizeof key, "rollback/%s/%s", deployment, what);
+    for (size_t i = T.n_alerts; i-- > 0;)
+        if (strcmp(T.alert[i]->dedup_key, key) == 0)
+            return T.alert[i]->resolved ? NULL : T.alert[i];
+    return NULL;
+}
+
+/* Kept versions that others have taken are noticed before they are needed. After drained_while_paused: there is a snapshot of v2. */
+static void kept_that_is_gone(void **state)
+{
+    (void)state;
+    const char *name = "d-data";
+    struct world *w = world(name);
+    char text[700], from[700], to[700];
+    const PB(Alert) * a;
+    world_deploy(w, "v2", 2);
+    WAIT(is_current(name, "v2", true));
+    world_deploy(w, "v3", 2);
+    WAIT(is_current(name, "v3", true) && version_of(last(name), "v2")->kept && version_of(last(name), "v1")->kept);
+    assert_string_equal(plan_to(name, "", text, sizeof text), "v2");
+    world_file(w, "fail-check-v2", "the image of v2 is not on this host: pull it");
+    T.check_kept = "300ms";
+    write_settings(false, "2s");
+    for (int i = 0; i < 2; i++)
+        kill(T.replica[i]->pid, SIGHUP);
+    WAIT((a = open_alert(name, "kept/v2")) && *broken_of(name, "v2"));
+    assert_int_equal(a->severity, E(SEVERITY__SEVERITY_WARNING));
+    assert_non_null(strstr(a->summary, "the image of v2 is not on this host"));
+    assert_non_null(strstr(broken_of(name, "v2"), "pull it"));
+    assert_string_equal(plan_to(name, "", text, sizeof text), "v1");
+    assert_string_equal(plan_to(name, "v2", text, sizeof text), "v2"); /* by name it is tried */
+    world_file(w, "fail-check-v1", "its registry has lost it");
+    WAIT((a = open_alert(name, "kept/v1")) && a->severity == E(SEVERITY__SEVERITY_HIGH) &&
+         open_alert(name, "kept/v2")->severity == E(SEVERITY__SEVERITY_HIGH) && *broken_of(name, "v1"));
+    assert_non_null(strstr(plan_to(name, "", text, sizeof text), "cannot be brought up"));
+    world_file(w, "fail-check-v1", NULL);
+    world_file(w, "fail-check-v2", NULL);
+    WAIT(!open_alert(name, "kept/v1") && !open_alert(name, "kept/v2") && !*broken_of(name, "v2"));
+    /* The snapshot of v2. */
+    snprintf(from, sizeof from, "%s/store/00000000", w->dir);
+    snprintf(to, sizeof to, "%s/00000000", w->dir);
+    assert_int_equal(rename(from, to), 0);
+    WAIT((a = open_alert(name, "kept/v2")) && *broken_of(name, "v2"));
+    assert_int_equal(a->severity, E(SEVERITY__SEVERITY_WARNING));
+    assert_non_null(strstr(a->summary, "snapshot 00000000"));
+    assert_true(version_of(last(name), "v2")->snapshot_gone);
+    assert_string_equal(plan_to(name, "", text, sizeof text), "v2"); /* with the data as they are */
+    assert_int_equal(rename(to, from), 0);
+    WAIT(!open_alert(name, "kept/v2") && !*broken_of(name, "v2"));
+}
+
 /* Settings that a backend cannot be opened with are refused before anything runs by them. */
 static void settings_that_cannot_be(void **state)
 {
@@ -897,6 +1062,8 @@ int main(void)
         cmocka_unit_test(redis_emptied),
         cmocka_unit_test(bus_away),
         cmocka_unit_test(frozen_replica),
+        cmocka_unit_test(drained_while_paused),
+        cmocka_unit_test(kept_that_is_gone),
         cmocka_unit_test(settings_that_cannot_be),
         cmocka_unit_test(reload),
     };

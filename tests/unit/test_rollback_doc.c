@@ -81,6 +81,9 @@ static void random_versions(struct rollback_doc *d)
         v->verified_ms = v->state == VERSION_STATE(VERIFIED) ? when() + 2000 : 0;
         v->kept = coin();
         v->gaps = coin();
+        if (coin())
+            TEXT(v->broken);
+        v->snapshot_gone = v->broken[0] && coin();
         hex(v->by_job, 1 + below(40));
     }
     memcpy(d->current, d->versions[d->n_versions - 1].id, ROLLBACK_ID);
