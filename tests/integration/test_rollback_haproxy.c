@@ -307,7 +307,7 @@ static void test_refused_before_anything(void **state)
     town_says(t, true, "set_address: false");
     /* Closed in the middle: the callback does not come, nothing is left. */
     t->done = false;
-    t->kind->view(t->t, town_on_view, t);
+    t->kind->view(t->t, NULL, 0, town_on_view, t);
     t->kind->check(t->t, town_on_result, t);
     town_close_traffic(t);
     town_turn(t, 200);

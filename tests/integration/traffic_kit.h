@@ -149,7 +149,7 @@ static inline void town_on_view(void *ctx, const struct traffic_view *v)
 static inline bool town_view(struct town *t)
 {
     t->done = false;
-    t->kind->view(t->t, town_on_view, t);
+    t->kind->view(t->t, NULL, 0, town_on_view, t);
     assert_false(t->done); /* never from inside */
     TOWN_WAIT(t, t->done);
     return t->ok;
