@@ -78,6 +78,11 @@ test(`a gradual rollback under load (${where})`, { timeout: 180000 }, () => inTo
   }
   assert.deepEqual(town.low, [], 'never less capacity than needed');
   const data = town.snapshotHolds(end.snapshot);
+  // Without a job: a proxy that has forgotten everything is right again within seconds.
+  const forgotten = Date.now();
+  await town.forgetfulHaproxy();
+  await assertAlone(town, 'v1');
+  console.log(`HAProxy has forgotten everything: right again after ${Date.now() - forgotten} ms`);
   assert.ok(data.same && data.now > data.bytes, `the snapshot restores to the same bytes, and learning has gone on: ${JSON.stringify(data)}`);
 }));
 
