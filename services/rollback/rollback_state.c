@@ -216,6 +216,8 @@ static void begin(struct deployment *d)
     if (d->place != HERE)
         return;
     d->raised = d->doc->epoch > 0 ? ~0U : 0; /* by whoever acted before: it is said once that it is over */
+    if (d->doc->job.holds == 0)
+        d->raised &= ~(1U << ROLLBACK_NOTICE_HOLD);
     deployment_keep_all(d);
     deployment_alert_again(d);
     if (d->pending && !d->restored && d->announcing == 0)
