@@ -107,9 +107,9 @@ const MOMENTS = {
 const POINTS = Object.entries({
   service: ['snapshot', 'target up', 'step 100', 'to 50', 'step 25', 'step 10', 'to 0', 'drain', 'stop', 'verify'],
   target: ['step 100', 'step 50', 'step 25', 'step 10', 'step 0', 'verify'],
-  haproxy: ['step 100', 'to 50', 'step 50', 'to 25', 'step 10', 'step 0', 'verify'],
-  nats: ['snapshot', 'step 100', 'to 50', 'step 25', 'step 10', 'step 0', 'verify'],
-  redis: ['snapshot', 'step 100', 'to 50', 'step 25', 'step 10', 'step 0', 'verify'],
+  haproxy: ['step 100', 'to 50', 'step 50', 'step 10', 'step 0', 'verify'],
+  nats: ['snapshot', 'step 100', 'to 50', 'step 10', 'step 0'],
+  redis: ['snapshot', 'to 50', 'step 25', 'step 0', 'verify'],
 }).flatMap(([victim, moments]) => moments.map((moment) => ({ victim, moment })))
   .filter((p) => new RegExp(process.env.REDOUBT_POINTS ?? '').test(`${p.victim} at ${p.moment}`));
 
