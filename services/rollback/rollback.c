@@ -249,7 +249,9 @@ bool rollback_decide(struct rollback_doc *d, const struct rollback_rule *rule, c
         break;
     case ROLLBACK_SIGHT:
         t->sight = ev->u.sight;
-        if (rollback_busy(d) && !d->job.op)
+        if (!rollback_busy(d))
+            rollback_rest(t, ev->u.sight);
+        else if (!d->job.op)
             rollback_act(t);
         break;
     case ROLLBACK_DID:

@@ -125,9 +125,11 @@ struct rollback_doc {
     struct rollback_ended history[ROLLBACK_HISTORY];     /* newest first */
     /* Not journaled: what runs now, while there is no job. */
     struct {
-        bool worse, well, strays, no_strays; /* was told */
         bool kept_told, kept_high;
         int64_t kept_due_ms; /* when kept versions are looked at again; 0 = now */
+        bool worse, well, strays, no_strays, astray, right; /* was told */
+        unsigned steers; /* sets of the traffic in a row that did not hold, the last at steered_ms */
+        int64_t steered_ms;
     } watch;
 };
 
@@ -163,6 +165,7 @@ struct rollback_side {
 struct rollback_sight {
     bool executor_known, traffic_known;
     struct rollback_side side[2];
+    int nobody; /* percent of the traffic that goes to where nothing of its side stands; 0 if it cannot be said */
     unsigned strays; /* instances of ours that belong to neither side: an earlier job left them */
     char error[256]; /* why something is not known */
 };
@@ -174,7 +177,7 @@ enum rollback_event_kind {
     ROLLBACK_ABORT,     /* order */
     ROLLBACK_EMERGENCY, /* order */
     ROLLBACK_TAKEN,     /* this replica has just taken the deployment over (or its settings changed) */
-    ROLLBACK_SIGHT,     /* sight */
+    ROLLBACK_SIGHT,     /* sight; also without a job, when the traffic may be astray */
     ROLLBACK_DID,       /* op `serial` has ended */
     ROLLBACK_SAMPLES,   /* checks were made: samples */
     ROLLBACK_SEEN,      /* no job: what runs now (found + sight); the registry's business */
@@ -207,6 +210,8 @@ struct rollback_finding {
 };
 struct rollback_event {
     enum rollback_event_kind kind;
+    bool
+        able; /* SIGHT, SEEN: the fence is held, shared state answers, no such set is under way: without a job, traffic may be set */
     union {
         struct rollback_order order;
         const struct rollback_sight *sight;
@@ -244,8 +249,9 @@ enum rollback_effect_kind {
     ROLLBACK_RAISE,   /* alert `notice`, with text */
     ROLLBACK_RESOLVE, /* its end */
     ROLLBACK_RECORD,  /* audit: `action`, strict, text */
-    ROLLBACK_KEEP,    /* protect (keep = true) or release the image of `version` and `snapshot`; either may be "" */
-    ROLLBACK_REPLY,   /* the answer to the order: status and text */
+    ROLLBACK_STEER, /* without a job: set all the traffic to `side`, where `version` stands alone; a fresh look comes after it */
+    ROLLBACK_KEEP,  /* protect (keep = true) or release the image of `version` and `snapshot`; either may be "" */
+    ROLLBACK_REPLY, /* the answer to the order: status and text */
 };
 enum rollback_notice {
     ROLLBACK_NOTICE_STARTED,    /* WARNING */
@@ -255,6 +261,7 @@ enum rollback_notice {
     ROLLBACK_NOTICE_REGRESSION, /* HIGH: of what runs now, no job */
     ROLLBACK_NOTICE_STRAYS,     /* WARNING */
     ROLLBACK_NOTICE_KEPT, /* WARNING, HIGH if nothing is left to go back to; one for each `version`, by its name */
+    ROLLBACK_NOTICE_ASTRAY,     /* HIGH; CRITICAL if what runs gets nothing: the traffic, no job */
     ROLLBACK_NOTICES,
 };
 struct rollback_effect {
@@ -301,6 +308,14 @@ size_t rollback_kept_list(const struct rollback_doc *d, const struct rollback_ru
                           struct rollback_finding out[static ROLLBACK_VERSIONS]);
 /* It could not be brought up, whatever happens to the data. */
 bool rollback_version_broken(const struct rollback_version *v);
+/* ---- at rest (rollback_rest.c) ---- */
+
+/* Where the current version stands alone, after a job that has ended DONE or ABORTED: that side has all the traffic, and this service sees to it. -1: it is
+ * somebody else's business, or nothing is ready. */
+int rollback_rest_side(const struct rollback_doc *d, const struct rollback_rule *rule,
+                       const struct rollback_sight *s);
+/* Has this service given the traffic the addresses of what runs, in this job or an earlier one? Before that they may be other names of the same. */
+bool rollback_set_addresses(const struct rollback_doc *d);
 
 /* ---- plan (rollback_plan.c) ---- */
 

@@ -124,6 +124,8 @@ static void sight(struct call *c)
         job.version[!j->from_side] = j->to;
     }
     rollback_sight_make(&c->sight, &c->view, c->traffic_asked ? &c->traffic : NULL, &job);
+    if (!rollback_busy(c->d->doc) && c->view.ok)
+        deployment_stood(c);
     /* Nothing was set by this process: there is nothing to read back. */
     if (c->d->set->traffic.type == SET_TRAFFIC_NONE && c->traffic.share[0] + c->traffic.share[1] == 0)
         c->sight.side[0].share = c->sight.side[1].share = -1;
@@ -143,9 +145,10 @@ static void on_traffic(void *ctx, const struct traffic_view *v)
 /* The steps of a look; `then` is the caller's, kept meanwhile. */
 static void look_at_traffic(struct call *c)
 {
+    bool ours = c->view.ok && rollback_set_addresses(c->d->doc);
     c->then = c->after;
     if (c->d->open)
-        c->d->traffic_kind->view(c->d->traffic, on_traffic, c);
+        c->d->traffic_kind->view(c->d->traffic, c->view.instances, ours ? c->view.n : 0, on_traffic, c);
     else
         on_traffic(c, &(struct traffic_view){.error = c->d->closed_why});
 }

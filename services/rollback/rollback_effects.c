@@ -175,6 +175,13 @@ void deployment_carry_out(struct deployment *d, const struct queued *q, const st
                 deployment_do(d, e);
             }
             break;
+        case ROLLBACK_STEER:
+            if (d->unrecorded)
+                log_warn("the traffic is not set, since the audit trail cannot be written",
+                         F_STR("deployment", d->name), F_STR("why", d->unrecorded_why));
+            else
+                deployment_steer(d, e);
+            break;
         case ROLLBACK_LOOK:
             if (!tilted && !draining)
                 deployment_look(d);

@@ -119,7 +119,7 @@ void deployment_drop_decision(struct deployment *d)
     d->unrecorded = false;
 }
 
-static void fill(struct rollback_event *ev, const struct queued *q)
+static void fill(const struct deployment *d, struct rollback_event *ev, const struct queued *q)
 {
     *ev = (struct rollback_event){.kind = q->kind};
     switch (q->kind) {
@@ -139,6 +139,7 @@ static void fill(struct rollback_event *ev, const struct queued *q)
                                               .tainted_since_ms = q->u.order.tainted_since_ms};
         break;
     case ROLLBACK_SIGHT:
+        ev->able = deployment_may_steer(d);
         ev->u.sight = &q->u.sight;
         break;
     case ROLLBACK_DID:
@@ -150,6 +151,7 @@ static void fill(struct rollback_event *ev, const struct queued *q)
         ev->u.checked.suite = q->u.checked.suite;
         break;
     case ROLLBACK_SEEN:
+        ev->able = deployment_may_steer(d);
         ev->u.seen.version = &q->u.seen.version;
         ev->u.seen.healthy = q->u.seen.healthy;
         ev->u.seen.checks_passed = q->u.seen.passed;
@@ -233,7 +235,7 @@ static void decide(struct deployment *d, struct queued *q)
     if (!next)
         abort();
     *next = *d->doc;
-    fill(&ev, q);
+    fill(d, &ev, q);
     bool changed = rollback_decide(next, &d->rule, &ev, clock_shared_ms(), effects, &n);
     assert(n <= ROLLBACK_EFFECTS);
     metric_add(&decided, 1);
@@ -260,7 +262,7 @@ static void decide(struct deployment *d, struct queued *q)
         d->next = next;
     bool acts = false;
     for (size_t i = 0; i < n; i++)
-        acts |= effects[i].kind == ROLLBACK_DO;
+        acts |= effects[i].kind == ROLLBACK_DO || effects[i].kind == ROLLBACK_STEER;
     for (size_t i = 0; i < n; i++)
         d->records += effects[i].kind == ROLLBACK_RECORD && effects[i].strict;
     deployment_move(d, RECORDING);

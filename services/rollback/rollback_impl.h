@@ -6,13 +6,18 @@
 #include "rollback/rollback.h"
 
 #define ROLLBACK_TRIES        5
-#define ROLLBACK_POLL_MS      500     /* how often is looked where something is waited for */
-#define ROLLBACK_UP_AGAIN_MS  10000   /* instances that are not there are asked for again */
-#define ROLLBACK_READ_BACK_MS 15000   /* traffic that shows something else by then is set again */
-#define ROLLBACK_PREPARE_MS   60000   /* by then it must be known what stands */
-#define ROLLBACK_ODD_MS       60000   /* weights that others change twice within this time are theirs */
-#define ROLLBACK_SUITE_MS     1200000 /* the longest that the long checks may take to answer */
-#define ROLLBACK_BACKOFF_MS   64000
+#define ROLLBACK_POLL_MS      500   /* how often is looked where something is waited for */
+#define ROLLBACK_UP_AGAIN_MS  10000 /* instances that are not there are asked for again */
+#define ROLLBACK_READ_BACK_MS 15000 /* traffic that shows something else by then is set again */
+#define ROLLBACK_PREPARE_MS   60000 /* by then it must be known what stands */
+#define ROLLBACK_ODD_MS       60000 /* weights that others change twice within this time are theirs */
+#define ROLLBACK_STEERS                                                                                              \
+    2 /* that do not hold within ROLLBACK_STEERS_MS, without a job: others set it, or it cannot be set */
+#define ROLLBACK_STEERS_MS  60000
+#define ROLLBACK_STEER_MS   3000    /* what was set needs its time to show */
+#define ROLLBACK_ASTRAY_MS  300000  /* then it is tried again */
+#define ROLLBACK_SUITE_MS   1200000 /* the longest that the long checks may take to answer */
+#define ROLLBACK_BACKOFF_MS 64000
 
 /* One decision while it is made. */
 struct turn {
@@ -113,6 +118,9 @@ void rollback_on_order(struct turn *t);
 bool rollback_start_by_policy(struct turn *t, const char *reason, char *why, size_t size);
 /* ---- acts that have ended ---- */
 void rollback_on_did(struct turn *t);
+
+/* ---- without a job: the traffic ---- */
+void rollback_rest(struct turn *t, const struct rollback_sight *s);
 
 /* ---- registry ---- */
 struct rollback_version *rollback_find(struct rollback_doc *d, const char *id); /* NULL if unknown */

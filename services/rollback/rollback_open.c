@@ -149,7 +149,11 @@ void deployment_close(struct deployment *d)
     d->data = NULL;
     d->rule.judge = (struct rollback_judge_rule){0};
     d->open = false;
-    d->looking = d->seeing = d->checking = d->inspecting = false;
+    d->looking = d->seeing = d->checking = d->inspecting = d->glancing = d->steering = false;
+    free(d->stood);
+    d->stood = NULL;
+    d->n_stood = 0;
+    d->rest_side = -1;
     calls_end(d);
 }
 

@@ -338,6 +338,8 @@ void rollback_on_seen(struct turn *t)
     strays(t);
     rollback_keep(t);
     regress(t, v);
+    if (!rollback_busy(d))
+        rollback_rest(t, t->ev->u.seen.sight);
 }
 
 /* ---- learning data ---- */

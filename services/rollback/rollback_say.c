@@ -85,6 +85,7 @@ static const struct notice {
     [ROLLBACK_NOTICE_REGRESSION] = {"regression", REDOUBT__V1__SEVERITY__SEVERITY_HIGH, false},
     [ROLLBACK_NOTICE_STRAYS] = {"strays", REDOUBT__V1__SEVERITY__SEVERITY_WARNING, false},
     [ROLLBACK_NOTICE_KEPT] = {"kept", REDOUBT__V1__SEVERITY__SEVERITY_WARNING, false},
+    [ROLLBACK_NOTICE_ASTRAY] = {"traffic", REDOUBT__V1__SEVERITY__SEVERITY_HIGH, true},
 };
 
 static void label(PB(Label) * l, const char *key, const char *value)
@@ -130,7 +131,11 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
     snprintf(key, sizeof key, "rollback/%s/%s%s%s", d->name, row->key, kept ? "/" : "",
              kept ? rollback_doc_name(d->doc, e->version) : "");
     snprintf(weight, sizeof weight, "%d", j->weight);
-    bool of_job = e->notice != ROLLBACK_NOTICE_REGRESSION && e->notice != ROLLBACK_NOTICE_STRAYS && !kept;
+    bool of_job = e->notice != ROLLBACK_NOTICE_REGRESSION && e->notice != ROLLBACK_NOTICE_STRAYS &&
+                  e->notice != ROLLBACK_NOTICE_ASTRAY && !kept;
+    if (resolved && !kept && !(d->raised & 1U << e->notice))
+        return; /* nobody was told */
+    d->raised = resolved ? d->raised & ~(1U << e->notice) : d->raised | 1U << e->notice;
     label(&labels[n++], "deployment", d->name);
     if (of_job && j->id[0]) {
         label(&labels[n++], "job", j->id);
@@ -166,6 +171,12 @@ void deployment_alert(struct deployment *d, const struct rollback_effect *e, boo
             "%.700s\nIt is looked at again by itself (rollback.check_kept). To see what is left: redoubt rollback "
             "versions %s",
             e->text, d->name);
+    else if (e->notice == ROLLBACK_NOTICE_ASTRAY && !resolved)
+        snprintf(
+            detail, sizeof detail,
+            "%.700s\nThe last time it was set: %s\nIs somebody else setting it? If not: look at the proxy. It is "
+            "tried again in 5 minutes.",
+            e->text, d->steer_error[0] ? d->steer_error : "done without an error, but it did not stay");
     else
         snprintf(detail, sizeof detail, "%.700s", of_job ? j->reason : e->text);
     rollback_text_clean(summary);

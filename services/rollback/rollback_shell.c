@@ -49,6 +49,7 @@ static struct deployment *add(struct rollback_room *r, const struct set_deployme
     d->place = AWAY;
     d->queue_end = &d->queue;
     d->wake_at_ms = INT64_MAX;
+    d->rest_side = -1;
     d->partition = partition_of(d->name);
     if (!deployment_take_settings(d, set)) {
         deployment_settings_free(d);
@@ -58,6 +59,7 @@ static struct deployment *add(struct rollback_room *r, const struct set_deployme
     struct loop *l = &r->s->loop;
     loop_timer_init(l, &d->wake, on_wake, d);
     loop_timer_init(l, &d->observe, deployment_on_observe, d);
+    loop_timer_init(l, &d->glance, deployment_on_glance, d);
     loop_timer_init(l, &d->again, rollback_put_again, d);
     loop_timer_init(l, &d->starting_limit, cmd_rollback_on_limit, d);
     d->timers = true;

@@ -128,12 +128,18 @@ struct deployment {
 
     struct queued *queue, **queue_end;
     bool tick;
-    struct loop_timer wake, observe, again; /* again: the write that is repeated */
-    int64_t wake_at_ms;                     /* shared time; INT64_MAX = none */
-    bool timers;                            /* initialised */
+    struct loop_timer wake, observe, glance, again; /* again: the write that is repeated */
+    int64_t wake_at_ms;                             /* shared time; INT64_MAX = none */
+    bool timers;                                    /* initialised */
 
     struct call *calls;
-    bool looking, seeing, checking, inspecting;
+    bool looking, seeing, checking, inspecting, glancing, steering;
+    /* At rest: what stood when it was last looked at, and where the traffic belongs; -1 = nobody sees to it. */
+    struct executor_instance *stood;
+    size_t n_stood;
+    int rest_side;
+    char steer_error[300];          /* why the last set without a job has failed; "" if it has not */
+    unsigned raised;                /* a bit per notice: it is not known to be over */
     uint64_t turned;                /* grows when an act begins or ends: a look from before is of no use */
     struct rollback_effect *unkept; /* what is still to be protected from clean-up */
     size_t n_unkept;
@@ -285,6 +291,12 @@ void call_preflight(struct call *c, void (*then)(struct call *c));
 /* rollback_ops.c: acts */
 void deployment_do(struct deployment *d, const struct rollback_effect *e);
 void deployment_did_not(struct deployment *d, const struct rollback_effect *e, bool lasting, const char *why);
+
+/* rollback_steer.c: the traffic without a job */
+void deployment_on_glance(void *ctx);
+void deployment_stood(struct call *c); /* it was looked at, and no job is under way */
+bool deployment_may_steer(const struct deployment *d);
+void deployment_steer(struct deployment *d, const struct rollback_effect *e);
 
 /* rollback_seen.c: observation */
 void deployment_on_observe(void *ctx);

@@ -178,22 +178,23 @@ bool rollback_reassert(struct turn *t, int weight)
     }
     j->live.off = true;
     const struct rollback_side *s = t->sight->side;
+    const char *lost = t->sight->nobody > 0 ? " (the rest goes to where nothing stands)" : "";
     bool again = j->live.odd_ms && j->live.odd_ms <= t->now_ms && !rollback_over(t, j->live.odd_ms, ROLLBACK_ODD_MS);
     if (again && j->tries == 0) {
         /* What was set needs its time to show. */
         if (rollback_over(t, j->live.odd_ms, ROLLBACK_READ_BACK_MS))
             rollback_hold(
                 t, ROLLBACK_HOLD(CHANGED),
-                "traffic is at %d %% to %d %%, not at %d %% on %s, for the second time: somebody else sets it",
-                s[j->from_side].share, s[!j->from_side].share, weight, rollback_name(t->d, j->from));
+                "traffic is at %d %% to %d %%%s, not at %d %% on %s, for the second time: somebody else sets it",
+                s[j->from_side].share, s[!j->from_side].share, lost, weight, rollback_name(t->d, j->from));
         return true;
     }
     if (!rollback_can_take(t, weight))
         return true;
     if (rollback_do_weight(t, weight)) {
         j->live.odd_ms = t->now_ms;
-        rollback_say(t, "traffic was at %d %% to %d %%, and is set to %d %% on %s again", s[j->from_side].share,
-                     s[!j->from_side].share, weight, rollback_name(t->d, j->from));
+        rollback_say(t, "traffic was at %d %% to %d %%%s, and is set to %d %% on %s again", s[j->from_side].share,
+                     s[!j->from_side].share, lost, weight, rollback_name(t->d, j->from));
     }
     return true;
 }

@@ -99,6 +99,7 @@ void rollback_sight_make(struct rollback_sight *out, const struct executor_view 
                          const struct sight_job *job)
 {
     *out = (struct rollback_sight){.executor_known = v->ok, .traffic_known = t && t->ok};
+    out->nobody = out->traffic_known ? t->nobody : 0;
     for (int side = 0; side < 2; side++) {
         out->side[side].share = out->traffic_known ? t->share[side] : -1;
         out->side[side].sessions = out->traffic_known ? t->sessions[side] : 0;

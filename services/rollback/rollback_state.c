@@ -215,11 +215,15 @@ static void begin(struct deployment *d)
     deployment_settle_settings(d);
     if (d->place != HERE)
         return;
+    d->raised = d->doc->epoch > 0 ? ~0U : 0; /* by whoever acted before: it is said once that it is over */
+    if (d->doc->job.holds == 0)
+        d->raised &= ~(1U << ROLLBACK_NOTICE_HOLD);
     deployment_keep_all(d);
     deployment_alert_again(d);
     if (d->pending && !d->restored && d->announcing == 0)
         deployment_announce(d);
     loop_timer_start(&d->observe, 0, 0);
+    loop_timer_start(&d->glance, 0, 0);
     deployment_taken(d);
 }
 
@@ -335,6 +339,7 @@ void deployment_forget(struct deployment *d)
     deployment_move(d, AWAY);
     loop_timer_stop(&d->wake);
     loop_timer_stop(&d->observe);
+    loop_timer_stop(&d->glance);
     loop_timer_stop(&d->again);
     d->wake_at_ms = INT64_MAX;
     d->announcing = 0;
@@ -364,10 +369,16 @@ static void close_again(void *ctx)
     loop_timer_close(&d->again, close_starting);
 }
 
+static void close_glance(void *ctx)
+{
+    struct deployment *d = ctx;
+    loop_timer_close(&d->glance, close_again);
+}
+
 static void close_observe(void *ctx)
 {
     struct deployment *d = ctx;
-    loop_timer_close(&d->observe, close_again);
+    loop_timer_close(&d->observe, close_glance);
 }
 
 void deployment_free(struct deployment *d)

@@ -64,7 +64,7 @@ static void finish(struct job *j, const char *error, bool lasting)
                  error);
         v.error = text;
     }
-    traffic_haproxy_shares(&j->h, v.share);
+    traffic_haproxy_found(&j->h, j->instances, j->set ? 0 : j->order.n, v.share, &v.nobody);
     for (int s = 0; s < 2; s++)
         for (size_t i = 0; i < j->h.n[s]; i++)
             v.sessions[s] += j->h.server[s][i].sessions;
@@ -264,9 +264,20 @@ static void haproxy_close(struct traffic *t)
     free(t);
 }
 
-static void haproxy_view(struct traffic *t, traffic_view_cb cb, void *ctx)
+static void keep_instances(struct job *j, const struct executor_instance *at, size_t n)
 {
-    (void)begin(t, cb, NULL, ctx);
+    j->instances = malloc(n ? n * sizeof *at : 1);
+    assert(j->instances && "out of memory for a few words");
+    if (n)
+        memcpy(j->instances, at, n * sizeof *at);
+    j->order.instances = j->instances;
+    j->order.n = n;
+}
+
+static void haproxy_view(struct traffic *t, const struct executor_instance *at, size_t n, traffic_view_cb cb,
+                         void *ctx)
+{
+    keep_instances(begin(t, cb, NULL, ctx), at, t->set->set_address ? n : 0);
 }
 
 static void haproxy_check(struct traffic *t, traffic_cb cb, void *ctx)
@@ -279,11 +290,7 @@ static void haproxy_set(struct traffic *t, const struct traffic_order *o, traffi
     struct job *j = begin(t, NULL, cb, ctx);
     j->set = true;
     j->order = *o;
-    j->instances = malloc(o->n ? o->n * sizeof *o->instances : 1);
-    assert(j->instances && "out of memory for a few words");
-    if (o->n)
-        memcpy(j->instances, o->instances, o->n * sizeof *o->instances);
-    j->order.instances = j->instances;
+    keep_instances(j, o->instances, o->n);
     for (int s = 0; s < 2; s++) {
         snprintf(j->name[s], sizeof j->name[s], "%s", o->name[s] ? o->name[s] : "");
         j->order.name[s] = j->name[s];
@@ -291,6 +298,7 @@ static void haproxy_set(struct traffic *t, const struct traffic_order *o, traffi
 }
 
 const struct traffic_kind traffic_haproxy = {.name = "haproxy",
+                                             .glances = true,
                                              .open = haproxy_open,
                                              .close = haproxy_close,
                                              .view = haproxy_view,

@@ -1,6 +1,7 @@
 /* traffic_haproxy_plan.c - pure: HAProxy's answers read, and the commands that bring its servers where they are wanted. */
 #include "rollback/traffic_haproxy_plan.h"
 #include "common/hostport.h"
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,9 +220,84 @@ int traffic_haproxy_read(struct traffic_haproxy *h, const char *answer, struct e
     return complete(h, answer, seen, e, ret_lasting);
 }
 
+/* IPv6 has several ways to write one address. */
+static bool same_host(const char *a, const char *b)
+{
+    unsigned char x[16], y[16];
+    if (inet_pton(AF_INET6, a, x) == 1 && inet_pton(AF_INET6, b, y) == 1)
+        return memcmp(x, y, sizeof x) == 0;
+    return strcasecmp(a, b) == 0;
+}
+
+static bool is_ip(const char *host)
+{
+    unsigned char x[16];
+    return inet_pton(AF_INET, host, x) == 1 || inet_pton(AF_INET6, host, x) == 1;
+}
+
+struct place {
+    char host[64];
+    int port;
+};
+
 static unsigned serves(const struct traffic_server *v)
 {
     return v->there && !v->maint && !v->drain ? v->weight : 0;
+}
+
+static bool is_at(const struct traffic_server *v, const struct place *p)
+{
+    return v->port == p->port && same_host(v->host, p->host);
+}
+
+/* Weight of this side's servers that goes to nothing of it. */
+static unsigned nobodys(const struct traffic_haproxy *h, int side, const struct executor_instance *at, size_t n)
+{
+    struct place p[EXECUTOR_INSTANCES];
+    size_t k = 0;
+    unsigned lost = 0;
+    bool waits = false; /* a ready instance is at none of the servers that serve */
+    for (size_t i = 0; i < n; i++) {
+        char host[HOSTPORT_HOST_MAX];
+        if (at[i].side != side || (!at[i].address[0] && !at[i].running))
+            continue;
+        if (k == EXECUTOR_INSTANCES || hostport_split(at[i].address, 0, host, &p[k].port) < 0 ||
+            strlen(host) >= sizeof p[k].host || !is_ip(host))
+            return 0; /* HAProxy shows IP addresses: a name cannot be compared with them */
+        strcpy(p[k].host, host);
+        bool served = false;
+        for (size_t s = 0; s < h->n[side]; s++)
+            served |= serves(&h->server[side][s]) && is_at(&h->server[side][s], &p[k]);
+        waits |= at[i].running && at[i].ready && !served;
+        k++;
+    }
+    for (size_t s = 0; waits && s < h->n[side]; s++) {
+        bool somebodys = false;
+        for (size_t i = 0; i < k; i++)
+            somebodys |= is_at(&h->server[side][s], &p[i]);
+        lost += somebodys ? 0 : serves(&h->server[side][s]);
+    }
+    return lost;
+}
+
+void traffic_haproxy_found(const struct traffic_haproxy *h, const struct executor_instance *at, size_t n,
+                           int share[2], int *nobody)
+{
+    unsigned all = 0, lost[2] = {0, 0};
+    for (int s = 0; s < 2; s++) {
+        lost[s] = nobodys(h, s, at, n);
+        for (size_t i = 0; i < h->n[s]; i++)
+            all += serves(&h->server[s][i]);
+    }
+    traffic_haproxy_shares(h, share);
+    if (lost[0] + lost[1])
+        for (int s = 0; s < 2; s++) {
+            unsigned found = 0;
+            for (size_t i = 0; i < h->n[s]; i++)
+                found += serves(&h->server[s][i]);
+            share[s] = (int)(100 * (found - lost[s]) / all); /* rounded down: something is left for nobody */
+        }
+    *nobody = 100 - share[0] - share[1];
 }
 
 void traffic_haproxy_shares(const struct traffic_haproxy *h, int share[2])
@@ -236,16 +312,6 @@ void traffic_haproxy_shares(const struct traffic_haproxy *h, int share[2])
 }
 
 /* ---- what is wanted ---- */
-
-static bool same_host(const char *a, const char *b)
-{
-    return strcasecmp(a, b) == 0;
-}
-
-struct place {
-    char host[64];
-    int port;
-};
 
 /* Ready instances of a side, or those that run if none is ready and the side only keeps or loses traffic. */
 static size_t gather(const struct traffic_order *o, int side, bool only_ready, bool set_address, size_t servers,

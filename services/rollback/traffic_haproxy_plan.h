@@ -43,6 +43,10 @@ void traffic_haproxy_question(const struct traffic_haproxy *h, char line[static 
 int traffic_haproxy_read(struct traffic_haproxy *h, const char *answer, struct err *e, bool *ret_lasting);
 /* Percent by the weights of the servers that take new work; both 0 if none does. They add up to 100 otherwise. */
 void traffic_haproxy_shares(const struct traffic_haproxy *h, int share[2]);
+/* The same, compared with what stands: weight of a server whose address is no instance's of its side is nobody's, while a ready instance of that side is at no
+ * server that serves. So one that has just died takes nothing from its side, and one that came later is no fault. They add up to 100 with *nobody. */
+void traffic_haproxy_found(const struct traffic_haproxy *h, const struct executor_instance *at, size_t n,
+                           int share[2], int *nobody);
 /* An instance keeps the server that has its address already. -1: a side is to get traffic and nothing can take it. */
 int traffic_haproxy_want(const struct traffic_haproxy *h, const struct traffic_order *o, bool set_address,
                          struct traffic_wanted *ret, struct err *e, bool *ret_lasting);

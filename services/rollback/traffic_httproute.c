@@ -242,8 +242,9 @@ static void close_httproute(struct traffic *t)
     free(t);
 }
 
-static void view(struct traffic *t, traffic_view_cb cb, void *ctx)
+static void view(struct traffic *t, const struct executor_instance *at, size_t count, traffic_view_cb cb, void *ctx)
 {
+    (void)at, (void)count;
     begin((struct work){.t = t, .kind = VIEW, .view_cb = cb, .ctx = ctx});
 }
 

@@ -408,8 +408,10 @@ static void wait_for(struct job *j, int64_t ms)
     loop_timer_start(&j->timer, 0, ms);
 }
 
-static void nats_view(struct traffic *t, traffic_view_cb cb, void *ctx)
+static void nats_view(struct traffic *t, const struct executor_instance *at, size_t count, traffic_view_cb cb,
+                      void *ctx)
 {
+    (void)at, (void)count;
     wait_for(begin(t, VIEW, cb, NULL, ctx), t->set->traffic.timeout_ms);
 }
 

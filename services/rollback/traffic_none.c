@@ -61,8 +61,10 @@ static void none_close(struct traffic *t)
     free(t);
 }
 
-static void none_view(struct traffic *t, traffic_view_cb cb, void *ctx)
+static void none_view(struct traffic *t, const struct executor_instance *at, size_t count, traffic_view_cb cb,
+                      void *ctx)
 {
+    (void)at, (void)count;
     later(t, cb, NULL, ctx);
 }
 

@@ -539,8 +539,9 @@ static void close_replicas(struct traffic *t)
     free(t);
 }
 
-static void view(struct traffic *t, traffic_view_cb cb, void *ctx)
+static void view(struct traffic *t, const struct executor_instance *at, size_t count, traffic_view_cb cb, void *ctx)
 {
+    (void)at, (void)count;
     begin(t, (struct work){.kind = VIEW, .view_cb = cb, .ctx = ctx});
 }
 

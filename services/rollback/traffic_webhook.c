@@ -169,8 +169,10 @@ static void webhook_set(struct traffic *t, const struct traffic_order *o, traffi
     free(body);
 }
 
-static void webhook_view(struct traffic *t, traffic_view_cb cb, void *ctx)
+static void webhook_view(struct traffic *t, const struct executor_instance *at, size_t count, traffic_view_cb cb,
+                         void *ctx)
 {
+    (void)at, (void)count;
     ask(t, "GET", NULL, cb, NULL, ctx);
 }
 
@@ -192,7 +194,7 @@ static void webhook_check(struct traffic *t, traffic_cb cb, void *ctx)
     struct checking *c = malloc(sizeof *c);
     assert(c && "out of memory for a few words");
     *c = (struct checking){cb, ctx};
-    webhook_view(t, on_checked, c);
+    webhook_view(t, NULL, 0, on_checked, c);
 }
 
 static struct traffic *webhook_open(struct service *s, const struct set_deployment *set, struct err *e)

@@ -269,7 +269,7 @@ static inline struct seen act(struct town *t,
 static inline struct seen traffic_see(struct town *t)
 {
     struct seen s = {0};
-    t->tk->view(t->t, on_traffic, &s);
+    t->tk->view(t->t, NULL, 0, on_traffic, &s);
     assert_false(s.done);
     until(t, &s.done, "a view of the traffic");
     return s;

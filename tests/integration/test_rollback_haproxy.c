@@ -244,6 +244,19 @@ static void test_restart(void **state)
     /* What is read is the truth: it has forgotten everything. */
     TOWN_OK(t, town_view(t));
     assert_int_equal(t->share[0], 100);
+    /* Its weights may be right, and its addresses are not: that is seen by who compares. */
+    t->at = at;
+    t->n_at = 2;
+    TOWN_OK(t, town_view(t));
+    assert_int_equal(t->share[0], 0);
+    assert_int_equal(t->nobody, 100);
+    TOWN_OK(t, town_set(t, 100, 0, at, 2));
+    TOWN_OK(t, town_view(t));
+    assert_int_equal(t->share[0], 100);
+    assert_int_equal(t->nobody, 0);
+    measure(x, 20, seen);
+    assert_int_equal(seen[0], 20);
+    t->n_at = 0;
     TOWN_OK(t, town_set(t, 25, 75, at, 2));
     TOWN_OK(t, town_view(t));
     assert_int_equal(t->share[1], 75);
@@ -307,7 +320,7 @@ static void test_refused_before_anything(void **state)
     town_says(t, true, "set_address: false");
     /* Closed in the middle: the callback does not come, nothing is left. */
     t->done = false;
-    t->kind->view(t->t, town_on_view, t);
+    t->kind->view(t->t, NULL, 0, town_on_view, t);
     t->kind->check(t->t, town_on_result, t);
     town_close_traffic(t);
     town_turn(t, 200);

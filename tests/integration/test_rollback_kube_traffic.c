@@ -245,7 +245,7 @@ static void closed_is_closed(void **state)
         struct traffic_order o = {.job = "j", .share = {i % 2 ? 50 : 25, i % 2 ? 50 : 75}};
         t->tk->set(t->t, &o, never, NULL);
         t->tk->check(t->t, never, NULL);
-        t->tk->view(t->t, never_view, NULL);
+        t->tk->view(t->t, NULL, 0, never_view, NULL);
         (void)loop_run_until(&t->s.loop, &nothing, i);
         t->tk->close(t->t);
         t->t = NULL;

@@ -498,6 +498,41 @@ static void a_whole_job(void **state)
     reply_free(&r);
 }
 
+/* Without a job: others, or a proxy that was started again, send everything to where nothing stands. */
+static void traffic_astray(void **state)
+{
+    (void)state;
+    const char *name = "d-whole";
+    struct world *w = world(name);
+    int side = world_running(w, "v1", 1) > 0;
+    assert_int_equal(phase_of(name), PHASE(DONE));
+    size_t records = records_of(name, "rollback.weight", "policy");
+    assert_null(alert_of(name, "traffic", false));
+    assert_null(alert_of(name, "hold", true)); /* what was not told is not over */
+    for (size_t i = 1; i <= 2; i++) {
+        pthread_mutex_lock(&T.worlds.lock);
+        w->share[side] = 0;
+        w->share[!side] = 100;
+        pthread_mutex_unlock(&T.worlds.lock);
+        WAIT(world_share(&T.worlds, w, side) == 100 && world_share(&T.worlds, w, !side) == 0);
+        WAIT(records_of(name, "rollback.weight", "policy") >= records + i);
+    }
+    assert_int_equal(phase_of(name), PHASE(DONE));
+    assert_int_equal(world_instances(w), 2);
+    /* A third time within the minute is not fought for: a person is told. */
+    pthread_mutex_lock(&T.worlds.lock);
+    w->share[side] = 0;
+    w->share[!side] = 100;
+    pthread_mutex_unlock(&T.worlds.lock);
+    WAIT(alert_of(name, "traffic", false));
+    assert_int_equal(world_share(&T.worlds, w, side), 0);
+    pthread_mutex_lock(&T.worlds.lock);
+    w->share[side] = 100;
+    w->share[!side] = 0;
+    pthread_mutex_unlock(&T.worlds.lock);
+    WAIT(alert_of(name, "traffic", true));
+}
+
 static void plan_changes_nothing(void **state)
 {
     (void)state;
@@ -1056,6 +1091,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plan_changes_nothing),
         cmocka_unit_test(a_whole_job),
+        cmocka_unit_test(traffic_astray),
         cmocka_unit_test(refused_before_anything),
         cmocka_unit_test(orders),
         cmocka_unit_test(killed_in_each_phase),

@@ -175,7 +175,7 @@ static void test_nobody(void **state)
     town_says(t, false, "no instance has said");
     t->done = false;
     t->kind->check(t->t, town_on_result, t);
-    t->kind->view(t->t, town_on_view, t);
+    t->kind->view(t->t, NULL, 0, town_on_view, t);
     town_close_traffic(t);
     town_turn(t, 50);
     assert_false(t->done);

@@ -167,7 +167,7 @@ static void test_what_answers_mean(void **state)
     town_says(t, false, "is it running");
     pthread_mutex_unlock(&x->lock);
     t->done = false;
-    t->kind->view(t->t, town_on_view, t);
+    t->kind->view(t->t, NULL, 0, town_on_view, t);
     t->kind->check(t->t, town_on_result, t);
     town_close_traffic(t);
     town_turn(t, 100);
@@ -190,7 +190,7 @@ static void test_none(void **state)
     TOWN_OK(t, town_view(t));
     assert_int_equal(t->share[1], 100);
     t->done = false;
-    t->kind->view(t->t, town_on_view, t);
+    t->kind->view(t->t, NULL, 0, town_on_view, t);
     town_close_traffic(t);
     town_turn(t, 20);
     assert_false(t->done);

@@ -28,6 +28,9 @@ struct town {
     bool done, ok, lasting;
     char text[1024];
     int share[2];
+    int nobody;
+    const struct executor_instance *at; /* with which a view compares; NULL = with nothing */
+    size_t n_at;
     unsigned sessions[2];
     uint64_t epoch;
     void *more;
@@ -143,13 +146,14 @@ static inline void town_on_view(void *ctx, const struct traffic_view *v)
     t->lasting = v->lasting;
     snprintf(t->text, sizeof t->text, "%s", v->error);
     memcpy(t->share, v->share, sizeof t->share);
+    t->nobody = v->nobody;
     memcpy(t->sessions, v->sessions, sizeof t->sessions);
 }
 
 static inline bool town_view(struct town *t)
 {
     t->done = false;
-    t->kind->view(t->t, town_on_view, t);
+    t->kind->view(t->t, t->at, t->n_at, town_on_view, t);
     assert_false(t->done); /* never from inside */
     TOWN_WAIT(t, t->done);
     return t->ok;

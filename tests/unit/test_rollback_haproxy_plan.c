@@ -323,11 +323,64 @@ static void test_reading(void **state)
     assert_true(lasting);
 }
 
+/* Weight at an address where nothing of its side stands is nobody's, while somebody of that side waits for it. */
+static void test_found(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *server[2], *instance[2]; /* of side 1 */
+        bool ready[2];
+        int share, nobody;
+    } rows[] = {
+        {{"10.0.0.1", "10.0.0.2"}, {"10.0.0.1:80", "10.0.0.2:80"}, {true, true}, 60, 0},
+        {{"10.0.0.9", "10.0.0.2"}, {"10.0.0.1:80", "10.0.0.2:80"}, {true, true}, 30, 30}, /* one has moved */
+        {{"10.0.0.9", "10.0.0.8"}, {"10.0.0.1:80", "10.0.0.2:80"}, {true, true}, 0, 60},
+        {{"10.0.0.9", "10.0.0.2"},
+         {"10.0.0.1:80", "10.0.0.2:80"},
+         {false, true},
+         60,
+         0},                                                                          /* it would not be sent to */
+        {{"10.0.0.9", "10.0.0.2"}, {"", "10.0.0.2:80"}, {false, true}, 60, 0},        /* it has died */
+        {{"10.0.0.9", "10.0.0.8"}, {"agent:80", "10.0.0.2:80"}, {true, true}, 60, 0}, /* names say nothing */
+        {{"fe80:0:0:0:0:0:0:1", "10.0.0.2"}, {"[fe80::1]:80", "10.0.0.2:80"}, {true, true}, 60, 0},
+    };
+    const struct set_rb_traffic set = settings(1, 2);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct traffic_haproxy h;
+        struct executor_instance at[2];
+        int share[2], nobody;
+        traffic_haproxy_init(&h, &set);
+        h.server[0][0] =
+            (struct traffic_server){.name = "s0-0", .there = true, .host = "10.1.1.1", .port = 80, .weight = 80};
+        for (int k = 0; k < 2; k++) {
+            struct traffic_server *v = &h.server[1][k];
+            *v = (struct traffic_server){.name = v->name, .there = true, .port = 80, .weight = 60};
+            snprintf(v->host, sizeof v->host, "%s", rows[i].server[k]);
+            at[k] = (struct executor_instance){.side = 1, .ready = rows[i].ready[k]};
+            snprintf(at[k].address, sizeof at[k].address, "%s", rows[i].instance[k]);
+            at[k].running = at[k].address[0];
+        }
+        traffic_haproxy_found(&h, at, 2, share, &nobody);
+        assert_int_equal(share[0], 40);
+        assert_int_equal(share[1], rows[i].share);
+        assert_int_equal(nobody, rows[i].nobody);
+        traffic_haproxy_found(&h, NULL, 0, share, &nobody); /* not compared */
+        assert_int_equal(share[1], 60);
+        assert_int_equal(nobody, 0);
+        h.server[0][0].weight = h.server[1][0].weight = h.server[1][1].weight = 0;
+        traffic_haproxy_found(&h, at, 2, share, &nobody);
+        assert_int_equal(nobody, 100);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_town),        cmocka_unit_test(test_steps_do_not_overshoot),
-        cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_found),
+        cmocka_unit_test(test_any_town),
+        cmocka_unit_test(test_steps_do_not_overshoot),
+        cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_words),
         cmocka_unit_test(test_reading),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -290,6 +290,14 @@ ${servers.map((s) => `  server ${s.name} ${s.address} weight ${s.weight} check i
     await until('HAProxy to listen', () => this.haproxy('show version').catch(() => null));
   }
 
+  // As nobody has looked after the file: what it said in the beginning, where side 0 has everything and its addresses are nobody's.
+  async forgetfulHaproxy() {
+    this.configure([...SIDES[0], ...SIDES[1]].map((name) => ({ name, address: '127.0.0.1:1', weight: name === 'a0' ? 100 : 0, off: name !== 'a0' })));
+    await this.kill('haproxy');
+    this.run('haproxy');
+    await until('HAProxy to listen', () => this.haproxy('show version').catch(() => null));
+  }
+
   // The replica that has moved the job last.
   holder() {
     const last = (i) => Math.max(0, ...[...this.log(`rollback-${i}`).matchAll(/^ts=(\S+) .*event=(?:rollback|"an act[^"]*") deployment=mcp/gm)].map((m) => Date.parse(m[1])));
