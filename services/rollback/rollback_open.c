@@ -149,7 +149,8 @@ void deployment_close(struct deployment *d)
     d->data = NULL;
     d->rule.judge = (struct rollback_judge_rule){0};
     d->open = false;
-    d->looking = d->seeing = d->checking = false;
+    d->looking = d->checking = false;
+    pace_seen(d);
     calls_end(d);
 }
 

@@ -106,6 +106,9 @@ struct deployment {
     struct rollback_bytes packed;
     bool pending;  /* packed is not known to be on the stream */
     bool restored; /* doc is not what the store holds: write it, whatever else happens */
+    bool fresh;    /* doc was begun here and is not known to be stored anywhere */
+    bool born; /* doc was begun here, and nobody else has acted for it: no alert but those that were raised here */
+    unsigned raised; /* while it is so: a bit for each notice */
     int announcing;
     int64_t announced_mono_ms;
     bool running;
@@ -128,9 +131,15 @@ struct deployment {
     bool timers;                            /* initialised */
 
     struct call *calls;
-    bool looking, seeing, checking;
-    uint64_t turned;                /* grows when an act begins or ends: a look from before is of no use */
-    struct rollback_effect *unkept; /* what is still to be protected from clean-up */
+    bool looking, checking;
+    bool seeing;                /* an observation is under way: it has one of the places */
+    int64_t see_due_mono_ms;    /* when the last one was due */
+    int64_t wait_since_mono_ms; /* it was due then */
+    uint32_t draw;              /* random, a new one for each */
+    bool see_waits, load_waits;
+    struct deployment *wait_prev, *wait_next; /* for a place; it waits for one thing at a time */
+    uint64_t turned;                          /* grows when an act begins or ends: a look from before is of no use */
+    struct rollback_effect *unkept;           /* what is still to be protected from clean-up */
     size_t n_unkept;
     struct version_record *records_known;
     char on_stream[ROLLBACK_VERSIONS][ROLLBACK_ID]; /* versions whose records this process has put on the stream */
@@ -165,6 +174,11 @@ struct rollback_room {
     bool store_alert;
     bool tilted; /* at the last tick */
     uint64_t calls;
+    struct deployment *see_wait, *load_wait; /* who waits for a place */
+    unsigned sees, loads;                    /* places that are taken */
+    bool turn;                               /* rollback_pace's next turn is asked for */
+    size_t restored;                         /* documents, since the last tick */
+    char restored_first[NAME_MAX_LEN + 1], restored_why[200];
     struct log_limit trouble;
 };
 
@@ -195,6 +209,7 @@ bool rollback_open_check(const struct settings *settings, struct conf_report *r)
 extern const struct sm_table rollback_place_sm;
 void deployment_move(struct deployment *d, int to);
 void deployment_load(struct deployment *d);
+void deployment_read(struct deployment *d);          /* its place to load has come */
 void deployment_forget(struct deployment *d);        /* its partition is lost */
 bool deployment_decided(const struct deployment *d); /* its document is known */
 void deployment_write(struct deployment *d);         /* d->next; deployment_finish() when it has won */
@@ -278,8 +293,17 @@ void call_preflight(struct call *c, void (*then)(struct call *c));
 void deployment_do(struct deployment *d, const struct rollback_effect *e);
 void deployment_did_not(struct deployment *d, const struct rollback_effect *e, bool lasting, const char *why);
 
+/* rollback_pace.c: what many deployments want at once is done a few at a time */
+void pace_start(struct deployment *d); /* it is looked at from now on */
+void pace_on_observe(void *ctx);
+void pace_seen(struct deployment *d); /* its observation is over, or was given up */
+void pace_load(struct deployment *d);
+void pace_loaded(struct rollback_room *r); /* one that was read */
+void pace_forget(struct deployment *d);    /* it waits for nothing any more */
+
 /* rollback_seen.c: observation */
-void deployment_on_observe(void *ctx);
+bool deployment_may_see(const struct deployment *d);
+void deployment_see(struct deployment *d);
 void deployment_check(struct deployment *d, const struct rollback_effect *e);
 
 /* rollback_record.c: versions' records */
