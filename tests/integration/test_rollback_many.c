@@ -107,10 +107,11 @@ static const char *settings(const char *rest, int nats_port, int redis_port)
     fprintf(f, "      steps: [100%%, 50%%, 0%%]\n      step: 300ms\n      check_every: 100ms\n      drain: 100ms\n"
                "      watch: 300ms\n      settle: 200ms\n");
     for (unsigned i = 0; i < AT_REST; i++)
-        fprintf(f,
-                "    - name: rest-%u\n      executor: exec\n      exec: { view: [%s, %s, '%u'], check: [%s], up: [%s], "
-                "stop: [%s], start: [%s], remove: [%s] }\n",
-                i, rest, T.looks, i, rest, rest, rest, rest, rest);
+        fprintf(
+            f,
+            "    - name: rest-%u\n      executor: exec\n      exec: { view: [%s, %s, '%u'], check: [%s], up: [%s], "
+            "stop: [%s], start: [%s], remove: [%s] }\n",
+            i, rest, T.looks, i, rest, rest, rest, rest, rest);
     fclose(f);
     return path;
 }
@@ -127,7 +128,8 @@ static void start_job(void)
     c.job_id = (char *)"many-1";
     void *data = wire_pack(&c, &len, &e);
     assert_non_null(data);
-    assert_int_equal(natsConnection_Request(&m, T.nc, SUBJECT_CMD "rollback.start", data, (int)len, LIMIT_MS), NATS_OK);
+    assert_int_equal(natsConnection_Request(&m, T.nc, SUBJECT_CMD "rollback.start", data, (int)len, LIMIT_MS),
+                     NATS_OK);
     free(data);
     PB(CommandReply) *r =
         wire_unpack(PB_DESC(command_reply), natsMsg_GetData(m), (size_t)natsMsg_GetDataLength(m), &e);
@@ -172,7 +174,8 @@ static void many_at_rest_and_a_job(void **state)
     FILE *f = fopen(log, "r");
     assert_non_null(f);
     while (fgets(line, sizeof line, f)) {
-        if (strstr(line, "tilt:") || strstr(line, "restored") || (strstr(line, "rest-") && strstr(line, "it is over")))
+        if (strstr(line, "tilt:") || strstr(line, "restored") ||
+            (strstr(line, "rest-") && strstr(line, "it is over")))
             fail_msg("it says: %s", line);
     }
     fclose(f);
