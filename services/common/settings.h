@@ -519,6 +519,7 @@ struct set_rollback {
     struct conf_list exec_allowed; /* char *: absolute paths of programs */
     int64_t observe_ms;            /* 10 s */
     int64_t check_kept_ms;         /* 10 min; 0 = never */
+    int64_t at_once;               /* 16 looks */
     int64_t lease_ttl_ms;
     int64_t member_ttl_ms;
 };

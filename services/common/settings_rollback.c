@@ -247,6 +247,8 @@ static const struct conf_field rollback_fields[] = {
     ROW("observe", DURATION, observe_ms, "10s", 200, HOUR, "How often deployments are looked at when no job runs."),
     ROW("check_kept", DURATION, check_kept_ms, "10m", 0, DAY,
         "How often is looked whether kept versions could still be brought up; 0 = never."),
+    ROW("at_once", INT, at_once, "16", 1, 1024,
+        "Deployments without a job that may be looked at at a time. Those of jobs do not count."),
     ROW("lease_ttl", DURATION, lease_ttl_ms, "3s", 300, MINUTE,
         "A replica that is gone is replaced after this time."),
     ROW("member_ttl", DURATION, member_ttl_ms, "3s", 300, MINUTE, "The same for its share of the deployments."),

@@ -149,11 +149,12 @@ void deployment_close(struct deployment *d)
     d->data = NULL;
     d->rule.judge = (struct rollback_judge_rule){0};
     d->open = false;
-    d->looking = d->seeing = d->checking = d->inspecting = d->glancing = d->steering = false;
+    d->looking = d->checking = d->inspecting = d->glancing = d->steering = false;
     free(d->stood);
     d->stood = NULL;
     d->n_stood = 0;
     d->rest_side = -1;
+    pace_seen(d);
     calls_end(d);
 }
 

@@ -89,7 +89,7 @@ void deployment_check(struct deployment *d, const struct rollback_effect *e)
 
 static void over(struct call *c)
 {
-    c->d->seeing = false;
+    pace_seen(c->d);
     call_end(c);
 }
 
@@ -269,16 +269,15 @@ static void on_looked(struct call *c)
     }
 }
 
-void deployment_on_observe(void *ctx)
+bool deployment_may_see(const struct deployment *d)
 {
-    struct deployment *d = ctx;
-    loop_timer_start(&d->observe, d->room->s->settings->rollback.observe_ms, 0);
-    struct service *s = d->room->s;
-    if (d->place != HERE || d->seeing || rollback_busy(d->doc) || service_tilted(s) || s->draining ||
-        deployment_fence(d) == 0)
-        return;
+    return d->place == HERE && !d->seeing && !rollback_busy(d->doc) && !service_tilted(d->room->s) &&
+           !d->room->s->draining && deployment_fence(d) != 0;
+}
+
+void deployment_see(struct deployment *d)
+{
     deployment_keep_owed(d);
     deployment_inspect(d);
-    d->seeing = true;
     call_look(call_new(d, NULL), on_looked);
 }

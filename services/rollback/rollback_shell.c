@@ -58,7 +58,7 @@ static struct deployment *add(struct rollback_room *r, const struct set_deployme
     }
     struct loop *l = &r->s->loop;
     loop_timer_init(l, &d->wake, on_wake, d);
-    loop_timer_init(l, &d->observe, deployment_on_observe, d);
+    loop_timer_init(l, &d->observe, pace_on_observe, d);
     loop_timer_init(l, &d->glance, deployment_on_glance, d);
     loop_timer_init(l, &d->again, rollback_put_again, d);
     loop_timer_init(l, &d->starting_limit, cmd_rollback_on_limit, d);
@@ -316,6 +316,15 @@ static void watch_store(struct rollback_room *r, int64_t now_mono_ms)
         store_alert(r, !trouble);
 }
 
+/* An emptied Redis loses all of them: said once for all. */
+static void say_restored(struct rollback_room *r)
+{
+    if (r->restored > 0)
+        log_warn("documents restored", F_INT("documents", r->restored), F_STR("first", r->restored_first),
+                 F_STR("why", r->restored_why));
+    r->restored = 0;
+}
+
 /* What no event brings: lost marks, a stream that has forgotten, the end of a tilt, deployments that may go now. */
 static void tick(struct service *s)
 {
@@ -328,6 +337,7 @@ static void tick(struct service *s)
     r->tilted = service_tilted(s);
     watch_store(r, now);
     say_partitions(r);
+    say_restored(r);
     load_the_hurt(r);
     for (struct deployment *d = r->deployments, *next; d; d = next) {
         next = d->hh.next;

@@ -111,6 +111,9 @@ struct deployment {
     struct rollback_bytes packed;
     bool pending;  /* packed is not known to be on the stream */
     bool restored; /* doc is not what the store holds: write it, whatever else happens */
+    bool fresh;    /* doc was begun here and is not known to be stored anywhere */
+    bool born; /* doc was begun here, and nobody else has acted for it: no alert but those that were raised here */
+    unsigned raised; /* while it is so: a bit for each notice */
     int announcing;
     int64_t announced_mono_ms;
     bool running;
@@ -133,15 +136,21 @@ struct deployment {
     bool timers;                                    /* initialised */
 
     struct call *calls;
-    bool looking, seeing, checking, inspecting, glancing, steering;
+    bool looking, checking, inspecting, glancing, steering;
     /* At rest: what stood when it was last looked at, and where the traffic belongs; -1 = nobody sees to it. */
     struct executor_instance *stood;
     size_t n_stood;
     int rest_side;
     char steer_error[300];          /* why the last set without a job has failed; "" if it has not */
     unsigned raised;                /* a bit per notice: it is not known to be over */
-    uint64_t turned;                /* grows when an act begins or ends: a look from before is of no use */
-    struct rollback_effect *unkept; /* what is still to be protected from clean-up */
+    bool seeing;                /* an observation is under way: it has one of the places */
+    int64_t see_due_mono_ms;    /* when the last one was due */
+    int64_t wait_since_mono_ms; /* it was due then */
+    uint32_t draw;              /* random, a new one for each */
+    bool see_waits, load_waits;
+    struct deployment *wait_prev, *wait_next; /* for a place; it waits for one thing at a time */
+    uint64_t turned;                          /* grows when an act begins or ends: a look from before is of no use */
+    struct rollback_effect *unkept;           /* what is still to be protected from clean-up */
     size_t n_unkept;
     struct version_record *records_known;
     char on_stream[ROLLBACK_VERSIONS][ROLLBACK_ID]; /* versions whose records this process has put on the stream */
@@ -178,6 +187,11 @@ struct rollback_room {
     bool given_back;
     struct loop_timer stop_limit;
     uint64_t calls;
+    struct deployment *see_wait, *load_wait; /* who waits for a place */
+    unsigned sees, loads;                    /* places that are taken */
+    bool turn;                               /* rollback_pace's next turn is asked for */
+    size_t restored;                         /* documents, since the last tick */
+    char restored_first[NAME_MAX_LEN + 1], restored_why[200];
     struct log_limit trouble;
 };
 
@@ -208,6 +222,7 @@ bool rollback_open_check(const struct settings *settings, struct conf_report *r)
 extern const struct sm_table rollback_place_sm;
 void deployment_move(struct deployment *d, int to);
 void deployment_load(struct deployment *d);
+void deployment_read(struct deployment *d);          /* its place to load has come */
 void deployment_forget(struct deployment *d);        /* its partition is lost */
 bool deployment_decided(const struct deployment *d); /* its document is known */
 void deployment_write(struct deployment *d);         /* d->next; deployment_finish() when it has won */
@@ -297,9 +312,17 @@ void deployment_on_glance(void *ctx);
 void deployment_stood(struct call *c); /* it was looked at, and no job is under way */
 bool deployment_may_steer(const struct deployment *d);
 void deployment_steer(struct deployment *d, const struct rollback_effect *e);
+/* rollback_pace.c: what many deployments want at once is done a few at a time */
+void pace_start(struct deployment *d); /* it is looked at from now on */
+void pace_on_observe(void *ctx);
+void pace_seen(struct deployment *d); /* its observation is over, or was given up */
+void pace_load(struct deployment *d);
+void pace_loaded(struct rollback_room *r); /* one that was read */
+void pace_forget(struct deployment *d);    /* it waits for nothing any more */
 
 /* rollback_seen.c: observation */
-void deployment_on_observe(void *ctx);
+bool deployment_may_see(const struct deployment *d);
+void deployment_see(struct deployment *d);
 void deployment_check(struct deployment *d, const struct rollback_effect *e);
 
 /* rollback_inspect.c: kept versions */

@@ -96,7 +96,7 @@ static void won(struct deployment *d)
 {
     struct rollback_doc *was = d->doc;
     d->rev++;
-    d->restored = false;
+    d->restored = d->fresh = false;
     if (d->next) {
         d->doc = d->next;
         d->next = NULL;
@@ -222,7 +222,7 @@ static void begin(struct deployment *d)
     deployment_alert_again(d);
     if (d->pending && !d->restored && d->announcing == 0)
         deployment_announce(d);
-    loop_timer_start(&d->observe, 0, 0);
+    pace_start(d);
     loop_timer_start(&d->glance, 0, 0);
     deployment_taken(d);
 }
@@ -257,8 +257,13 @@ static void restore(struct deployment *d, uint64_t rev, const char *why)
     d->restored = true;
     if (d->doc && (!streamed || d->doc->epoch >= streamed->epoch)) {
         free(streamed);
+        if (d->fresh) { /* nothing was lost: it had not been stored yet */
+            begin(d);
+            return;
+        }
     } else if (streamed) {
         take_doc(d, streamed);
+        d->fresh = false;
     } else if (!d->room->ever_synced) {
         deployment_move(d, HURT); /* the stream may know more: read again when it was replayed */
         return;
@@ -271,11 +276,17 @@ static void restore(struct deployment *d, uint64_t rev, const char *why)
         if (doc->epoch == 0)
             doc->epoch = 1;
         take_doc(d, doc);
+        d->fresh = d->born = true;
+        d->raised = 0;
         begin(d);
         return;
     }
     metric_add(&repaired, 1);
-    log_warn("document restored", F_STR("deployment", d->name), F_INT("epoch", d->doc->epoch), F_STR("why", why));
+    log_debug("document restored", F_STR("deployment", d->name), F_INT("epoch", d->doc->epoch), F_STR("why", why));
+    if (d->room->restored++ == 0) {
+        snprintf(d->room->restored_first, sizeof d->room->restored_first, "%s", d->name);
+        snprintf(d->room->restored_why, sizeof d->room->restored_why, "%s", why);
+    }
     begin(d);
 }
 
@@ -303,7 +314,7 @@ static void loaded(struct deployment *d, enum store_status st, const struct stor
     take_doc(d, x);
     rollback_bytes_copy(&d->packed, doc->data, doc->len);
     d->rev = doc->rev;
-    d->restored = false;
+    d->restored = d->fresh = false;
     d->pending = doc->pending;
     begin(d);
 }
@@ -311,9 +322,12 @@ static void loaded(struct deployment *d, enum store_status st, const struct stor
 static void on_got(void *ctx, enum store_status st, const struct store_doc *doc)
 {
     uint64_t op;
+    struct service *s = ((struct ticket *)ctx)->s;
     struct deployment *d = rollback_ticket_back(ctx, &op);
     if (d && d->op == op && d->place == LOADING)
         loaded(d, st, doc);
+    if (s->state)
+        pace_loaded(s->state);
 }
 
 void deployment_load(struct deployment *d)
@@ -321,6 +335,11 @@ void deployment_load(struct deployment *d)
     if (d->place == LOADING || d->place == RECORDING || d->place == STORING)
         return;
     deployment_move(d, LOADING);
+    pace_load(d);
+}
+
+void deployment_read(struct deployment *d)
+{
     d->op++;
     store_doc_get(d->room->s->store, d->key, on_got, rollback_ticket(d, d->op));
 }
@@ -333,7 +352,8 @@ void deployment_forget(struct deployment *d)
     snprintf(why, sizeof why, "this replica does not act for %s any more; look at its state and try again", d->name);
     d->generation++;
     d->op++;
-    d->running = d->stopping = false;
+    d->running = d->stopping = d->born = false;
+    pace_forget(d);
     deployment_close(d);
     deployment_drop_decision(d);
     deployment_move(d, AWAY);
@@ -383,6 +403,7 @@ static void close_observe(void *ctx)
 
 void deployment_free(struct deployment *d)
 {
+    pace_forget(d);
     deployment_settings_free(d);
     deployment_drop_decision(d);
     rollback_queued_free(d->deciding);
