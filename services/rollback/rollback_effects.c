@@ -194,12 +194,10 @@ void deployment_carry_out(struct deployment *d, const struct queued *q, const st
             deployment_wake_at(d, e->at_ms);
             break;
         case ROLLBACK_RAISE:
-            d->raised |= 1U << e->notice;
             deployment_alert(d, e, false);
             break;
-        case ROLLBACK_RESOLVE: /* what cannot have been raised is not over */
-            if (!d->born || d->raised & 1U << e->notice)
-                deployment_alert(d, e, true);
+        case ROLLBACK_RESOLVE:
+            deployment_alert(d, e, true);
             break;
         case ROLLBACK_RECORD:
             if (!e->strict) /* the strict ones were written before */

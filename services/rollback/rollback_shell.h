@@ -112,8 +112,6 @@ struct deployment {
     bool pending;  /* packed is not known to be on the stream */
     bool restored; /* doc is not what the store holds: write it, whatever else happens */
     bool fresh;    /* doc was begun here and is not known to be stored anywhere */
-    bool born; /* doc was begun here, and nobody else has acted for it: no alert but those that were raised here */
-    unsigned raised; /* while it is so: a bit for each notice */
     int announcing;
     int64_t announced_mono_ms;
     bool running;
@@ -142,7 +140,7 @@ struct deployment {
     size_t n_stood;
     int rest_side;
     char steer_error[300];          /* why the last set without a job has failed; "" if it has not */
-    unsigned raised;                /* a bit per notice: it is not known to be over */
+    unsigned raised;            /* a bit per notice: it is not known to be over */
     bool seeing;                /* an observation is under way: it has one of the places */
     int64_t see_due_mono_ms;    /* when the last one was due */
     int64_t wait_since_mono_ms; /* it was due then */

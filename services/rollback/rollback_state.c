@@ -215,7 +215,7 @@ static void begin(struct deployment *d)
     deployment_settle_settings(d);
     if (d->place != HERE)
         return;
-    d->raised = d->doc->epoch > 0 ? ~0U : 0; /* by whoever acted before: it is said once that it is over */
+    d->raised = d->fresh ? 0 : ~0U; /* by whoever acted before: it is said once that it is over */
     if (d->doc->job.holds == 0)
         d->raised &= ~(1U << ROLLBACK_NOTICE_HOLD);
     deployment_keep_all(d);
@@ -276,8 +276,7 @@ static void restore(struct deployment *d, uint64_t rev, const char *why)
         if (doc->epoch == 0)
             doc->epoch = 1;
         take_doc(d, doc);
-        d->fresh = d->born = true;
-        d->raised = 0;
+        d->fresh = true;
         begin(d);
         return;
     }
@@ -352,7 +351,7 @@ void deployment_forget(struct deployment *d)
     snprintf(why, sizeof why, "this replica does not act for %s any more; look at its state and try again", d->name);
     d->generation++;
     d->op++;
-    d->running = d->stopping = d->born = false;
+    d->running = d->stopping = false;
     pace_forget(d);
     deployment_close(d);
     deployment_drop_decision(d);
