@@ -126,7 +126,7 @@ struct rollback_doc {
     /* Not journaled: what runs now, while there is no job. */
     struct {
         bool kept_told, kept_high;
-        int64_t kept_due_ms; /* when kept versions are looked at again; 0 = now */
+        int64_t kept_due_ms;                                /* when kept versions are looked at again; 0 = now */
         bool worse, well, strays, no_strays, astray, right; /* was told */
         unsigned steers; /* sets of the traffic in a row that did not hold, the last at steered_ms */
         int64_t steered_ms;
@@ -260,8 +260,8 @@ enum rollback_notice {
     ROLLBACK_NOTICE_DONE,       /* INFO */
     ROLLBACK_NOTICE_REGRESSION, /* HIGH: of what runs now, no job */
     ROLLBACK_NOTICE_STRAYS,     /* WARNING */
-    ROLLBACK_NOTICE_KEPT, /* WARNING, HIGH if nothing is left to go back to; one for each `version`, by its name */
-    ROLLBACK_NOTICE_ASTRAY,     /* HIGH; CRITICAL if what runs gets nothing: the traffic, no job */
+    ROLLBACK_NOTICE_KEPT,   /* WARNING, HIGH if nothing is left to go back to; one for each `version`, by its name */
+    ROLLBACK_NOTICE_ASTRAY, /* HIGH; CRITICAL if what runs gets nothing: the traffic, no job */
     ROLLBACK_NOTICES,
 };
 struct rollback_effect {

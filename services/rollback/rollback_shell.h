@@ -139,7 +139,7 @@ struct deployment {
     struct executor_instance *stood;
     size_t n_stood;
     int rest_side;
-    char steer_error[300];          /* why the last set without a job has failed; "" if it has not */
+    char steer_error[300];      /* why the last set without a job has failed; "" if it has not */
     unsigned raised;            /* a bit per notice: it is not known to be over */
     bool seeing;                /* an observation is under way: it has one of the places */
     int64_t see_due_mono_ms;    /* when the last one was due */
