@@ -310,7 +310,7 @@ static enum look compare_values(struct rollback_check_state *c, const struct rol
 static enum look look_at_value(struct rollback_check_state *c, const struct rollback_check_rule *r,
                                const struct rollback_sample *s, const bool quiet[2])
 {
-    double former;
+    double former = 0; /* set whenever former_value() says so: not every compiler sees it */
     bool opposed = former_value(c, s, quiet[FORMER], &former);
     if (!number(s, TARGET))
         return quiet[TARGET] ? LOOK_EXCUSED : LOOK_NOTHING;
