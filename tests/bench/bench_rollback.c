@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "../integration/rollback_world.h"
+#include "../integration/rollback_town.h"
 #include "bench.h"
 #include <errno.h>
 #include <time.h>

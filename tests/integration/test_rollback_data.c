@@ -36,34 +36,8 @@ struct town {
 };
 static struct town town;
 
-static const char *path_of(const char *name)
-{
-    static char buf[8][1024];
-    static int i;
-    i = (i + 1) % 8;
-    snprintf(buf[i], sizeof buf[i], "%s/%s", town.dir, name);
-    return buf[i];
-}
-
-static void write_file(const char *name, const char *text, mode_t mode)
-{
-    FILE *f = fopen(path_of(name), "we");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-    assert_int_equal(chmod(path_of(name), mode), 0);
-}
-
-static const char *read_file(const char *name)
-{
-    static char buf[16384];
-    FILE *f = fopen(path_of(name), "re");
-    size_t n = f ? fread(buf, 1, sizeof buf - 1, f) : 0;
-    buf[n] = '\0';
-    if (f)
-        fclose(f);
-    return buf;
-}
+#define KIT_DIR town.dir
+#include "file_kit.h"
 
 static bool is_there(const char *name)
 {

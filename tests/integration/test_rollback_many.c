@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "rollback_world.h"
+#include "rollback_town.h"
 
 enum { AT_REST = 200, OBSERVE_MS = 4000, LIMIT_MS = 3 * HARNESS_WAIT_MS };
 #define JOB "job"

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "rollback_world.h"
+#include "rollback_town.h"
 
 #define E(x)      REDOUBT__V1__##x
 #define PHASE(x)  ((int)REDOUBT__V1__ROLLBACK_PHASE__ROLLBACK_PHASE_##x)

@@ -1,7 +1,7 @@
-/* rollback_world.h - a world for redoubt-rollback: versions that a small program starts and stops in a directory, and traffic that a web
+/* rollback_town.h - a world for redoubt-rollback: versions that a small program starts and stops in a directory, and traffic that a web
  * server divides. The test sees every act, by whom it was done, and what stands. */
-#ifndef REDOUBT_TESTS_ROLLBACK_WORLD_H
-#define REDOUBT_TESTS_ROLLBACK_WORLD_H
+#ifndef REDOUBT_TESTS_ROLLBACK_TOWN_H
+#define REDOUBT_TESTS_ROLLBACK_TOWN_H
 
 #include "../harness.h"
 #include "common/clock.h"
