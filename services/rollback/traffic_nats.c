@@ -283,10 +283,13 @@ static void turn(struct job *j)
     } else if (j->stage == GAIN && j->stored && confirmed(j, &e)) {
         j->stage = GIVE;
         say(j, (int[2]){j->part[0].percent, j->part[1].percent});
-    } else if (j->stage == GIVE && j->stored) {
+    } else if (j->stage == GIVE && j->stored && t->epoch >= j->epoch) {
+        /* Heard by this side as well: from here on a view speaks of it, not of the stage before. */
         finish_text(j, NULL);
     } else if (over) {
-        finish_text(j, !j->stored ? "NATS did not store the shares in time" : e.text);
+        finish_text(j, !j->stored          ? "NATS did not store the shares in time"
+                       : j->stage == GIVE ? "NATS has stored the shares and not handed them out in time"
+                                          : e.text);
     }
 }
 

@@ -84,9 +84,9 @@ static void test_steps(void **state)
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         TOWN_OK(t, town_set(t, steps[i], 100 - steps[i], NULL, 0));
         TOWN_WAIT(t, town_view(t) && t->share[0] == steps[i] && t->share[1] == 100 - steps[i]);
-        unsigned n = keys_of(a->r[0], one), m = keys_of(a->r[1], other);
-        keys_of(a->r[2], twin);
-        assert_int_equal(n + m, KEYS);
+        unsigned n = keys_of(a->r[0], one), m = 0;
+        /* Those of v1 may not have spoken before the first step: then nobody waited for them. */
+        TOWN_WAIT(t, (m = keys_of(a->r[1], other)) + n == KEYS && keys_of(a->r[2], twin) == m);
         assert_in_range(n * 100 / KEYS + 3, (unsigned)steps[i], (unsigned)steps[i] + 6);
         assert_true(m >= before); /* what has moved stays moved */
         before = m;
