@@ -173,7 +173,7 @@ void bus_counts(struct bus *b, const char *stream, const char *filter, int64_t t
  * never deleted). */
 struct bus_stream {
     const char *name;
-    const char *subjects[12];
+    const char *subjects[16];
     int64_t max_age_ms; /* 0 = for ever */
     int64_t max_bytes;
     int64_t max_per_subject; /* 0 = no limit */

@@ -34,7 +34,7 @@ const struct bus_stream bus_streams[] = {
     {.name = STREAM_STATE,
      .subjects = {SUBJECT_HEALTH ">", SUBJECT_BREAKER ">", SUBJECT_DIRECTIVE ">", SUBJECT_ROLLBACK ">",
                   SUBJECT_VERSION ">", SUBJECT_SHARE ">", SUBJECT_PROBLEM ">", SUBJECT_SILENCE ">", SUBJECT_PULSE ">",
-                  SUBJECT_CHECKPOINT ">"},
+                  SUBJECT_CHECKPOINT ">", SUBJECT_CONTINUITY ">"},
      .max_per_subject = 1},
     {.name = STREAM_EVENTS,
      .subjects = {SUBJECT_ACK ">", SUBJECT_DELIVERY ">", SUBJECT_INCIDENT ">", SUBJECT_MONITOR ">"},

@@ -381,6 +381,8 @@ static const struct conf_field settings_fields[] = {
     ROW("audit", OBJECT, audit, "", 0, 0, "The trail.", .schema = &settings_audit_schema),
     ROW("rollback", OBJECT, rollback, "", 0, 0, "Versions of what is deployed, and the way back to one.",
         .schema = &settings_rollback_schema),
+    ROW("continuity", OBJECT, continuity, "", 0, 0, "Incidents, objectives, backups, drills, reports.",
+        .schema = &settings_continuity_schema),
 };
 const struct conf_schema settings_schema = {"settings", sizeof(struct settings), settings_fields,
                                             N_OF(settings_fields), settings_check_all};

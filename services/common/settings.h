@@ -524,6 +524,108 @@ struct set_rollback {
     int64_t member_ttl_ms;
 };
 
+/* Business continuity. The objectives in order of the bits of a condition (full, degraded, LLM fallback), then the rest. */
+enum set_objective {
+    SET_MAD_FULL,
+    SET_MAD_DEGRADED,
+    SET_MAD_LLM_FALLBACK,
+    SET_RTO_CRITICAL,
+    SET_RTO_FULL,
+    SET_RTO_DATA,
+    SET_RPO_LEARNING,
+    SET_RPO_AUDIT,
+    SET_RPO_CONFIG,
+    SET_OBJECTIVES
+};
+extern const char *const settings_objectives[SET_OBJECTIVES + 1]; /* names: `mad_full`, ...; NULL at the end */
+struct set_objectives {
+    int64_t ms[SET_OBJECTIVES]; /* 4 h, 24 h, 1 h, 15 min, 2 h, 4 h, 1 h, 5 min, 15 min */
+};
+struct set_own_objectives {
+    struct conf_list agents;    /* char *: globs; the first that fits counts */
+    int64_t ms[SET_OBJECTIVES]; /* 0 = as above */
+};
+/* What agents do for others, and what takes it away. */
+struct set_function {
+    char *name;
+    bool critical;            /* rto_critical; otherwise rto_full */
+    struct conf_list lost_in; /* char *: full, degraded, llm_fallback */
+};
+struct set_phases {
+    int64_t respond_ms;  /* 5 min until somebody was told */
+    int64_t assess_ms;   /* 15 min */
+    int64_t settle_ms;   /* 30 s without new evidence: the scope is known */
+    int64_t validate_ms; /* 60 s everything stays well */
+    int64_t learn_ms;    /* 7 d until it should be closed */
+    int64_t join_ms;     /* 60 s: agents that go so close to each other are one incident */
+    int64_t join_tokens; /* 2: `llm.openai` of `llm.openai.gpt-4o` */
+    int closes_itself;   /* enum: up to which severity an incident closes without a person */
+};
+struct set_repository {
+    char *repository; /* restic: directory, s3:..., sftp:...; empty = none */
+    char *password_file;
+    struct conf_list env; /* char *, "NAME=value", secrets */
+};
+enum set_backup_kind {
+    SET_BACKUP_LEARNING,
+    SET_BACKUP_AUDIT,
+    SET_BACKUP_CONFIG,
+    SET_BACKUP_NATS,
+    SET_BACKUP_REDIS,
+    SET_BACKUP_FILES
+};
+struct set_backup {
+    char *name;
+    int kind;                 /* enum set_backup_kind */
+    char *agent;              /* whose; empty = none */
+    char *deployment;         /* learning: as rollback.deployments[].data has it; empty = by `path` */
+    struct conf_list path;    /* char * */
+    struct set_repository to; /* empty repository = continuity.repository */
+    int64_t every_ms;         /* 0 = half of the kind's RPO: 30 min, 2.5 min, 7.5 min; nats, redis, files 15 min */
+    int64_t keep_last, keep_daily, keep_weekly, keep_monthly;
+    int64_t check_ms;       /* 1 d */
+    int64_t read_ms;        /* 1 d */
+    int64_t read_percent;   /* 1 */
+    int64_t test_ms;        /* 7 d */
+    int64_t late_ms;        /* 0 = twice `every` */
+    int64_t shrunk_percent; /* 50: smaller than this share of the one before */
+    int64_t min_bytes;      /* 1: less is empty */
+    int64_t timeout_ms;     /* 30 min */
+};
+struct set_drill {
+    char *name;
+    int drill;   /* index in settings_drills */
+    char *agent; /* empty = on a private stack; else live */
+    int64_t every_ms;
+    char *at;         /* "Sat 03:00", "03:00", UTC; empty = `every` after the last one */
+    int64_t limit_ms; /* 10 min */
+};
+extern const char *const settings_drills[];
+struct set_config_history {
+    char *dir;       /* git repository; empty = data_dir/continuity/config */
+    char *file;      /* empty = the file that this service has read */
+    int64_t look_ms; /* 5 s: how often changes by hand are looked for */
+};
+struct set_reports {
+    char *dir;              /* empty = data_dir/continuity/reports */
+    struct conf_list trail; /* char *: directories of trails; none = data_dir/audit */
+    bool monthly;           /* true: by itself on the first day of a month */
+    int64_t keep_closed_ms; /* 90 d: closed incidents stay in the list */
+};
+struct set_continuity {
+    struct set_objectives objectives;
+    struct conf_list own;       /* struct set_own_objectives */
+    struct conf_list functions; /* struct set_function; none = the mission's four */
+    struct set_phases phases;
+    struct set_repository repository;
+    struct conf_list backups; /* struct set_backup */
+    struct conf_list drills;  /* struct set_drill */
+    struct set_config_history config;
+    struct set_reports reports;
+    int64_t expire_ms; /* 30 d: how long a demonstration counts */
+    int64_t lease_ttl_ms;
+};
+
 struct settings_index;
 struct settings {
     struct set_nats nats;
@@ -540,6 +642,7 @@ struct settings {
     struct set_alert alert;
     struct set_audit audit;
     struct set_rollback rollback;
+    struct set_continuity continuity;
     struct settings_index *index; /* of names; NULL = none, then they are looked for one by one */
 };
 extern const struct conf_schema settings_schema;

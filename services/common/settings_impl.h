@@ -26,6 +26,7 @@ extern const struct conf_schema settings_limits_schema;
 extern const struct conf_schema settings_alert_schema;       /* settings_alert.c */
 extern const struct conf_schema settings_audit_schema;       /* settings_audit.c */
 extern const struct conf_schema settings_rollback_schema;    /* settings_rollback.c */
+extern const struct conf_schema settings_continuity_schema;  /* settings_continuity.c */
 extern const struct conf_schema settings_expect_json_schema; /* settings.c */
 
 extern const char *const settings_probe_types[];
@@ -50,6 +51,11 @@ void settings_check_deployment(void *object, struct conf_ctx *ctx); /* settings_
 void settings_check_rb_check(void *object, struct conf_ctx *ctx);
 void settings_check_rb_data(void *object, struct conf_ctx *ctx);
 void settings_check_rollback(void *object, struct conf_ctx *ctx);
+void settings_check_backup(void *object, struct conf_ctx *ctx); /* settings_continuity_check.c */
+void settings_check_drill(void *object, struct conf_ctx *ctx);
+void settings_check_function(void *object, struct conf_ctx *ctx);
+void settings_check_own_objectives(void *object, struct conf_ctx *ctx);
+void settings_check_continuity(void *object, struct conf_ctx *ctx);
 void settings_check_all(void *object, struct conf_ctx *ctx);
 
 /* settings_index.c: names in order, so that big files load in a time that grows with their size, not its square. */

@@ -5,39 +5,48 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define SUBJECT_PREFIX      "redoubt.v1."
-#define SUBJECT_REPORT      SUBJECT_PREFIX "report."    /* + target */
-#define SUBJECT_HEARTBEAT   SUBJECT_PREFIX "heartbeat." /* + agent */
-#define SUBJECT_HEALTH      SUBJECT_PREFIX "health."    /* + target */
-#define SUBJECT_BREAKER     SUBJECT_PREFIX "breaker."   /* + target */
-#define SUBJECT_DIRECTIVE   SUBJECT_PREFIX "directive." /* + agent */
-#define SUBJECT_ACK         SUBJECT_PREFIX "ack."       /* + agent */
-#define SUBJECT_ACTION      SUBJECT_PREFIX "action."    /* + agent */
-#define SUBJECT_QUEUE       SUBJECT_PREFIX "queue."     /* + agent.priority: actions that wait */
-#define SUBJECT_ALERT       SUBJECT_PREFIX "alert"
-#define SUBJECT_DELIVERY    SUBJECT_PREFIX "delivery."   /* + alert id */
-#define SUBJECT_ROLLBACK    SUBJECT_PREFIX "rollback."   /* + deployment */
-#define SUBJECT_VERSION     SUBJECT_PREFIX "version."    /* + deployment.id */
-#define SUBJECT_SHARE       SUBJECT_PREFIX "share."      /* + deployment */
-#define SUBJECT_INCIDENT    SUBJECT_PREFIX "incident."   /* + id */
-#define SUBJECT_AUDIT       SUBJECT_PREFIX "audit."      /* + service */
-#define SUBJECT_CMD         SUBJECT_PREFIX "cmd."        /* + service.verb */
-#define SUBJECT_MONITOR     SUBJECT_PREFIX "monitor."    /* + agent */
-#define SUBJECT_DEAD        SUBJECT_PREFIX "dead."       /* + stream */
-#define SUBJECT_PROBLEM     SUBJECT_PREFIX "problem."    /* + id of the problem */
-#define SUBJECT_SILENCE     SUBJECT_PREFIX "silence."    /* + id */
-#define SUBJECT_PULSE       SUBJECT_PREFIX "pulse."      /* + service */
-#define SUBJECT_CHECKPOINT  SUBJECT_PREFIX "checkpoint." /* + chain */
-#define SUBJECT_PARCEL      SUBJECT_PREFIX "parcel."     /* + reason.node.bucket: alerts that wait */
+#define SUBJECT_PREFIX                  "redoubt.v1."
+#define SUBJECT_REPORT                  SUBJECT_PREFIX "report."    /* + target */
+#define SUBJECT_HEARTBEAT               SUBJECT_PREFIX "heartbeat." /* + agent */
+#define SUBJECT_HEALTH                  SUBJECT_PREFIX "health."    /* + target */
+#define SUBJECT_BREAKER                 SUBJECT_PREFIX "breaker."   /* + target */
+#define SUBJECT_DIRECTIVE               SUBJECT_PREFIX "directive." /* + agent */
+#define SUBJECT_ACK                     SUBJECT_PREFIX "ack."       /* + agent */
+#define SUBJECT_ACTION                  SUBJECT_PREFIX "action."    /* + agent */
+#define SUBJECT_QUEUE                   SUBJECT_PREFIX "queue."     /* + agent.priority: actions that wait */
+#define SUBJECT_ALERT                   SUBJECT_PREFIX "alert"
+#define SUBJECT_DELIVERY                SUBJECT_PREFIX "delivery."     /* + alert id */
+#define SUBJECT_ROLLBACK                SUBJECT_PREFIX "rollback."     /* + deployment */
+#define SUBJECT_VERSION                 SUBJECT_PREFIX "version."      /* + deployment.id */
+#define SUBJECT_SHARE                   SUBJECT_PREFIX "share."        /* + deployment */
+#define SUBJECT_INCIDENT                SUBJECT_PREFIX "incident."     /* + id */
+#define SUBJECT_AUDIT                   SUBJECT_PREFIX "audit."        /* + service */
+#define SUBJECT_CMD                     SUBJECT_PREFIX "cmd."          /* + service.verb */
+#define SUBJECT_MONITOR                 SUBJECT_PREFIX "monitor."      /* + agent */
+#define SUBJECT_DEAD                    SUBJECT_PREFIX "dead."         /* + stream */
+#define SUBJECT_PROBLEM                 SUBJECT_PREFIX "problem."      /* + id of the problem */
+#define SUBJECT_SILENCE                 SUBJECT_PREFIX "silence."      /* + id */
+#define SUBJECT_PULSE                   SUBJECT_PREFIX "pulse."        /* + service */
+#define SUBJECT_CHECKPOINT              SUBJECT_PREFIX "checkpoint."   /* + chain */
+#define SUBJECT_CONTINUITY              SUBJECT_PREFIX "continuity."   /* + what: below */
+#define SUBJECT_PARCEL                  SUBJECT_PREFIX "parcel."       /* + reason.node.bucket: alerts that wait */
+#define SUBJECT_CONTINUITY_INCIDENT     SUBJECT_CONTINUITY "incident." /* + id */
+#define SUBJECT_CONTINUITY_AGENT        SUBJECT_CONTINUITY "agent."    /* + agent */
+#define SUBJECT_CONTINUITY_BACKUP       SUBJECT_CONTINUITY "backup."   /* + source */
+#define SUBJECT_CONTINUITY_DRILL        SUBJECT_CONTINUITY "drill."    /* + name */
+#define SUBJECT_CONTINUITY_DEMONSTRATED SUBJECT_CONTINUITY "demonstrated." /* + objective[.scope] */
+#define SUBJECT_CONTINUITY_TIME         SUBJECT_CONTINUITY "time"
+#define SUBJECT_CONTINUITY_STATUS       SUBJECT_CONTINUITY "status"
+#define SUBJECT_CONTINUITY_CONFIG       SUBJECT_CONTINUITY "config"
 /* Kept on no stream: */
-#define SUBJECT_SHARED      SUBJECT_PREFIX "shared."      /* + deployment */
-#define SUBJECT_OBSERVATION SUBJECT_PREFIX "observation." /* + target: between watchers */
-#define SUBJECT_TRAFFIC     SUBJECT_PREFIX "traffic."     /* + target */
-#define SUBJECT_ADVICE      SUBJECT_PREFIX "advice."      /* + target */
-#define SUBJECT_DECISION    SUBJECT_PREFIX "decision."    /* + agent */
-#define SUBJECT_SELFTEST    SUBJECT_PREFIX "selftest."    /* + agent */
-#define SUBJECT_FENCE       SUBJECT_PREFIX "fence."       /* + agent */
-#define SUBJECT_FENCED      SUBJECT_PREFIX "fenced."      /* + agent */
+#define SUBJECT_SHARED                  SUBJECT_PREFIX "shared."      /* + deployment */
+#define SUBJECT_OBSERVATION             SUBJECT_PREFIX "observation." /* + target: between watchers */
+#define SUBJECT_TRAFFIC                 SUBJECT_PREFIX "traffic."     /* + target */
+#define SUBJECT_ADVICE                  SUBJECT_PREFIX "advice."      /* + target */
+#define SUBJECT_DECISION                SUBJECT_PREFIX "decision."    /* + agent */
+#define SUBJECT_SELFTEST                SUBJECT_PREFIX "selftest."    /* + agent */
+#define SUBJECT_FENCE                   SUBJECT_PREFIX "fence."       /* + agent */
+#define SUBJECT_FENCED                  SUBJECT_PREFIX "fenced."      /* + agent */
 
 #define STREAM_STATE   "REDOUBT_STATE"
 #define STREAM_EVENTS  "REDOUBT_EVENTS"

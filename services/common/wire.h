@@ -9,6 +9,7 @@
 #include "redoubt/v1/breaker.pb-c.h"
 #include "redoubt/v1/command.pb-c.h"
 #include "redoubt/v1/common.pb-c.h"
+#include "redoubt/v1/continuity.pb-c.h"
 #include "redoubt/v1/decision.pb-c.h"
 #include "redoubt/v1/fallback.pb-c.h"
 #include "redoubt/v1/health.pb-c.h"

@@ -371,9 +371,83 @@ static const struct wire_rule objective_clock[] = {
     KEY(1, "objective"),
     NUMBER(2, "limit_ms", 0, TEN_YEARS_MS),
     NUMBER(3, "elapsed_ms", 0, TEN_YEARS_MS),
+    NUMBER(7, "told", 0, 15),
+    TOKEN_OR_EMPTY(8, "agent"),
 };
 static const struct wire_rule incident_changed[] = {
-    ID(1, "id"), EPOCH(2, "epoch"), SET(3, "phase"), TOKENS(7, "agents", 1000), MESSAGES(12, "clocks", 0, 32),
+    ID(1, "id"),
+    EPOCH(2, "epoch"),
+    SET(3, "phase"),
+    TOKENS(7, "agents", 1000),
+    TEXT(8, "cause", 0, 256),
+    MESSAGES(12, "clocks", 0, 32),
+    TEXT(13, "key", 0, 128),
+    TEXT(14, "owner", 0, 128),
+    EPOCH_OR_ZERO(15, "fence"),
+    MESSAGES(16, "notes", 0, 48),
+    MESSAGES(17, "phases", 0, 32),
+    TEXT(24, "gate", 0, 256),
+    TEXT(25, "report", 0, 128),
+};
+static const struct wire_rule incident_phase_time[] = {SET(1, "phase"), TEXT(4, "left_by", 0, 128),
+                                                       TEXT(5, "why", 0, 256)};
+static const struct wire_rule incident_note[] = {TEXT(2, "by", 1, 128), TEXT(3, "text", 1, 512), SET(4, "kind")};
+static const struct wire_rule incident_line[] = {ID(1, "id"), TEXT(2, "key", 0, 128), SET(3, "phase"),
+                                                 TEXT(7, "owner", 0, 128)};
+static const struct wire_rule incident_list[] = {MESSAGES(1, "incidents", 0, 200), ID_OR_EMPTY(2, "next")};
+static const struct wire_rule objective_status[] = {
+    KEY(1, "objective"),
+    TEXT(2, "scope", 0, 64),
+    NUMBER(3, "target_ms", 0, TEN_YEARS_MS),
+    NUMBER(4, "estimate_ms", 0, TEN_YEARS_MS),
+    NUMBER(6, "demonstrated_ms", 0, TEN_YEARS_MS),
+    TEXT(9, "demonstrated_by", 0, 128),
+    SET(11, "verdict"),
+    TEXT(12, "why", 0, 256),
+    ID_OR_EMPTY(14, "running_incident"),
+};
+static const struct wire_rule demonstrations[] = {KEY(1, "objective"), TEXT(2, "scope", 0, 64),
+                                                  MESSAGES(3, "shown", 0, 5)};
+static const struct wire_rule demonstration[] = {NUMBER(2, "took_ms", 0, TEN_YEARS_MS), TEXT(3, "by", 0, 128)};
+static const struct wire_rule backup_state[] = {
+    TOKEN(1, "source"),
+    SET(2, "kind"),
+    TOKEN_OR_EMPTY(3, "agent"),
+    EPOCH(4, "revision"),
+    TEXT(6, "verified_snapshot", 0, 128),
+    TEXT(8, "snapshot", 0, 128),
+    TEXT(18, "error", 0, 512),
+    EPOCH_OR_ZERO(25, "fence"),
+};
+static const struct wire_rule availability_state[] = {
+    TOKEN(1, "agent"),
+    EPOCH(2, "revision"),
+    EPOCH_OR_ZERO(3, "fence"),
+    NUMBER(5, "condition", 0, 7),
+    MESSAGES(7, "months", 0, 14),
+};
+static const struct wire_rule availability_month[] = {NUMBER(1, "month", 0, 999912)};
+static const struct wire_rule availability_report[] = {MESSAGES(2, "agents", 0, 500), TOKEN_OR_EMPTY(3, "next")};
+static const struct wire_rule availability_line[] = {TOKEN(1, "agent"), PRESENT(2, "figures")};
+static const struct wire_rule continuity_time[] = {TEXT(2, "boot_id", 0, 64), TEXT(5, "instance", 0, 128),
+                                                   EPOCH_OR_ZERO(6, "fence")};
+static const struct wire_rule config_state[] = {TEXT(1, "commit", 0, 64), TEXT(2, "sha256", 0, 64),
+                                                TEXT(3, "by", 0, 128), EPOCH_OR_ZERO(8, "fence")};
+static const struct wire_rule config_commit[] = {TEXT(1, "commit", 1, 64), TEXT(3, "by", 0, 128),
+                                                 TEXT(5, "sha256", 0, 64)};
+static const struct wire_rule config_history[] = {MESSAGES(1, "commits", 0, 100), TEXT(2, "next", 0, 64)};
+static const struct wire_rule config_diff[] = {TEXT(1, "text", 0, 45000)};
+static const struct wire_rule drill_state[] = {TOKEN(1, "name"), TEXT(7, "result", 0, 512),
+                                               EPOCH_OR_ZERO(10, "fence")};
+static const struct wire_rule continuity_command[] = {
+    TEXT(1, "by", 0, 128),     TEXT(2, "reason", 0, 1024), ID_OR_EMPTY(3, "incident"),
+    TEXT(4, "owner", 0, 128),  TOKEN_OR_EMPTY(9, "agent"), TEXT(10, "name", 0, 64),
+    TEXT(11, "after", 0, 64),  TEXT(13, "from", 0, 64),    TEXT(14, "to", 0, 64),
+    TEXT(15, "sha256", 0, 64), BYTES(18, "data", 45000),   NUMBER(21, "month", 0, 999912),
+};
+static const struct wire_rule continuity_status[] = {
+    MESSAGES(1, "objectives", 0, 100), MESSAGES(6, "backups", 0, 64), MESSAGES(8, "drills", 0, 32),
+    TEXT(9, "leader", 0, 128),         MESSAGES(12, "worst", 0, 10),
 };
 static const struct wire_rule action_request[] = {
     TOKEN(1, "agent"),
@@ -460,6 +534,26 @@ const struct wire_rules wire_rules[] = {
     ROWS(rollback_changed),
     ROWS(incident_changed),
     ROWS(objective_clock),
+    ROWS(incident_phase_time),
+    ROWS(incident_note),
+    ROWS(incident_line),
+    ROWS(incident_list),
+    ROWS(objective_status),
+    ROWS(demonstrations),
+    ROWS(demonstration),
+    ROWS(backup_state),
+    ROWS(availability_state),
+    ROWS(availability_month),
+    ROWS(availability_report),
+    ROWS(availability_line),
+    ROWS(continuity_time),
+    ROWS(config_state),
+    ROWS(config_commit),
+    ROWS(config_history),
+    ROWS(config_diff),
+    ROWS(drill_state),
+    ROWS(continuity_command),
+    ROWS(continuity_status),
     ROWS(decision),
     ROWS(decision_batch),
     ROWS(observation),

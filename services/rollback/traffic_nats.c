@@ -287,7 +287,7 @@ static void turn(struct job *j)
         /* Heard by this side as well: from here on a view speaks of it, not of the stage before. */
         finish_text(j, NULL);
     } else if (over) {
-        finish_text(j, !j->stored          ? "NATS did not store the shares in time"
+        finish_text(j, !j->stored         ? "NATS did not store the shares in time"
                        : j->stage == GIVE ? "NATS has stored the shares and not handed them out in time"
                                           : e.text);
     }
