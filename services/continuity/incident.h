@@ -5,18 +5,20 @@
 #define REDOUBT_CONTINUITY_INCIDENT_H
 
 #include "common/settings.h"
+#include "common/sm.h"
 #include "common/wire.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define INCIDENT_ID      32
-#define INCIDENT_KEY     129
-#define INCIDENT_WHO     129
-#define INCIDENT_PHASES  32
-#define INCIDENT_NOTES   48
-#define INCIDENT_CLOCKS  9 /* one per objective; of those of its agents the tightest counts */
-#define INCIDENT_EFFECTS 24
+#define INCIDENT_PHASE(x) REDOUBT__V1__INCIDENT_PHASE__INCIDENT_PHASE_##x
+#define INCIDENT_ID       32
+#define INCIDENT_KEY      129
+#define INCIDENT_WHO      129
+#define INCIDENT_PHASES   32
+#define INCIDENT_NOTES    48
+#define INCIDENT_CLOCKS   9 /* one per objective; of those of its agents the tightest counts */
+#define INCIDENT_EFFECTS  32
 
 /* Conditions of an agent, as bits; the worst counts where one must be named. */
 enum { CONDITION_FULL = 1, CONDITION_DEGRADED = 2, CONDITION_LLM = 4 };
@@ -55,16 +57,23 @@ struct incident {
     uint8_t phase, kind, severity;
     bool drill, data_affected, told; /* told: a channel has accepted its alert, or a person has touched it */
     bool report_due, reported;
-    uint8_t functions_lost; /* bits, by index in the rule; of all its agents, now */
+    uint8_t checked;         /* in VALIDATE: enum incident_checked */
+    bool asked;              /* whoever leads now has asked for what the phase waits for */
+    uint32_t functions_lost; /* bits, by index in the rule; of all its agents, now */
     uint32_t open_signals, agents_total;
     uint32_t of_condition[3]; /* open signals by condition: full, degraded, llm */
-    int64_t evidence_ms, last_joined_ms, entered_ms, recovered_ms, validated_ms, closed_ms, changed_ms;
+    int64_t evidence_ms;      /* the first */
+    int64_t last_joined_ms;   /* time of the newest evidence */
+    int64_t entered_ms, recovered_ms, validated_ms, closed_ms, changed_ms;
+    int64_t ask_ms; /* when a check or a report is asked for again */
     struct incident_clock clocks[SET_OBJECTIVES];
     struct incident_phase *phases; /* malloc'ed by the board, room for INCIDENT_PHASES when needed */
     struct incident_note *notes;
     uint8_t n_phases, n_notes;
     const char *key, *owner, *cause, *summary, *report;
+    const char *failed; /* in VALIDATE: why the last check has failed */
 };
+enum incident_checked { INCIDENT_UNCHECKED, INCIDENT_CHECK_PASSED, INCIDENT_CHECK_FAILED };
 
 struct incident_rule { /* of the settings; shared by all */
     int64_t respond_ms, assess_ms, settle_ms, validate_ms, learn_ms;
@@ -75,6 +84,8 @@ struct incident_rule { /* of the settings; shared by all */
     } functions[32];
     size_t n_functions;
 };
+
+extern const struct sm_table incident_sm; /* the phases */
 
 enum incident_event_kind {
     INCIDENT_EVIDENCE, /* a condition joins; the first one opens it */
@@ -87,13 +98,16 @@ enum incident_event_kind {
     INCIDENT_REPORTED, /* the report stands */
     INCIDENT_ADVANCE,  /* a person, with a reason */
     INCIDENT_CLOSE,    /* a person */
-    INCIDENT_NOTE_ADD,
-    INCIDENT_ASSIGN,
+    INCIDENT_NOTE_ADD, /* also when it is closed */
+    INCIDENT_ASSIGN,   /* text: whom; empty = nobody */
     INCIDENT_TICK,
 };
 struct incident_event {
     enum incident_event_kind kind;
     uint8_t failure, severity, condition; /* evidence, cleared: the bits that this signal means */
+    uint8_t was;                          /* evidence: the bits that it meant before */
+    bool known;                           /* evidence: it counts already (it has changed, or its time is older) */
+    int64_t at_ms;                        /* evidence, cleared, data: when; 0 = now */
     bool drill;
     bool new_agent;                          /* evidence: the board had not counted this agent */
     const int64_t *limits;                   /* evidence: the agent's objectives, SET_OBJECTIVES of them */
@@ -119,7 +133,16 @@ struct incident_effect {
     int64_t took_ms, at_ms;
     const char *text; /* constant, or the event's */
 };
-/* Returns the number of effects. Events that do not fit the phase change nothing. */
+/* Gives way for what one call of incident_decide() may add: the oldest relapse, the oldest plain note. The texts of what goes are handed to drop() (may be NULL).
+ * Needs room for INCIDENT_PHASES and INCIDENT_NOTES only once there are so many; decide calls it, too. */
+#define INCIDENT_PHASES_ADDED 5
+void incident_room(struct incident *x, void (*drop)(void *ctx, const char *text), void *ctx);
+/* Evidence may join it: it is open and not validated. */
+bool incident_takes(const struct incident *x);
+/* What must hold of every incident; NULL, or what does not. */
+const char *incident_broken(const struct incident *x);
+/* Returns the number of effects. Events that do not fit the phase change nothing. The caller has room in `phases` for
+ * INCIDENT_PHASES_ADDED more, and in `notes` for one more, up to INCIDENT_PHASES and INCIDENT_NOTES. */
 size_t incident_decide(struct incident *x, const struct incident_rule *rule, const struct incident_event *ev,
                        int64_t now_ms, struct incident_effect out[static INCIDENT_EFFECTS]);
 /* What the phase waits for, one line for people. Returns buf. */
