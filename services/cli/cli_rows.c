@@ -4,9 +4,11 @@
 #include "cli/cli_opts_alert.h"
 #include "cli/cli_opts_audit.h"
 #include "cli/cli_opts_baseline.h"
+#include "cli/cli_opts_continuity.h"
 #include "cli/cli_opts_drill.h"
 #include "cli/cli_opts_rollback.h"
 #include "cli/cli_opts_sim.h"
+#include "cli/cli_rows_continuity.h"
 #include "cli/cmd.h"
 #include "cli/sim.h"
 
@@ -127,9 +129,8 @@ const struct cli_row cli_rows[] = {
      .text = "SUBJECT is one of the suite's (redoubt.v1.breaker.llm.openai.gpt-4o), the same without its head\n"
              "(breaker.llm.openai.gpt-4o), one word for all of a kind (breaker, health, directive, ack, alert, "
              "delivery,\n"
-             "problem, silence, pulse, checkpoint, rollback, version, share, shared, audit, report, heartbeat, "
-             "observation,\n"
-             "traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
+             "problem, silence, pulse, checkpoint, rollback, version, share, shared, incident, continuity, audit,\n"
+             "report, heartbeat, observation, traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
              "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic and "
              "decisions.",
      .connects = true,
@@ -587,6 +588,8 @@ const struct cli_row cli_rows[] = {
      .run = cmd_rollback_lineage,
      .defaults = &rollback_list_defaults,
      OPTS(rollback_list_opts, opts_rollback)},
+
+    CONTINUITY_ROWS,
 
     {.path = "sim", .summary = "stand-ins that speak the real protocols and can be told to fail in every way"},
     {.path = "sim llm", .args = "[OPTIONS]", .summary = "an OpenAI-compatible LLM API", .raw = sim_llm_main},
