@@ -65,8 +65,6 @@ struct incident *board_of(struct board *b, enum signal_dimension d, const char *
 size_t board_agents(const struct board *b, const struct incident *x, const char **names, size_t max);
 const char *board_agent_name(const struct board *b, uint32_t index);
 unsigned board_condition(const struct board *b, const char *agent); /* bits now */
-/* The nearest clock to its limit, as objective; -1 = none runs. */
-int incident_nearest(const struct incident *x, int64_t now_ms);
 /* A closed one that is older is forgotten; its id goes to each(). Not from inside of a hook. */
 void board_prune(struct board *b, int64_t closed_before_ms, void (*each)(void *ctx, const char *id), void *ctx);
 /* The document; packed by the caller. Texts and arrays are valid until board_pack_done(). */

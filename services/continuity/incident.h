@@ -110,21 +110,21 @@ struct incident_event {
     int64_t at_ms;                        /* evidence, cleared, data: when; 0 = now */
     bool drill;
     bool new_agent;                          /* evidence: the board had not counted this agent */
-    const int64_t *limits;                   /* evidence: the agent's objectives, SET_OBJECTIVES of them */
+    const int64_t *limits;                   /* evidence, data: the agent's objectives, SET_OBJECTIVES of them */
     uint32_t agent;                          /* index of its name; 0 = none */
     uint8_t phase, note_kind;                /* advance; note */
     const char *by, *text, *cause, *summary; /* the board's texts */
 };
 enum incident_effect_kind {
     INCIDENT_ANNOUNCE,     /* stored and announced: something changed */
-    INCIDENT_ALERT,        /* opened; raised again when it grows worse */
+    INCIDENT_ALERT,        /* text: opened; worse; again, when who had to be told may not have been */
     INCIDENT_CLOCK_TOLD,   /* clock `objective` has reached `share` percent: alert */
     INCIDENT_OVERDUE,      /* the phase takes longer than its limit: alert */
     INCIDENT_RESOLVED,     /* validated: its alerts are over */
     INCIDENT_CHECK,        /* entering or in VALIDATE: ask for INCIDENT_PASSED or _FAILED */
     INCIDENT_DEMONSTRATED, /* clock `objective` stopped after took_ms */
     INCIDENT_REPORT,       /* write (or write again) its report */
-    INCIDENT_RECORD,       /* for the trail: opened, phase, note, ... */
+    INCIDENT_RECORD,       /* for the trail; text: the action's name */
     INCIDENT_WAKE,         /* at_ms */
 };
 struct incident_effect {
@@ -133,10 +133,15 @@ struct incident_effect {
     int64_t took_ms, at_ms;
     const char *text; /* constant, or the event's */
 };
-/* Gives way for what one call of incident_decide() may add: the oldest relapse, the oldest plain note. The texts of what goes are handed to drop() (may be NULL).
- * Needs room for INCIDENT_PHASES and INCIDENT_NOTES only once there are so many; decide calls it, too. */
+/* Gives way for what one call of incident_decide() may add, at INCIDENT_PHASES and INCIDENT_NOTES: the oldest relapse goes, and if a note comes the oldest plain note.
+ * Their texts are handed to drop() (may be NULL). Decide does the same: only who owns the texts calls it before. */
 #define INCIDENT_PHASES_ADDED 5
-void incident_room(struct incident *x, void (*drop)(void *ctx, const char *text), void *ctx);
+void incident_room(struct incident *x, bool note, void (*drop)(void *ctx, const char *text), void *ctx);
+/* The nearest clock to its limit, as objective; -1 = none runs. */
+int incident_nearest(const struct incident *x, int64_t now_ms);
+/* Which objectives (bits) these conditions concern. */
+unsigned incident_concerned(const struct incident_rule *rule, unsigned conditions, bool data);
+unsigned incident_functions_lost(const struct incident *x, const struct incident_rule *rule);
 /* Evidence may join it: it is open and not validated. */
 bool incident_takes(const struct incident *x);
 /* What must hold of every incident; NULL, or what does not. */
