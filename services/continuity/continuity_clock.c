@@ -11,12 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ANCHOR_FILE     "clock"
-#define ANCHOR_TEXT     200
-#define TROUBLE_MS      60000
-#define PLAUSIBLE_MS    INT64_C(253402300799999) /* the end of the year 9999: later is damage */
-#define BOOT_ID_FILE    "/proc/sys/kernel/random/boot_id"
-#define GIVE_UP_MS      (BEAT_MS - 2000)
+#define ANCHOR_FILE  "clock"
+#define ANCHOR_TEXT  200
+#define TROUBLE_MS   60000
+#define PLAUSIBLE_MS INT64_C(253402300799999) /* the end of the year 9999: later is damage */
+#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
+#define GIVE_UP_MS   (BEAT_MS - 2000)
 
 static int64_t boot_ms(void)
 {
@@ -53,8 +53,8 @@ static struct time_anchor read_anchor(const char *dir)
         return a;
     int used = 0;
     bool ok = fgets(line, sizeof line, f) &&
-              sscanf(line, "%" SCNd64 " %" SCNd64 " %" SCNd64 " %39[0-9a-zA-Z-]%n", &a.time_ms, &a.boot_ms, &a.wall_ms,
-                     a.boot_id, &used) == 4 &&
+              sscanf(line, "%" SCNd64 " %" SCNd64 " %" SCNd64 " %39[0-9a-zA-Z-]%n", &a.time_ms, &a.boot_ms,
+                     &a.wall_ms, a.boot_id, &used) == 4 &&
               strcmp(line + used, " .\n") == 0 && a.time_ms > 0 && a.time_ms <= PLAUSIBLE_MS && a.wall_ms >= 0 &&
               a.wall_ms <= PLAUSIBLE_MS && a.boot_ms >= 0;
     fclose(f);

@@ -7,7 +7,7 @@
 #include "continuity/continuity_sight.h"
 #include <uthash.h>
 
-#define REPLY_TEXT 160 /* a reply subject */
+#define REPLY_TEXT 160                              /* a reply subject */
 #define LEADER_CMD SUBJECT_CMD "continuity-leader." /* to all replicas: whoever leads answers */
 #define BEAT_MS    10000                            /* of ContinuityTime, and of the anchors on disk */
 #define PARTS      4
@@ -16,10 +16,14 @@
 struct file {
     char id[INCIDENT_ID];
     struct file *next_dirty;
-    uint64_t said; /* epoch of the last document that was said */
+    uint64_t said;    /* epoch of the last document that was said */
     uint32_t counted; /* of its agents: in their availability */
-    uint8_t alerted; /* the severity that people were told, this process */
-    bool dirty, check, report, resolved, late; /* late: an alert that a phase takes too long may be open */
+    uint32_t again;   /* how often a document was said once more */
+    int64_t late_ms,
+        checked_ms; /* phases, by when they were entered: told to be overdue; looked at for what is over */
+    bool dirty, announce, check, report;
+    bool said_now; /* since the last flush */
+    bool told;     /* people know, whether or not the board does */
     UT_hash_handle hh;
 };
 /* How long an agent was in which condition. */
@@ -27,6 +31,7 @@ struct agent_time {
     char name[NAME_MAX_LEN + 1];
     struct availability a;
     uint64_t revision, fence;
+    int64_t found_ms; /* while the board is rebuilt: since when its condition holds */
     bool dirty;
     UT_hash_handle hh;
 };
@@ -44,11 +49,14 @@ struct part_doc {
     const ProtobufCMessageDescriptor *desc;
     void *data;
     size_t len;
+    uint64_t fence;
     UT_hash_handle hh;
 };
 /* How far the copies of a trail are. */
 struct trail {
     char chain[40];
+    bool mirrors, whole; /* a second directory is set; it has all of the newest checkpoint */
+    uint64_t size;
     int64_t at_ms, copied_ms; /* its newest checkpoint; the newest of which all is copied */
     UT_hash_handle hh;
 };
@@ -85,6 +93,7 @@ struct continuity {
     struct sight *sight;
     struct file *files, *dirty;
     struct agent_time *agents;
+    bool agents_sorted;
     struct shown *shown;
     struct part_doc *docs;
     struct trail *trails;
@@ -102,17 +111,18 @@ struct continuity {
 };
 
 /* continuity_shell.c */
-void room_signal(struct continuity *c, const struct signal *s); /* if it leads, and the settings know whom it is about */
+void room_signal(struct continuity *c,
+                 const struct signal *s); /* if it leads, and the settings know whom it is about */
 bool room_event(struct continuity *c, const char *id, const struct incident_event *ev, struct incident **ret);
-void room_arm(struct continuity *c); /* after the board has changed */
-int64_t room_clock_offset(const struct continuity *c); /* continuity time minus the wall clock */
+void room_arm(struct continuity *c);                             /* after the board has changed */
+int64_t room_clock_offset(const struct continuity *c);           /* continuity time minus the wall clock */
 const char *room_text(char *buf, size_t size, const char *text); /* cut to what a message takes, as UTF-8 */
 
 /* continuity_clock.c */
 void clock_start(struct continuity *c);
 void clock_seen(struct service *s, const void *message, const struct bus_msg *m); /* ContinuityTime */
-void clock_keep(struct continuity *c);                                           /* on disk */
-void clock_say(struct continuity *c);                                            /* on STATE */
+void clock_keep(struct continuity *c);                                            /* on disk */
+void clock_say(struct continuity *c);                                             /* on STATE */
 
 /* continuity_lead.c */
 void lead_tick(struct continuity *c);
@@ -120,7 +130,8 @@ void lead_store_up(struct continuity *c);
 void lead_store_down(struct continuity *c);
 void lead_bus(struct continuity *c, bool up);
 void lead_heard(struct continuity *c, const char *instance, uint64_t fence);
-void lead_end(struct continuity *c); /* drain: gives the lease back, then service_drained() */
+void lead_outdone(struct continuity *c); /* a document of a later leader came */
+void lead_end(struct continuity *c);     /* drain: gives the lease back, then service_drained() */
 
 /* continuity_in.c: messages of others */
 void in_directive(struct service *s, const void *message, const struct bus_msg *m);
@@ -142,9 +153,10 @@ void docs_backup(struct service *s, const void *message, const struct bus_msg *m
 void docs_drill(struct service *s, const void *message, const struct bus_msg *m);
 void docs_config(struct service *s, const void *message, const struct bus_msg *m);
 void docs_hand_over(struct continuity *c); /* to the parts */
+void docs_told(struct continuity *c);      /* to the board: people know, by receipts that came before it led */
 void docs_free(struct continuity *c);
 struct file *docs_file(struct continuity *c, const char *id); /* made if new; NULL if memory is out */
-void docs_forget(void *ctx, const char *id);                   /* its document goes from STATE */
+void docs_forget(void *ctx, const char *id);                  /* its document goes from STATE */
 bool docs_rebuild(struct continuity *c); /* a board of documents alone, as one who follows has it */
 
 /* continuity_avail.c */
@@ -161,8 +173,18 @@ void say_effect(void *ctx, struct incident *x, const struct incident_effect *e);
 void say_flush(struct continuity *c); /* what the board has changed: documents, events, checks, reports */
 /* The document of one incident at once; then(ctx, 0) when it is durable here. */
 void say_incident(struct continuity *c, struct incident *x, outbox_cb then, void *ctx);
+void say_later(struct continuity *c, struct file *f);
+struct shown *say_shown(struct continuity *c, enum set_objective o,
+                        const char *scope); /* made if new; NULL if memory is out */
 void say_document(struct continuity *c, const char *subject, const char *id, const void *message, outbox_cb then,
                   void *ctx);
+
+/* continuity_alerts.c */
+void alerts_incident(struct continuity *c, const struct incident *x);
+void alerts_resolved(struct continuity *c, const struct incident *x);
+void alerts_clock(struct continuity *c, const struct incident *x, uint8_t objective, uint8_t share);
+void alerts_overdue(struct continuity *c, const struct incident *x, struct file *f);
+void alerts_overdue_over(struct continuity *c, const struct incident *x, struct file *f);
 
 /* continuity_status.c */
 void status_tick(struct continuity *c, int64_t now_ms);

@@ -11,13 +11,15 @@
 #include <string.h>
 
 METRIC_DEFINE(leads_now, METRIC_GAUGE, "redoubt_continuity_leads", "1 while this replica leads.");
-METRIC_DEFINE(begun, METRIC_COUNTER, "redoubt_continuity_leads_begun_total", "Times that this replica began to lead.");
+METRIC_DEFINE(begun, METRIC_COUNTER, "redoubt_continuity_leads_begun_total",
+              "Times that this replica began to lead.");
 
 #define SILENT_MS      25000
-#define AFTER_OTHER_MS 3000  /* each replica waits so much longer than the one before it */
+#define AFTER_OTHER_MS 3000 /* each replica waits so much longer than the one before it */
+#define ANSWER_MS      1000
 #define BUS_AWAY_MS    15000 /* then the lease is given back */
-#define BACKLOG_MS     5000  /* what an earlier process has left goes out before it is built upon, but not for longer */
-#define DOUBT_TTLS     2     /* the lease is lost although Redis answers: another will be heard by then */
+#define BACKLOG_MS     5000 /* what an earlier process has left goes out before it is built upon, but not for longer */
+#define DOUBT_TTLS     2    /* the lease is lost although Redis answers: another will be heard by then */
 
 static uint64_t token(const struct continuity *c)
 {
@@ -25,7 +27,7 @@ static uint64_t token(const struct continuity *c)
     uint64_t least = c->fence > c->fence_seen ? c->fence : c->fence_seen;
     /* An emptied Redis on a host whose clock is behind gives out a token that is none. */
     if (held)
-        return held > c->fence_seen || held == c->fence ? held : c->fence_seen + 1;
+        return held > c->fence_seen ? held : c->fence_seen + 1;
     return least ? least : 1;
 }
 
@@ -50,8 +52,10 @@ static void begin(struct continuity *c)
     clock_say(c);
     parts_open(c);
     docs_hand_over(c);
+    c->restoring = true;
     sight_each(c->sight, tell_the_board, c);
     board_synced(c->board, continuity_now_ms(c));
+    c->restoring = false;
     docs_told(c);
     avail_settle(c);
     c->status_mono_ms = 0;
@@ -142,9 +146,10 @@ void lead_heard(struct continuity *c, const char *instance, uint64_t fence)
         bool lease = c->lease && lease_fence(c->lease);
         bool theirs = !lease && (fence > c->fence || (fence == c->fence && strcmp(instance, c->s->instance) < 0));
         if (!theirs) {
-            if (lease && fence >= c->fence) /* they do not know yet */
+            if (lease && fence >= c->fence)
                 c->fence = token(c);
-            clock_say(c);
+            if (c->heard_mono_ms - c->beat_mono_ms >= ANSWER_MS) /* they do not know yet */
+                clock_say(c);
             return;
         }
         stand_down(c, instance);
@@ -153,6 +158,16 @@ void lead_heard(struct continuity *c, const char *instance, uint64_t fence)
         snprintf(c->leader, sizeof c->leader, "%s", instance);
         c->leader_since_ms = continuity_now_ms(c);
     }
+}
+
+void lead_outdone(struct continuity *c)
+{
+    if (!(c->lease && lease_fence(c->lease))) {
+        stand_down(c, "a later leader is at work");
+        return;
+    }
+    c->fence = token(c);
+    clock_say(c);
 }
 
 /* ---- each second, and when something has changed ---- */

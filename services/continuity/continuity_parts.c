@@ -1,6 +1,6 @@
 /* continuity_parts.c - the parts that only the leader opens, as one table: backups, the configuration, drills, reports. */
-#include "continuity/continuity_impl.h"
 #include "common/log.h"
+#include "continuity/continuity_impl.h"
 #include <string.h>
 
 struct part {
@@ -92,7 +92,8 @@ static const char *const reports_verbs[] = {"report", NULL};
 
 /* Reports first: an incident that ends while the others open has its report. */
 static const struct part parts[PARTS] = {
-    {"reports", reports_verbs, reports_opens, reports_closes, reports_ticks, reports_reloads, reports_takes, NULL, NULL},
+    {"reports", reports_verbs, reports_opens, reports_closes, reports_ticks, reports_reloads, reports_takes, NULL,
+     NULL},
     {"backups", backups_verbs, backups_opens, backups_closes, backups_ticks, backups_reloads, backups_takes,
      PB_DESC(backup_state), backups_sees},
     {"config", config_verbs, config_room_opens, config_room_closes, config_room_ticks, config_room_reloads,

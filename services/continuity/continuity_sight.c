@@ -185,7 +185,8 @@ static void text(char *to, size_t size, const char *from)
 static void tell(struct told *was, const struct told *is, enum signal_dimension d, const char *subject, sight_fn fn,
                  void *ctx)
 {
-    if (was->condition == is->condition && (is->condition == 0 || (was->drill == is->drill && was->failure == is->failure)))
+    if (was->condition == is->condition &&
+        (is->condition == 0 || (was->drill == is->drill && was->failure == is->failure)))
         return;
     bool goes_on = was->condition != 0 && is->condition != 0;
     struct told next = *is;
@@ -307,8 +308,8 @@ bool sight_directive(struct sight *x, const PB(Directive) * d, const struct sigh
             is.failure = failure_of(d, dim, was);
             is.drill = s->drill_failure ? (uint8_t)s->drill_failure == is.failure
                                         : s->drill_was != 0 && (uint8_t)s->drill_was == is.failure;
-            is.at_ms = was->condition ? a->issued_ms
-                                      : began(d, dim, raised == 1 && were == 0, first_seen || were == 0, t);
+            is.at_ms =
+                was->condition ? a->issued_ms : began(d, dim, raised == 1 && were == 0, first_seen || were == 0, t);
             const char *cause = dim == SIGNAL_LLM ? set->llm : dim == SIGNAL_BACKEND ? set->backend : "";
             if ((dim == SIGNAL_LLM || dim == SIGNAL_BACKEND) && (!cause || !*cause))
                 cause = d->cause;
@@ -376,7 +377,8 @@ static bool take_logic(struct sight *x, const PB(HealthChanged) * h, bool *ret_o
     char name[NAME_MAX_LEN + 1];
     if (strncmp(h->target, AGENT_PREFIX, prefix) != 0)
         return false;
-    if (n <= prefix + suffix || strcmp(h->target + n - suffix, LOGIC_SUFFIX) != 0 || n - prefix - suffix >= sizeof name)
+    if (n <= prefix + suffix || strcmp(h->target + n - suffix, LOGIC_SUFFIX) != 0 ||
+        n - prefix - suffix >= sizeof name)
         return true;
     memcpy(name, h->target + prefix, n - prefix - suffix);
     name[n - prefix - suffix] = '\0';
