@@ -56,7 +56,7 @@ static void free_all(struct backup_nats *x)
 {
     if (x->fd >= 0) {
         close(x->fd);
-        if (!x->restores)
+        if (!x->restores && !x->dropped)
             unlink(x->beside);
     }
     EVP_MD_CTX_free(x->md);
@@ -482,6 +482,8 @@ void backup_nats_drop(struct backup_nats *x)
     x->snapshot = NULL;
     x->restore = NULL;
     x->dropped = true;
+    if (x->fd >= 0 && !x->restores) /* now: what comes back late must not take the file of the next save */
+        unlink(x->beside);
     if (!x->busy)
         free_all(x);
 }

@@ -52,7 +52,7 @@ bool backup_redis_wants(const char *key, size_t len)
 
 static void free_all(struct backup_redis *x)
 {
-    bool unfinished = x->file.f && !x->restores;
+    bool unfinished = x->file.f && !x->restores && !x->dropped;
     redis_file_close(&x->file);
     if (unfinished)
         unlink(x->beside);
@@ -385,6 +385,8 @@ void backup_redis_drop(struct backup_redis *x)
     if (!x)
         return;
     x->dropped = true;
+    if (x->file.f && !x->restores) /* now: what comes back late must not take the file of the next save */
+        unlink(x->beside);
     if (x->busy == 0)
         free_all(x);
 }
