@@ -1,8 +1,8 @@
 /* backup_nats.c - the suite's streams into a directory and back, one after the other.
  *
- * Save: manifest away -> per stream: snapshot into a file beside, hash on the way, fsync, rename -> manifest. Restore: all files are held against the
+ * Save: manifest away -> per stream: its durable consumers by name, snapshot into a file beside, hash on the way, fsync, rename -> manifest. Restore: all files are held against the
  * manifest (on a worker thread) -> what is there already is asked for, all of it, before anything is changed -> per stream: delete if asked to, restore,
- * compare what the server has now with what was saved. */
+ * compare what the server has now with what was saved. Consumers that are not durable are of a process that is gone: they are not missed. */
 #include "continuity/backup_nats.h"
 #include "common/bus_snapshot.h"
 #include "common/clock.h"
@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define SILENCE_MS       30000
-#define ANSWER_MS        10000
+#define ANSWER_MS        10000                     /* or silence_ms, if that is less */
 #define FINISH_MS        (INT64_C(30) * 60 * 1000) /* for the server to read what it was given */
 #define STREAM_NOT_FOUND 10059
 
@@ -44,9 +44,12 @@ struct backup_nats {
     uv_fs_t sync;
     uv_work_t work;
     json_t *config, *state; /* of the snapshot, until its file is durable */
+    json_t *consumers;      /* names of the durable ones: of the stream that is saved, or that the server has now */
+    size_t page;            /* of them: asked for from here */
     struct backup_copy_sum sum;
     struct err e;
     unsigned char there[BACKUP_NATS_STREAMS]; /* what the server has of it */
+    bool begun;                               /* something was changed */
     bool deleted;                             /* a stream that held data */
     char note[ERR_TEXT_MAX];
 };
@@ -63,6 +66,7 @@ static void free_all(struct backup_nats *x)
     json_decref(x->manifest);
     json_decref(x->config);
     json_decref(x->state);
+    json_decref(x->consumers);
     free((char *)x->o.dir);
     free(x);
 }
@@ -80,6 +84,10 @@ __attribute__((format(printf, 2, 3))) static void fail(struct backup_nats *x, co
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    size_t len = strlen(text);
+    if (x->begun)
+        snprintf(text + len, sizeof text - len, ". %zu of %zu streams are restored: run it again with --force", x->i,
+                 nats_manifest_streams(x->manifest));
     finish(x, false, false, text);
 }
 
@@ -107,6 +115,55 @@ static bool back(struct backup_nats *x)
 static const char *error_of(const struct bus_snapshot_end *r)
 {
     return *r->error ? r->error : bus_status_text(r->status);
+}
+
+static int64_t answer_ms(const struct backup_nats *x)
+{
+    return x->o.silence_ms < ANSWER_MS ? x->o.silence_ms : ANSWER_MS;
+}
+
+/* ---- the durable consumers of a stream ---- */
+
+static void list_consumers(struct backup_nats *x, const char *stream, bus_reply_cb cb)
+{
+    char subject[SUBJECT_MAX_LEN], body[64];
+    snprintf(subject, sizeof subject, "$JS.API.CONSUMER.LIST.%s", stream);
+    int n = snprintf(body, sizeof body, "{\"offset\":%zu}", x->page);
+    x->busy = true;
+    bus_request(x->o.bus, &(struct bus_out){.subject = subject, .data = body, .len = (size_t)n}, answer_ms(x), cb, x);
+}
+
+/* A page of them into x->consumers. 1 = there are more, 0 = that was all, -1 with the reason in x->e. */
+static int take_consumers(struct backup_nats *x, const char *stream, enum bus_status st, const struct bus_msg *reply)
+{
+    json_t *json = st == BUS_OK ? json_loadb(reply->data, reply->len, 0, NULL) : NULL, *one;
+    const json_t *error = json_object_get(json, "error"), *list = json_object_get(json, "consumers");
+    const char *text = json_string_value(json_object_get(error, "description"));
+    bool none = json_integer_value(json_object_get(error, "err_code")) == STREAM_NOT_FOUND;
+    size_t i, came = json_array_size(list);
+    int more = 0;
+    json_array_foreach(list, i, one)
+    {
+        json_t *name = json_object_get(json_object_get(one, "config"), "durable_name");
+        if (name)
+            (void)json_array_append(x->consumers, name);
+    }
+    x->page += came;
+    if (!none && (error || !json_is_object(json)))
+        more = err_set(&x->e, "stream %s: NATS does not say which consumers it has: %.200s", stream,
+                       text ? text : bus_status_text(st));
+    else
+        more = came > 0 && json_integer_value(json_object_get(json, "total")) > (json_int_t)x->page;
+    json_decref(json);
+    return more;
+}
+
+static void begin_consumers(struct backup_nats *x, const char *stream, bus_reply_cb cb)
+{
+    json_decref(x->consumers);
+    x->consumers = json_array();
+    x->page = 0;
+    list_consumers(x, stream, cb);
 }
 
 /* ---- save ---- */
@@ -160,7 +217,7 @@ static void on_synced(uv_fs_t *req)
         return;
     }
     sodium_bin2hex(hex, sizeof hex, hash, 32);
-    nats_manifest_add(x->manifest, stream_name(x), hex, x->bytes, x->config, x->state);
+    nats_manifest_add(x->manifest, stream_name(x), hex, x->bytes, x->config, x->state, x->consumers);
     json_decref(x->config);
     json_decref(x->state);
     x->config = x->state = NULL;
@@ -196,9 +253,38 @@ static void on_snapshot(void *ctx, const struct bus_snapshot_end *r)
     (void)failed;
 }
 
-static void save_next(struct backup_nats *x)
+static void save_stream(struct backup_nats *x)
 {
     char file[NATS_NAME_MAX + 16];
+    nats_file_name(stream_name(x), file, sizeof file);
+    snprintf(x->path, sizeof x->path, "%s/%s", x->o.dir, file);
+    snprintf(x->beside, sizeof x->beside, "%s/.%s.new", x->o.dir, file);
+    x->bytes = 0;
+    x->fd = open(x->beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (x->fd < 0 || !EVP_DigestInit_ex(x->md, EVP_sha256(), NULL)) {
+        fail(x, "cannot write %.300s: %s", x->beside, strerror(errno));
+        return;
+    }
+    x->snapshot = bus_snapshot(x->o.bus, stream_name(x), x->o.silence_ms, on_piece, on_snapshot, x);
+}
+
+/* Before the snapshot: whatever is named is in it. */
+static void on_consumers(void *ctx, enum bus_status st, const struct bus_msg *reply)
+{
+    struct backup_nats *x = ctx;
+    if (!back(x))
+        return;
+    int more = take_consumers(x, stream_name(x), st, reply);
+    if (more < 0)
+        fail(x, "%s", x->e.text);
+    else if (more)
+        list_consumers(x, stream_name(x), on_consumers);
+    else
+        save_stream(x);
+}
+
+static void save_next(struct backup_nats *x)
+{
     if (x->i == bus_streams_n) {
         if (nats_manifest_streams(x->manifest) == 0) {
             fail(x, "the server has none of the suite's streams: is it the right one?");
@@ -214,16 +300,7 @@ static void save_next(struct backup_nats *x)
         finish(x, true, false, x->note);
         return;
     }
-    nats_file_name(stream_name(x), file, sizeof file);
-    snprintf(x->path, sizeof x->path, "%s/%s", x->o.dir, file);
-    snprintf(x->beside, sizeof x->beside, "%s/.%s.new", x->o.dir, file);
-    x->bytes = 0;
-    x->fd = open(x->beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (x->fd < 0 || !EVP_DigestInit_ex(x->md, EVP_sha256(), NULL)) {
-        fail(x, "cannot write %.300s: %s", x->beside, strerror(errno));
-        return;
-    }
-    x->snapshot = bus_snapshot(x->o.bus, stream_name(x), x->o.silence_ms, on_piece, on_snapshot, x);
+    begin_consumers(x, stream_name(x), on_consumers);
 }
 
 /* Not from inside the caller's call. */
@@ -270,17 +347,54 @@ static int64_t on_read(void *ctx, void *buf, size_t size, struct err *e)
 static bool same(const struct nats_saved *s, const json_t *is, char *why, size_t size)
 {
     json_int_t messages = json_integer_value(json_object_get(is, "messages")),
-               last = json_integer_value(json_object_get(is, "last_seq")),
-               consumers = json_integer_value(json_object_get(is, "consumer_count"));
+               last = json_integer_value(json_object_get(is, "last_seq"));
     uint64_t left = messages > 0 ? (uint64_t)messages : 0;
-    bool good = (uint64_t)last == s->last_seq && (uint64_t)consumers == s->consumers &&
-                (s->max_age_ns > 0 ? left <= s->messages : left == s->messages);
+    bool good = (uint64_t)last == s->last_seq && (s->max_age_ns > 0 ? left <= s->messages : left == s->messages);
     if (!good)
         snprintf(why, size,
-                 "the server has %" PRIu64 " messages up to %" JSON_INTEGER_FORMAT " and %" JSON_INTEGER_FORMAT
-                 " consumers; saved were %" PRIu64 " up to %" PRIu64 " and %" PRIu64,
-                 left, last, consumers, s->messages, s->last_seq, s->consumers);
+                 "the server has %" PRIu64 " messages up to %" JSON_INTEGER_FORMAT "; saved were %" PRIu64
+                 " up to %" PRIu64,
+                 left, last, s->messages, s->last_seq);
     return good;
+}
+
+static bool among(const json_t *list, const char *name)
+{
+    const json_t *one;
+    size_t i;
+    json_array_foreach(list, i, one) if (strcmp(json_string_value(one), name) == 0) return true;
+    return false;
+}
+
+static void on_restored_consumers(void *ctx, enum bus_status st, const struct bus_msg *reply)
+{
+    struct backup_nats *x = ctx;
+    if (!back(x))
+        return;
+    struct nats_saved s = saved(x);
+    int more = take_consumers(x, s.name, st, reply);
+    const json_t *one;
+    size_t i;
+    if (more < 0) {
+        fail(x, "%s", x->e.text);
+        return;
+    }
+    if (more) {
+        list_consumers(x, s.name, on_restored_consumers);
+        return;
+    }
+    json_array_foreach(s.consumers, i, one)
+    {
+        const char *name = json_string_value(one);
+        if (!name || among(x->consumers, name))
+            continue;
+        fail(x, "stream %s is not as it was saved: its consumer %.100s is missing", s.name, name);
+        return;
+    }
+    say(x, "%s: %" PRIu64 " messages up to %" PRIu64 ", %zu durable consumers", s.name, s.messages, s.last_seq,
+        json_array_size(s.consumers));
+    x->i++;
+    restore_next(x);
 }
 
 static void on_restored(void *ctx, const struct bus_snapshot_end *r)
@@ -292,19 +406,15 @@ static void on_restored(void *ctx, const struct bus_snapshot_end *r)
     close(x->fd);
     x->fd = -1;
     if (r->status != BUS_OK) {
-        fail(x, "stream %s cannot be restored: %.200s%s; %zu of %zu are. Run it again%s", s.name, error_of(r),
-             strstr(r->error, "insufficient") ? ": give JetStream more room (max_file_store)" : "", x->i,
-             nats_manifest_streams(x->manifest), x->i ? " with --force" : "");
+        fail(x, "stream %s cannot be restored: %.200s%s", s.name, error_of(r),
+             strstr(r->error, "insufficient") ? ". Give JetStream more room (max_file_store)" : "");
         return;
     }
     if (!same(&s, r->state, why, sizeof why)) {
         fail(x, "stream %s is not as it was saved: %s", s.name, why);
         return;
     }
-    say(x, "%s: %" PRIu64 " messages up to %" PRIu64 ", %" PRIu64 " consumers", s.name, s.messages, s.last_seq,
-        s.consumers);
-    x->i++;
-    restore_next(x);
+    begin_consumers(x, s.name, on_restored_consumers);
 }
 
 static void upload(struct backup_nats *x)
@@ -329,7 +439,7 @@ static void ask(struct backup_nats *x, const char *what, bus_reply_cb cb)
     char subject[SUBJECT_MAX_LEN];
     snprintf(subject, sizeof subject, "$JS.API.STREAM.%s.%s", what, saved(x).name);
     x->busy = true;
-    bus_request(x->o.bus, &(struct bus_out){.subject = subject, .data = ""}, ANSWER_MS, cb, x);
+    bus_request(x->o.bus, &(struct bus_out){.subject = subject, .data = ""}, answer_ms(x), cb, x);
 }
 
 static void on_deleted(void *ctx, enum bus_status st, const struct bus_msg *reply)
@@ -357,6 +467,7 @@ static void restore_next(struct backup_nats *x)
         finish(x, true, false, x->note);
         return;
     }
+    x->begun = true;
     if (x->there[x->i] == THERE_NOT) {
         upload(x);
         return;

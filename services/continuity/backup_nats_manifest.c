@@ -41,9 +41,8 @@ struct nats_saved nats_manifest_stream(const json_t *manifest, size_t i)
                                .sha256 = json_string_value(json_object_get(s, "sha256")),
                                .bytes = number(s, "bytes"),
                                .messages = number(state, "messages"),
-                               .first_seq = number(state, "first_seq"),
                                .last_seq = number(state, "last_seq"),
-                               .consumers = number(state, "consumer_count"),
+                               .consumers = json_object_get(s, "consumers"),
                                .max_age_ns = json_integer_value(json_object_get(config, "max_age")),
                                .config = config,
                                .state = state};
@@ -53,7 +52,8 @@ static bool stream_ok(const struct nats_saved *s)
 {
     char file[NATS_NAME_MAX + 16];
     const char *named = json_string_value(json_object_get(s->config, "name"));
-    if (!name_ok(s->name) || !s->file || !s->sha256 || strlen(s->sha256) != 64 || !json_is_object(s->state) || !named)
+    if (!name_ok(s->name) || !s->file || !s->sha256 || strlen(s->sha256) != 64 || !json_is_object(s->state) ||
+        !named || !json_is_array(s->consumers))
         return false;
     nats_file_name(s->name, file, sizeof file);
     return strcmp(s->file, file) == 0 && strcmp(named, s->name) == 0;
@@ -79,7 +79,8 @@ json_t *nats_manifest_read(const char *dir, struct err *e)
         for (size_t i = 0; i < nats_manifest_streams(m); i++) {
             struct nats_saved s = nats_manifest_stream(m, i);
             if (!stream_ok(&s)) {
-                err_set(e, "%.300s: stream %zu is not what it must be: name, file, sha256, config, state", path, i);
+                err_set(e, "%.300s: stream %zu is not what it must be: name, file, sha256, config, state, consumers",
+                        path, i);
                 json_decref(m);
                 return NULL;
             }
@@ -99,12 +100,13 @@ json_t *nats_manifest_new(int64_t saved_unix_ms)
 }
 
 void nats_manifest_add(json_t *manifest, const char *name, const char *sha256, uint64_t bytes, const json_t *config,
-                       const json_t *state)
+                       const json_t *state, const json_t *consumers)
 {
     char file[NATS_NAME_MAX + 16];
     nats_file_name(name, file, sizeof file);
-    json_t *s = json_pack("{s:s, s:s, s:s, s:I, s:o, s:o}", "name", name, "file", file, "sha256", sha256, "bytes",
-                          (json_int_t)bytes, "config", json_deep_copy(config), "state", json_deep_copy(state));
+    json_t *s = json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "name", name, "file", file, "sha256", sha256,
+                          "bytes", (json_int_t)bytes, "config", json_deep_copy(config), "state",
+                          json_deep_copy(state), "consumers", json_deep_copy(consumers));
     int failed = json_array_append_new(json_object_get(manifest, "streams"), s);
     assert(!failed && "out of memory for a manifest");
     (void)failed;

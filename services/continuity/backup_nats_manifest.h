@@ -9,9 +9,10 @@
 
 struct nats_saved { /* points into the manifest */
     const char *name, *file, *sha256;
-    uint64_t bytes, messages, first_seq, last_seq, consumers;
+    uint64_t bytes, messages, last_seq;
     int64_t max_age_ns;
     const json_t *config, *state;
+    const json_t *consumers; /* names of the durable ones */
 };
 /* NULL with the reason: not there, not JSON, or something in it is not what it must be. json_decref() it. */
 json_t *nats_manifest_read(const char *dir, struct err *e);
@@ -19,9 +20,9 @@ size_t nats_manifest_streams(const json_t *manifest);
 /* Checked by nats_manifest_read(). */
 struct nats_saved nats_manifest_stream(const json_t *manifest, size_t i);
 json_t *nats_manifest_new(int64_t saved_unix_ms);
-/* config and state are copied. */
+/* config, state and consumers are copied. */
 void nats_manifest_add(json_t *manifest, const char *name, const char *sha256, uint64_t bytes, const json_t *config,
-                       const json_t *state);
+                       const json_t *state, const json_t *consumers);
 void nats_manifest_absent(json_t *manifest, const char *name);
 int nats_manifest_write(const json_t *manifest, const char *dir, struct err *e);
 struct backup_copy_sum nats_manifest_sum(const json_t *manifest);
