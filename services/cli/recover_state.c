@@ -12,7 +12,7 @@
 
 #define PBE(x) REDOUBT__V1__##x
 
-#define CONNECT_MS 10000
+#define CONNECT_MS 5000
 #define CLOSE_MS   5000
 #define COMMAND_MS 30000
 #define RECORD_MS  10000

@@ -131,7 +131,7 @@ class Site {
   async records() {
     const r = await this.stack.cli(['audit', 'export', '-c', this.stack.config]);
     assert.equal(r.code, 0, r.err);
-    return r.out.trim().split('\n').map((l) => JSON.parse(l));
+    return r.out.trim().split('\n').map((l) => JSON.parse(l).record).filter(Boolean);
   }
 }
 
