@@ -151,6 +151,16 @@ void backup_judge(struct backup_source *x, int64_t now_ms)
         backup_announce(x);
 }
 
+void backup_let_go(struct backup_source *x)
+{
+    int64_t now_ms = continuity_now_ms(x->b->c);
+    for (size_t i = 0; i < BACKUP_PROBLEMS; i++)
+        if (x->told & backup_problem_texts[i].bit)
+            tell(x, &backup_problem_texts[i], true);
+    x->told = 0;
+    signal_data(x, 0, now_ms);
+}
+
 /* ---- the trail ---- */
 
 static void record(struct backup_source *x, const char *action, int outcome, const char *detail)

@@ -25,6 +25,7 @@ struct backup_source {
     uint64_t revision, files, took_ms, test_took_ms;
     char verified[65], snapshot[65], error[ERR_TEXT_MAX];
     uint32_t failures, snapshots;
+    enum backup_act failed_act; /* whose failure `error` is */
     unsigned told;
     bool signalled; /* that its data are damaged */
     bool force;     /* the next save is accepted as it is */
@@ -39,6 +40,7 @@ struct backups {
     struct backup_source **sources;
     size_t n;
     char restic[512], staging[512], scratch[512]; /* directories */
+    struct backup_order *orders;                  /* of people, whose record is not durable yet */
     struct work *cleaning;                        /* what a leader before has left */
 };
 
@@ -120,6 +122,11 @@ void backup_take(struct backup_source *x, const PB(BackupState) * s, int64_t now
 /* Alerts and the signal, as they are now; announces if anything changed. */
 void backup_judge(struct backup_source *x, int64_t now_ms);
 void backup_recorded(struct backup_source *x, const struct backup_run *r, bool moved);
+
+/* Alerts that are open are over: nobody asks for this source any more. */
+void backup_let_go(struct backup_source *x);
+/* What a leader before has left in the scratch and staging directories is removed, on a thread. */
+struct work *backups_clean_later(struct backups *b, work_cb cb);
 
 /* backup.c: r has come to its end and is freed after it. */
 void backups_ended(struct backup_run *r);

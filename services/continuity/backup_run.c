@@ -3,6 +3,7 @@
 #include "common/utf8.h"
 #include "continuity/backup_impl.h"
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -316,4 +317,35 @@ void backup_step_clean(struct backup_run *r)
     snprintf(both[0].real, sizeof both[0].real, "%s", r->scratch);
     snprintf(both[1].real, sizeof both[1].real, "%s", r->stage);
     start_job(r, backup_job(r, both, 2, ""), do_clean, on_clean);
+}
+
+struct sweep {
+    char dirs[2][512];
+};
+
+static int do_sweep(void *arg, const atomic_bool *stop, struct err *e)
+{
+    const struct sweep *s = arg;
+    int bad = 0;
+    for (size_t i = 0; i < 2; i++) {
+        DIR *d = opendir(s->dirs[i]);
+        for (struct dirent *x; d && !bad && !atomic_load(stop) && (x = readdir(d));) {
+            char path[PATH_MAX];
+            snprintf(path, sizeof path, "%s/%s", s->dirs[i], x->d_name);
+            if (strncmp(x->d_name, TREE_OURS, strlen(TREE_OURS)) == 0)
+                bad = tree_remove(path, false, e);
+        }
+        if (d)
+            closedir(d);
+    }
+    return bad;
+}
+
+struct work *backups_clean_later(struct backups *b, work_cb cb)
+{
+    struct sweep *s = calloc(1, sizeof *s);
+    assert(s && "out of memory for some work");
+    snprintf(s->dirs[0], sizeof s->dirs[0], "%s", b->staging);
+    snprintf(s->dirs[1], sizeof s->dirs[1], "%s", b->scratch);
+    return work_start(&continuity_service_of(b->c)->loop, do_sweep, s, free, cb, b);
 }

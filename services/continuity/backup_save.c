@@ -66,6 +66,11 @@ static void live_paths(struct backup_run *r)
 static void step_make(struct backup_run *r)
 {
     r->n_paths = 0;
+    if (!*r->x->set->to.repository) {
+        backup_fail(r, true, "there is nowhere to save it to: set continuity.repository, or `to` of `%s`",
+                    r->x->set->name);
+        return;
+    }
     if (live(r)) {
         live_paths(r);
         return;
