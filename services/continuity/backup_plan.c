@@ -153,9 +153,9 @@ static void again(struct backup_plan *p, const struct backup_rule *r, enum backu
 static bool save_ended(struct backup_plan *p, const struct backup_rule *r, const struct backup_outcome *o)
 {
     uint64_t accepted = p->suspicious ? p->bytes_before : p->bytes;
-    bool small = o->bytes < r->min_bytes ||
-                 (p->saved_ms > 0 && r->shrunk_percent > 0 &&
-                  o->bytes < accepted / 100 * r->shrunk_percent + accepted % 100 * r->shrunk_percent / 100);
+    /* Rounded up: less than a share that is no whole number is less than the next one. */
+    uint64_t least = accepted / 100 * r->shrunk_percent + (accepted % 100 * r->shrunk_percent + 99) / 100;
+    bool small = o->bytes < r->min_bytes || (p->saved_ms > 0 && o->bytes < least);
     p->bytes_before = accepted;
     p->bytes = o->bytes;
     p->saved_ms = o->point_ms;
