@@ -28,7 +28,7 @@ static const struct cli_opt tail_opts[] = {
      "first what the streams still hold, oldest first"},
     {"since-start", 0, CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0, "the same"},
     {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_tail, all), 0, 0,
-     "heartbeats, reports, observations, traffic and decisions, too"},
+     "heartbeats, reports, observations, traffic, decisions and continuity's\ndocuments, too"},
     {"count", 'n', CLI_INT, "N", offsetof(struct opts_tail, count), 1, INT64_MAX, "end after N events"},
     {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_tail, limit_ms), 1, YEAR_MS, "end after this time"},
 };
@@ -131,8 +131,8 @@ const struct cli_row cli_rows[] = {
              "delivery,\n"
              "problem, silence, pulse, checkpoint, rollback, version, share, shared, incident, continuity, audit,\n"
              "report, heartbeat, observation, traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
-             "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic and "
-             "decisions.",
+             "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic, "
+             "decisions,\nand what continuity says each minute.",
      .connects = true,
      .run = cmd_tail,
      OPTS(tail_opts, opts_tail)},
