@@ -386,7 +386,8 @@ const struct cli_row cli_rows[] = {
      .summary = "who froze, overrode, silenced, ...: when, on what, why, how it ended, with the evidence",
      .text = "VERB: froze, unfroze, overrode, forced (breakers), maintained, silenced, acknowledged, dropped, "
              "restarted,\n"
-             "rolled-back, drilled, rotated. The record of what was meant and that of what came of it are one "
+             "rolled-back, drilled, rotated; incidents: declared, noted, assigned, advanced, closed; configured, "
+             "backed-up.\nThe record of what was meant and that of what came of it are one "
              "act: `intended`\nalone has not ended (a rollback: is under way).\n" AUDIT_DIRS,
      .run = cmd_audit_who,
      .defaults = &who_defaults,
