@@ -222,7 +222,7 @@ static void test_incidents_of_people(void **unused)
     static const struct {
         const char *verb, *action;
         bool people;
-    } views[] = {{"declared", "incident.opened", true},    {"advanced", "incident.phase", true},
+    } views[] = {{"declared", "incident.declared", true},  {"advanced", "incident.advanced", true},
                  {"closed", "incident.closed", true},      {"noted", "incident.note", false},
                  {"assigned", "incident.assigned", false}, {"configured", "config.rolled_back", false},
                  {"backed-up", "backup.tested", false}};
