@@ -74,6 +74,8 @@ void config_room_command(
     struct config_room *r, const char *verb, const PB(ContinuityCommand) * cmd,
     const char *reply); /* config_history, config_diff, config_put, config_apply, config_rollback */
 const PB(ConfigState) * config_room_state(const struct config_room *r); /* NULL = not known yet */
+/* The newest point whose copy was read back (a backup of kind config): said in its state. */
+void config_room_verified(struct config_room *r, int64_t point_ms);
 /* A consistent copy of the repository for a backup (git bundle), made below dir; cb once, later; path "" with text on failure. */
 void config_room_bundle(struct config_room *r, const char *dir,
                         void (*cb)(void *ctx, const char *path, const char *error), void *ctx);
