@@ -92,12 +92,13 @@ $(call archive,proto): $(PROTO_O)
 	@rm -f $@
 	$(Q)ar rcsD $@ $^
 
-# What a program of a room stands on, besides its own archive.
+# Rooms whose code a room uses; and what each program stands on, besides its own archive.
+uses      = $(if $(filter continuity,$(1)),$(call archive,audit) $(call archive,alert))
 base      = $(if $(wildcard services/client/*.c),$(call archive,client)) $(call archive,common) $(call archive,proto)
 link      = $(CC) $(CFLAGS) $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS) $(1) -o $@
 
 define program_rules
-$(OUT)/bin/$(if $(filter cli,$(1)),redoubt,redoubt-$(1)): $(OUT)/obj/services/$(1)/main.o $(call archive,$(1)) \
+$(OUT)/bin/$(if $(filter cli,$(1)),redoubt,redoubt-$(1)): $(OUT)/obj/services/$(1)/main.o $(call archive,$(1)) $(call uses,$(1)) \
     $(if $(filter cli,$(1)),$(foreach r,$(filter-out cli,$(ROOMS)),$(call archive,$(r)))) $(base)
 	@mkdir -p $$(@D)
 	$$(call say,LINK,$$@)
@@ -110,7 +111,7 @@ room_of   = $(word 2,$(subst _, ,$(notdir $(1))))
 define test_rules
 $(OUT)/tests/$(patsubst tests/%.c,%,$(1)): $(OUT)/obj/$(1:.c=.o) $(OUT)/obj/tests/harness.o \
     $(if $(filter tests/bench/%,$(1)),$(OUT)/obj/tests/bench/bench.o) \
-    $(if $(filter $(call room_of,$(1:.c=)),$(ROOMS)),$(call archive,$(call room_of,$(1:.c=)))) $(base)
+    $(if $(filter $(call room_of,$(1:.c=)),$(ROOMS)),$(call archive,$(call room_of,$(1:.c=))) $(call uses,$(call room_of,$(1:.c=)))) $(base)
 	@mkdir -p $$(@D)
 	$$(call say,LINK,$$@)
 	$(Q)$$(call link,-lcmocka)

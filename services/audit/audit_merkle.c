@@ -30,6 +30,12 @@ static void node(const unsigned char *left, const unsigned char *right, unsigned
 
 /* ---- ranges ---- */
 
+void audit_merkle_node(const unsigned char left[static AUDIT_ROOT_BYTES],
+                       const unsigned char right[static AUDIT_ROOT_BYTES], unsigned char out[static AUDIT_ROOT_BYTES])
+{
+    node(left, right, out);
+}
+
 void audit_merkle_begin(struct audit_merkle *m, uint64_t first)
 {
     m->first = m->end = first;

@@ -14,6 +14,11 @@
 /* The hash of a leaf: SHA-256(0x00, stored bytes). */
 void audit_merkle_leaf(const void *stored, size_t len, unsigned char out[static AUDIT_ROOT_BYTES]);
 
+/* The hash of a subtree from those of its halves: SHA-256(0x01, left, right). out may be one of them. */
+void audit_merkle_node(const unsigned char left[static AUDIT_ROOT_BYTES],
+                       const unsigned char right[static AUDIT_ROOT_BYTES],
+                       unsigned char out[static AUDIT_ROOT_BYTES]);
+
 /* Records first to end - 1 (the chain's first is 0) as the fewest perfect subtrees. What a root is made of is all that is kept. */
 struct audit_merkle {
     uint64_t first, end;

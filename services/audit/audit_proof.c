@@ -85,30 +85,43 @@ static json_t *note_of(const char *const *dirs, size_t n_dirs, const struct audi
     return note;
 }
 
-static char *write_proof(const struct making *m, const char *const *dirs, size_t n_dirs, struct err *e)
+char *audit_proof_text(const struct audit_proof_parts *p, struct err *e)
 {
-    unsigned char(*path)[AUDIT_ROOT_BYTES] = malloc(AUDIT_PATH_MAX * sizeof *path);
     char key[2 * AUDIT_PUBLIC_BYTES + 1];
-    int n = path ? audit_prover_end(m->prover, path) : -1;
-    json_t *note = note_of(dirs, n_dirs, m->r), *list = json_array();
-    if (n < 0 || !note || !m->record) {
-        err_set(e, !note ? "a newer checkpoint was signed meanwhile: ask again" : "out of memory");
-        json_decref(note);
-        json_decref(list);
-        free(path);
-        return NULL;
-    }
-    for (int i = 0; i < n; i++)
-        json_array_append_new(list, b64(path[i]));
-    free(path);
-    sodium_bin2hex(key, sizeof key, m->r->keys.list[m->r->keys.n - 1].key, AUDIT_PUBLIC_BYTES);
-    json_t *j = json_pack("{s:s, s:I, s:s, s:o, s:o, s:o, s:s}", "format", FORMAT, "sequence", (json_int_t)m->seq,
-                          "record", m->record, "path", list, "checkpoint", note, "keys",
-                          rotations(dirs[0], &m->r->keys), "public_key", key);
+    json_t *list = json_array();
+    for (size_t i = 0; i < p->n_path; i++)
+        json_array_append_new(list, b64(p->path[i]));
+    sodium_bin2hex(key, sizeof key, p->keys->list[p->keys->n - 1].key, AUDIT_PUBLIC_BYTES);
+    json_t *j = json_pack("{s:s, s:I, s:s, s:o, s:s, s:o, s:s}", "format", FORMAT, "sequence", (json_int_t)p->seq,
+                          "record", p->record, "path", list, "checkpoint", p->note, "keys",
+                          rotations(p->dir, p->keys), "public_key", key);
     char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
     json_decref(j);
     if (!text)
         err_set(e, "out of memory");
+    return text;
+}
+
+static char *write_proof(const struct making *m, const char *const *dirs, size_t n_dirs, struct err *e)
+{
+    unsigned char(*path)[AUDIT_ROOT_BYTES] = malloc(AUDIT_PATH_MAX * sizeof *path);
+    int n = path ? audit_prover_end(m->prover, path) : -1;
+    json_t *note = note_of(dirs, n_dirs, m->r);
+    char *text = NULL;
+    if (n < 0 || !note || !m->record) {
+        err_set(e, !note ? "a newer checkpoint was signed meanwhile: ask again" : "out of memory");
+    } else {
+        struct audit_proof_parts p = {.seq = m->seq,
+                                      .record = m->record,
+                                      .path = (const unsigned char(*)[AUDIT_ROOT_BYTES])path,
+                                      .n_path = (size_t)n,
+                                      .note = json_string_value(note),
+                                      .dir = dirs[0],
+                                      .keys = &m->r->keys};
+        text = audit_proof_text(&p, e);
+    }
+    json_decref(note);
+    free(path);
     return text;
 }
 

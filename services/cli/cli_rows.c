@@ -4,10 +4,12 @@
 #include "cli/cli_opts_alert.h"
 #include "cli/cli_opts_audit.h"
 #include "cli/cli_opts_baseline.h"
+#include "cli/cli_opts_continuity.h"
 #include "cli/cli_opts_drill.h"
 #include "cli/cli_opts_recover.h"
 #include "cli/cli_opts_rollback.h"
 #include "cli/cli_opts_sim.h"
+#include "cli/cli_rows_continuity.h"
 #include "cli/cmd.h"
 #include "cli/sim.h"
 
@@ -27,7 +29,7 @@ static const struct cli_opt tail_opts[] = {
      "first what the streams still hold, oldest first"},
     {"since-start", 0, CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0, "the same"},
     {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_tail, all), 0, 0,
-     "heartbeats, reports, observations, traffic and decisions, too"},
+     "heartbeats, reports, observations, traffic, decisions and continuity's\ndocuments, too"},
     {"count", 'n', CLI_INT, "N", offsetof(struct opts_tail, count), 1, INT64_MAX, "end after N events"},
     {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_tail, limit_ms), 1, YEAR_MS, "end after this time"},
 };
@@ -128,11 +130,10 @@ const struct cli_row cli_rows[] = {
      .text = "SUBJECT is one of the suite's (redoubt.v1.breaker.llm.openai.gpt-4o), the same without its head\n"
              "(breaker.llm.openai.gpt-4o), one word for all of a kind (breaker, health, directive, ack, alert, "
              "delivery,\n"
-             "problem, silence, pulse, checkpoint, rollback, version, share, shared, audit, report, heartbeat, "
-             "observation,\n"
-             "traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
-             "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic and "
-             "decisions.",
+             "problem, silence, pulse, checkpoint, rollback, version, share, shared, incident, continuity, audit,\n"
+             "report, heartbeat, observation, traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
+             "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic, "
+             "decisions,\nand what continuity says each minute.",
      .connects = true,
      .run = cmd_tail,
      OPTS(tail_opts, opts_tail)},
@@ -386,7 +387,8 @@ const struct cli_row cli_rows[] = {
      .summary = "who froze, overrode, silenced, ...: when, on what, why, how it ended, with the evidence",
      .text = "VERB: froze, unfroze, overrode, forced (breakers), maintained, silenced, acknowledged, dropped, "
              "restarted,\n"
-             "rolled-back, drilled, rotated. The record of what was meant and that of what came of it are one "
+             "rolled-back, drilled, rotated; incidents: declared, noted, assigned, advanced, closed; configured, "
+             "backed-up.\nThe record of what was meant and that of what came of it are one "
              "act: `intended`\nalone has not ended (a rollback: is under way).\n" AUDIT_DIRS,
      .run = cmd_audit_who,
      .defaults = &who_defaults,
@@ -630,6 +632,8 @@ const struct cli_row cli_rows[] = {
      .run = cmd_rollback_lineage,
      .defaults = &rollback_list_defaults,
      OPTS(rollback_list_opts, opts_rollback)},
+
+    CONTINUITY_ROWS,
 
     {.path = "sim", .summary = "stand-ins that speak the real protocols and can be told to fail in every way"},
     {.path = "sim llm", .args = "[OPTIONS]", .summary = "an OpenAI-compatible LLM API", .raw = sim_llm_main},

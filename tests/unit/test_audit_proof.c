@@ -1,6 +1,7 @@
 /* test_audit_proof.c - a record's proof: made for each record of a trail, complete in itself, and refused after any change. */
 #include "audit/audit_log.h"
 #include "audit/audit_proof.h"
+#include "audit/audit_proofs.h"
 #include <jansson.h>
 #include <setjmp.h>
 #include <sodium.h>
@@ -312,12 +313,107 @@ static void test_lies(void **state)
     assert_non_null(strstr(e.text, "does not verify"));
 }
 
+/* ---- many at once ---- */
+
+struct many {
+    struct fixture *f;
+    uint64_t every, seen, told, without;
+};
+
+static bool wanted(void *ctx, const struct audit_record *r)
+{
+    struct many *m = ctx;
+    m->seen++;
+    return r->seq % m->every == 0;
+}
+
+static void on_proof(void *ctx, uint64_t seq, const unsigned char leaf[static AUDIT_ROOT_BYTES], const char *json)
+{
+    struct many *m = ctx;
+    struct err e = {""};
+    unsigned char is[AUDIT_ROOT_BYTES];
+    char text[100];
+    int n = record(text, sizeof text, seq);
+    audit_merkle_leaf(text, (size_t)n, is);
+    assert_memory_equal(leaf, is, sizeof is);
+    char *alone = make(m->f, seq, &e);
+    m->told++;
+    if (json) {
+        assert_non_null(alone);
+        assert_string_equal(json, alone); /* the very same as by itself */
+        good(json, NULL, seq);
+    } else {
+        assert_null(alone);
+        m->without++;
+    }
+    free(alone);
+}
+
+static struct many all(struct fixture *f, uint64_t every, int expected)
+{
+    struct many m = {.f = f, .every = every};
+    struct audit_proofs_opts o = {.dirs = {f->dir}, .n_dirs = 1, .wanted = wanted, .proof = on_proof, .ctx = &m};
+    struct audit_report *r = calloc(1, sizeof *r);
+    struct err e = {""};
+    assert_non_null(r);
+    int rc = audit_proofs_make(&o, r, &e);
+    if (rc != expected)
+        fail_msg("%d: %s", rc, e.text);
+    free(r);
+    return m;
+}
+
+static void test_many(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t size = 0, step = getenv("VALGRIND") ? 29 : 5;
+    for (uint64_t more = 1; size < 70; size += more, more = step) {
+        open_log(f);
+        append(f, size + 1, size + more);
+        close_log(f);
+        struct many m = all(f, 1, 0);
+        assert_int_equal(m.seen, size + more);
+        assert_int_equal(m.told, m.seen);
+        assert_int_equal(m.without, 0);
+    }
+    assert_int_equal(all(f, 7, 0).told, size / 7);
+    assert_int_equal(all(f, 1000, 0).told, 0);
+    /* Not covered yet; with another key; with its beginning deleted. */
+    open_log(f);
+    append(f, size + 1, size + 3);
+    assert_int_equal(all(f, 1, 0).without, 3);
+    f->out++;
+    audit_log_rotate_key(f->log, on_done, f);
+    wait_all(f);
+    f->out++;
+    audit_log_prune(f->log, 33, on_done, f);
+    wait_all(f);
+    assert_string_equal(f->error, "");
+    struct audit_log_status st;
+    audit_log_status(f->log, &st);
+    assert_true(st.pruned > 5);
+    close_log(f);
+    struct many m = all(f, 1, 0);
+    assert_int_equal(m.told, size + 3 - st.pruned);
+    assert_int_equal(m.without, 0);
+    /* What does not verify proves nothing, and says so. */
+    char cmd[300];
+    snprintf(cmd, sizeof cmd,
+             "cd '%s' && printf X | dd of=$(ls audit-*.seg | tail -1) bs=1 seek=130 conv=notrunc 2>/dev/null",
+             f->dir);
+    assert_int_equal(system(cmd), 0);
+    m = all(f, 1, 1);
+    assert_true(m.told > 0);
+    assert_int_equal(m.without, m.told);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_each_record, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_bit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lies, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
