@@ -53,7 +53,7 @@ static const struct cli_opt incident_open_opts[] = {
             "or what it is about, as `llm.openai` or `agents`: evidence with this\nkey joins it while it is open"),
     IN_TEXT("severity", "WORD", severity, "info, warning, high or critical (default: high)"),
     IN_TEXT("kind", "WORD", kind,
-            "llm-outage, backend-failure, logic-error, resource-exhaustion,\nnetwork or agent-down"),
+            "llm-outage, backend-failure, logic-error, resource-exhaustion,\nnetwork or agent-down; required"),
 };
 
 static const struct cli_opt continuity_status_opts[] = {

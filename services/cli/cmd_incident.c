@@ -302,14 +302,14 @@ int cmd_incident_open(struct cli *c, const void *opts, int argc, char **argv)
     if (!o->agent == !o->key)
         return cli_fail(c, CLI_USAGE, "give --agent AGENT or --key KEY: what is it about?");
     int severity = incident_view_word(&redoubt__v1__severity__descriptor, o->severity);
-    int kind = o->kind ? incident_view_word(&redoubt__v1__failure_kind__descriptor, o->kind) : 0;
+    int kind = o->kind ? incident_view_word(&redoubt__v1__failure_kind__descriptor, o->kind) : -1;
     if (severity < 0)
         return cli_fail(c, CLI_USAGE, "--severity: found `%s`; allowed: info, warning, high, critical", o->severity);
     if (kind < 0)
         return cli_fail(c, CLI_USAGE,
                         "--kind: found `%s`; allowed: llm-outage, backend-failure, logic-error, "
                         "resource-exhaustion, network, agent-down",
-                        o->kind);
+                        o->kind ? o->kind : "");
     m.by = (char *)o->by;
     m.reason = (char *)o->reason;
     m.agent = (char *)(o->agent ? o->agent : "");

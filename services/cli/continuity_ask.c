@@ -17,12 +17,16 @@ void *continuity_ask(struct cli_link *k, const char *verb, const PB(ContinuityCo
     *ret = cli_ask_again(k, "continuity", verb, m, &r);
     if (*ret != CLI_OK)
         return NULL;
-    if (r->status != REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK)
+    if (r->status != REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK) {
         *ret = cli_fail(k->c, CLI_REFUSED, "refused: %s", term_clean(r->message, 0, text, sizeof text));
-    else if (r->payload.len == 0)
-        got = protobuf_c_message_unpack(desc, NULL, 0, NULL);
-    else if (!(got = wire_unpack(desc, r->payload.data, r->payload.len, &e)))
-        *ret = cli_fail(k->c, CLI_FAILED, "the answer cannot be read: %s", e.text);
+    } else {
+        if (*r->message) /* it is not all that it could be: nobody leads, for one */
+            cli_fail(k->c, 0, "%s", term_clean(r->message, 0, text, sizeof text));
+        got = r->payload.len == 0 ? protobuf_c_message_unpack(desc, NULL, 0, NULL)
+                                  : wire_unpack(desc, r->payload.data, r->payload.len, &e);
+        if (!got)
+            *ret = cli_fail(k->c, CLI_FAILED, "the answer cannot be read: %s", e.text);
+    }
     wire_free(r);
     return got;
 }

@@ -153,9 +153,9 @@ static void again(struct backup_plan *p, const struct backup_rule *r, enum backu
 static bool save_ended(struct backup_plan *p, const struct backup_rule *r, const struct backup_outcome *o)
 {
     uint64_t accepted = p->suspicious ? p->bytes_before : p->bytes;
-    bool small = o->bytes < r->min_bytes ||
-                 (p->saved_ms > 0 && r->shrunk_percent > 0 &&
-                  o->bytes < accepted / 100 * r->shrunk_percent + accepted % 100 * r->shrunk_percent / 100);
+    /* Rounded up: less than a share that is no whole number is less than the next one. */
+    uint64_t least = accepted / 100 * r->shrunk_percent + (accepted % 100 * r->shrunk_percent + 99) / 100;
+    bool small = o->bytes < r->min_bytes || (p->saved_ms > 0 && o->bytes < least);
     p->bytes_before = accepted;
     p->bytes = o->bytes;
     p->saved_ms = o->point_ms;
@@ -169,24 +169,28 @@ static bool save_ended(struct backup_plan *p, const struct backup_rule *r, const
 bool backup_plan_ended(struct backup_plan *p, const struct backup_rule *r, enum backup_act act,
                        const struct backup_outcome *o, int64_t began_ms, int64_t now_ms)
 {
-    bool moved = false, whole = r->period_ms[BACKUP_READ] > 0 && o->whole;
+    bool moved = false;
     p->last = act;
     if (o->gone || (!o->ok && act == BACKUP_TEST && (o->differs || o->damaged)))
         p->point_ms = 0; /* what cannot be restored is no point to go back to */
-    if (o->gone || o->differs || o->damaged) {
-        p->marks |=
-            (o->gone ? BACKUP_GONE : 0u) | (o->differs ? BACKUP_DIFFERS : 0u) | (o->damaged ? BACKUP_DAMAGED : 0u);
-        /* What is true of the rest: soon, not at its turn. */
+    unsigned marks =
+        (o->gone ? BACKUP_GONE : 0u) | (o->differs ? BACKUP_DIFFERS : 0u) | (o->damaged ? BACKUP_DAMAGED : 0u);
+    if (marks & ~p->marks) { /* what is true of the rest: soon, not at its turn */
         backup_plan_ask(p, BACKUP_TEST, now_ms + RETRY_MS);
         backup_plan_ask(p, BACKUP_READ, now_ms + RETRY_MS);
         if (p->point_ms == 0)
             backup_plan_ask(p, BACKUP_SAVE, now_ms + RETRY_MS);
     }
+    p->marks |= marks;
+    if (act == BACKUP_SAVE)
+        p->vanished = !o->ok && (o->vanished || p->vanished);
     if (!o->ok) {
         if (p->failures[act] < UINT32_MAX)
             p->failures[act]++;
         p->lasting[act] = o->lasting;
         again(p, r, act, now_ms);
+        if (o->damaged && act != BACKUP_SAVE) /* it is known, and reading all of it takes long */
+            p->next_ms[act] = now_ms + less(r->period_ms[act], HOUR);
         return false;
     }
     p->failures[act] = 0;
@@ -211,7 +215,7 @@ bool backup_plan_ended(struct backup_plan *p, const struct backup_rule *r, enum 
         p->next_ms[BACKUP_CHECK] = now_ms + r->period_ms[BACKUP_CHECK];
         p->failures[BACKUP_CHECK] = 0;
         p->lasting[BACKUP_CHECK] = false;
-        if (whole) /* a part may just have missed the damage */
+        if (o->whole) /* a part may just have missed the damage */
             p->marks &= ~(unsigned)BACKUP_DAMAGED;
         break;
     default:
@@ -234,6 +238,8 @@ unsigned backup_plan_problems(const struct backup_plan *p, const struct backup_r
         is |= BACKUP_UNVERIFIED;
     if (p->suspicious)
         is |= p->bytes < r->min_bytes ? BACKUP_EMPTY : BACKUP_SHRUNKEN;
+    if (p->vanished)
+        is |= BACKUP_EMPTY;
     for (int a = 0; a < BACKUP_ACTS; a++)
         if (p->failures[a] >= FAILURES_TOLD || (p->failures[a] > 0 && p->lasting[a]))
             is |= BACKUP_FAILED;

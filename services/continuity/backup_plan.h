@@ -55,6 +55,7 @@ struct backup_plan {
     int64_t saved_ms;             /* newest point that is saved at all */
     uint64_t bytes, bytes_before; /* of the newest copy, and of the one before that was accepted */
     bool suspicious;              /* the newest one is not accepted */
+    bool vanished;                /* there was nothing to save: the directory is gone */
     unsigned marks;               /* DIFFERS, DAMAGED, GONE: until something has shown the contrary */
     int64_t done_ms[BACKUP_ACTS], next_ms[BACKUP_ACTS];
     uint32_t failures[BACKUP_ACTS]; /* in a row */
@@ -71,6 +72,7 @@ struct backup_outcome {
     bool damaged;  /* the repository does not give back what it holds */
     bool gone;     /* the proven copy is not there any more; also with ok, for a save */
     bool whole;    /* read: all of it */
+    bool vanished; /* save: what is to be saved is not there */
     int64_t point_ms;
     uint64_t bytes;
 };
