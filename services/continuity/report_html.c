@@ -398,7 +398,7 @@ static void evidence(struct page *p)
     report_page_section(p->o, "evidence", "How to check this");
     report_add(p->o,
                "<p>Each line's proof shows that its record is in the tree that a signed checkpoint names. Save it "
-               "to a file and run <code>redoubt audit check FILE</code>; neither this suite nor its trail is needed "
+               "to a file and run <code>redoubt audit proof --check FILE</code>; neither this suite nor its trail is needed "
                "for that. All proofs are in the file <code>.proofs.json</code> beside this page.</p>\n");
     if (t->n_chains == 0)
         return;
