@@ -266,7 +266,7 @@ static void findings(struct page *p)
             n++;
             report_addf(p->o, "<li>%s", f->words);
             if (f->n > 1)
-                report_addf(p->o, " (%" PRIu64 " times)", f->n);
+                report_addf(p->o, f->more ? " (%" PRIu64 " times and more)" : " (%" PRIu64 " times)", f->n);
             report_addf(p->o, "<small>%s%s", report_clock(f->first_ms, a), *f->example ? " " : "");
             report_html(p->o, f->example, 180);
             report_add(p->o, "</small></li>\n");
@@ -396,10 +396,11 @@ static void evidence(struct page *p)
 {
     const struct report_trail *t = p->r->in->trail;
     report_page_section(p->o, "evidence", "How to check this");
-    report_add(p->o,
-               "<p>Each line's proof shows that its record is in the tree that a signed checkpoint names. Save it "
-               "to a file and run <code>redoubt audit proof --check FILE</code>; neither this suite nor its trail is needed "
-               "for that. All proofs are in the file <code>.proofs.json</code> beside this page.</p>\n");
+    report_add(
+        p->o,
+        "<p>Each line's proof shows that its record is in the tree that a signed checkpoint names. Save it "
+        "to a file and run <code>redoubt audit proof --check FILE</code>; neither this suite nor its trail is needed "
+        "for that. All proofs are in the file <code>.proofs.json</code> beside this page.</p>\n");
     if (t->n_chains == 0)
         return;
     static const char *const columns[] = {"Chain", "Directory", "Records", "Covered by its checkpoint", "Verified"};

@@ -183,7 +183,7 @@ static void findings(struct page *p)
             n++;
             report_addf(p->o, "- %s", f->words);
             if (f->n > 1)
-                report_addf(p->o, " (%" PRIu64 " times)", f->n);
+                report_addf(p->o, f->more ? " (%" PRIu64 " times and more)" : " (%" PRIu64 " times)", f->n);
             report_addf(p->o, "; first at %s", report_clock(f->first_ms, a));
             if (*f->example) {
                 report_add(p->o, ": ");
