@@ -277,11 +277,12 @@ static void clock_lane(struct chart *c, const PB(ObjectiveClock) * x)
     label(c, c->y + 14, report_objective_brief(x->objective));
     bar(c, breached ? "k bad" : "k", x->started_unix_ms, to, c->y + 4, LANE - 10);
     span_title(c, report_objective_words(x->objective), x->started_unix_ms, to);
-    if (limit <= c->r->end_ms)
-        report_addf(c->o,
-                    "<line class=\"limit\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>"
-                    "<text class=\"t\" x=\"%.1f\" y=\"%d\">limit</text>\n",
-                    x_of(c, limit), x_of(c, limit), c->y, c->y + LANE - 2, x_of(c, limit) + 4, c->y + 14);
+    if (limit <= c->r->end_ms) {
+        report_addf(c->o, "<line class=\"limit\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x_of(c, limit),
+                    x_of(c, limit), c->y + 1, c->y + LANE - 3);
+        if (limit > to)
+            report_addf(c->o, "<text class=\"t\" x=\"%.1f\" y=\"%d\">limit</text>\n", x_of(c, limit) + 5, c->y + 14);
+    }
     snprintf(text, sizeof text, "%s of %s", report_took((int64_t)x->elapsed_ms, a),
              report_took((int64_t)x->limit_ms, b));
     double from = x_of(c, x->started_unix_ms), end = x_of(c, to), width = 6.4 * (double)strlen(text);

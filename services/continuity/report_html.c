@@ -362,8 +362,8 @@ static void timeline(struct page *p)
     for (size_t i = 0; i < t->n; i++) {
         const PB(AuditRecord) *r = t->lines[i].r;
         clock_text(r->at_unix_ms, at);
-        report_addf(p->o, "<tr><td><time datetime=\"%s\">%s.%03d</time></td><td>", at, report_clock(r->at_unix_ms, a),
-                    (int)(r->at_unix_ms % 1000));
+        report_addf(p->o, "<tr><td><time datetime=\"%s\">%s.%03d</time></td><td class=\"w\">", at,
+                    report_clock(r->at_unix_ms, a), (int)(r->at_unix_ms % 1000));
         report_html(p->o, r->service, 64);
         report_add(p->o, "</td><th scope=\"row\">");
         report_html(p->o, r->action, 64);
@@ -375,7 +375,7 @@ static void timeline(struct page *p)
         report_html(p->o, strncmp(r->action, "alert.", 6) == 0 ? "" : r->subject, 128);
         report_add(p->o, "</td><td>");
         report_html(p->o, r->actor, 128);
-        report_add(p->o, "</td><td>");
+        report_add(p->o, "</td><td class=\"d\">");
         report_html(p->o, report_line_words(r, text), 700);
         report_add(p->o, "</td><td>");
         proof(p, &t->lines[i], &room);
