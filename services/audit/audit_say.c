@@ -90,9 +90,21 @@ void audit_announce(struct audit *a)
         audit_mirror_status(a->mirror, &m);
         c.mirrored = m.size;
     }
+    a->said_mirrored = c.mirrored;
     a->announcing = true;
     a->announce_again = false;
     service_announce(a->s, subject, NULL, &c, on_announced, audit_tie_take(a));
+}
+
+/* The copy is made after the checkpoint: without another one it would seem behind for ever. */
+void audit_announce_copied(struct audit *a)
+{
+    struct audit_mirror_status m;
+    if (!a->mirror)
+        return;
+    audit_mirror_status(a->mirror, &m);
+    if (m.size > a->said_mirrored)
+        audit_announce(a);
 }
 
 /* ---- status ---- */

@@ -69,6 +69,7 @@ static void on_sign(void *ctx)
     struct audit *a = ctx;
     if (a->log && a->phase != AUDIT_DRAINS)
         audit_log_checkpoint(a->log);
+    audit_announce_copied(a);
 }
 
 /* A second directory that is away might hold the end of the trail: what is here would look cut. */

@@ -388,7 +388,10 @@ static const struct wire_rule incident_changed[] = {
     MESSAGES(17, "phases", 0, 32),
     TEXT(24, "gate", 0, 256),
     TEXT(25, "report", 0, 128),
+    MESSAGES(28, "kept", 0, 32),
 };
+static const struct wire_rule incident_signal[] = {SET(1, "kind"), TEXT(2, "subject", 1, 128),
+                                                   NUMBER(3, "condition", 0, 255)};
 static const struct wire_rule incident_phase_time[] = {SET(1, "phase"), TEXT(4, "left_by", 0, 128),
                                                        TEXT(5, "why", 0, 256)};
 static const struct wire_rule incident_note[] = {TEXT(2, "by", 1, 128), TEXT(3, "text", 1, 512), SET(4, "kind")};
@@ -535,6 +538,7 @@ const struct wire_rules wire_rules[] = {
     ROWS(incident_changed),
     ROWS(objective_clock),
     ROWS(incident_phase_time),
+    ROWS(incident_signal),
     ROWS(incident_note),
     ROWS(incident_line),
     ROWS(incident_list),

@@ -29,7 +29,8 @@ struct signal {
 };
 
 struct board;
-struct board_hooks { /* called inside of board_* calls */
+struct
+    board_hooks { /* called inside of board_* calls; may call all of them but board_free, board_prune, board_reload */
     void (*effect)(void *ctx, struct incident *x, const struct incident_effect *e);
     /* An agent's condition has changed from `was` at at_ms: for availability. */
     void (*condition)(void *ctx, const char *agent, unsigned was, unsigned is, bool drill, int64_t at_ms);
@@ -43,7 +44,8 @@ bool board_reload(struct board *b,
 bool board_signal(struct board *b, const struct signal *s, int64_t now_ms);
 /* From a document (restart, another leader). An older epoch or fence than what is known is ignored. False: not taken (malformed, memory). */
 bool board_restore(struct board *b, const PB(IncidentChanged) * doc, int64_t now_ms);
-/* All documents and signals of STATE are in: what is open in a document and has no signal any more has cleared. */
+/* All documents and signals of STATE are in: what is open in a document and has no signal any more has cleared. Ticks begin. Call it again when leading begins:
+ * what was asked (checks, reports, the alert of who waits to be told) is asked again, what is not announced yet is announced. */
 void board_synced(struct board *b, int64_t now_ms);
 /* Calls due ticks; returns when the next is due (INT64_MAX = none). */
 int64_t board_tick(struct board *b, int64_t now_ms);
@@ -63,9 +65,7 @@ struct incident *board_of(struct board *b, enum signal_dimension d, const char *
 size_t board_agents(const struct board *b, const struct incident *x, const char **names, size_t max);
 const char *board_agent_name(const struct board *b, uint32_t index);
 unsigned board_condition(const struct board *b, const char *agent); /* bits now */
-/* The nearest clock to its limit, as objective; -1 = none runs. */
-int incident_nearest(const struct incident *x, int64_t now_ms);
-/* A closed one that is older than keep_ms is forgotten; its id goes to each(). */
+/* A closed one that is older is forgotten; its id goes to each(). Not from inside of a hook. */
 void board_prune(struct board *b, int64_t closed_before_ms, void (*each)(void *ctx, const char *id), void *ctx);
 /* The document; packed by the caller. Texts and arrays are valid until board_pack_done(). */
 PB(IncidentChanged) * board_pack(struct board *b, const struct incident *x, int64_t now_ms, uint64_t fence);

@@ -40,5 +40,11 @@ struct objective_view {
 void objective_judge(const struct objective_facts *f, int64_t now_ms, struct objective_view *ret);
 /* Of this agent (NULL = the suite's), in order of enum set_objective. */
 void objective_targets(const struct set_continuity *set, const char *agent, int64_t ret[static SET_OBJECTIVES]);
+/* Which entry of `own` is this agent's; -1 = none. And the objectives by that entry. */
+int objective_own(const struct set_continuity *set, const char *agent);
+void objective_targets_of(const struct set_continuity *set, int own, int64_t ret[static SET_OBJECTIVES]);
+/* "2h 5m", "45s", "850ms": the two largest units. Returns buf. */
+#define OBJECTIVE_TEXT 32
+const char *objective_text(int64_t ms, char buf[static OBJECTIVE_TEXT]);
 
 #endif

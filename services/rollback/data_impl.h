@@ -2,11 +2,11 @@
 #ifndef REDOUBT_DATA_IMPL_H
 #define REDOUBT_DATA_IMPL_H
 
-#include "rollback/data_restic.h"
+#include "common/restic.h"
+#include "common/tree.h"
+#include "common/work.h"
 #include "rollback/data_swap.h"
-#include "rollback/data_tree.h"
 #include "rollback/rollback_data.h"
-#include <stdatomic.h>
 
 #define DATA_PATHS 16
 
@@ -27,17 +27,6 @@ void pausing_let_go(struct data *d, char *const *addresses, size_t n);
 bool pausing_has(const struct set_rb_data *set);
 bool pausing_asks(const struct set_rb_data *set, size_t n);
 int pausing_check(struct service *s, const struct set_deployment *set, struct err *e);
-
-/* ---- work on a thread (data_work.c) ---- */
-
-struct data_work;
-typedef int (*work_fn)(void *arg, const atomic_bool *stop, struct err *e); /* on a thread */
-typedef void (*work_cb)(void *ctx, int status, const struct err *e);
-/* arg_free(arg) is called after cb, or without it. */
-struct data_work *work_start(struct loop *l, work_fn fn, void *arg, void (*arg_free)(void *arg), work_cb cb,
-                             void *ctx);
-void work_cancel(struct data_work *w); /* asked to end early; cb comes. NULL is fine */
-void work_drop(struct data_work *w);   /* the same; cb does not come. NULL is fine */
 
 /* ---- operations (rollback_data.c) ---- */
 
@@ -68,7 +57,7 @@ struct data_op {
     void *ctx;
     /* In hand: one of them at most. */
     struct restic_run *restic;
-    struct data_work *work;
+    struct work *work;
     struct pausing *pausing;
     struct hashing *hashing;
     struct sizing *sizing;

@@ -1,6 +1,6 @@
 /* data_swap.c - a restored directory takes the place of the present one, which is kept beside it. */
 #include "rollback/data_swap.h"
-#include "rollback/data_tree.h"
+#include "common/tree.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -547,7 +547,13 @@ struct data *data_open(struct service *s, const struct set_deployment *set, stru
         err_set(e, "out of memory");
         return NULL;
     }
-    *d = (struct data){.s = s, .set = set, .restic = {.loop = &s->loop, .set = &set->data}};
+    *d = (struct data){.s = s,
+                       .set = set,
+                       .restic = {.loop = &s->loop,
+                                  .where = "data",
+                                  .repository = set->data.repository,
+                                  .password_file = set->data.password_file,
+                                  .env = &set->data.env}};
     snprintf(d->restic.program, sizeof d->restic.program, "%s", program && *program ? program : RESTIC_PROGRAM);
     snprintf(d->restic.dir, sizeof d->restic.dir, "%.400s/data", s->replica.dir);
     if (mkdir(d->restic.dir, 0700) != 0 && errno != EEXIST) {

@@ -1,6 +1,5 @@
-/* data_restic.c - restic as a program: its arguments, what it says, and what its failures mean. */
-#include "rollback/data_restic.h"
-#include "rollback/rollback_fill.h"
+/* restic.c - restic as a program: its arguments, what it says, and what its failures mean. */
+#include "common/restic.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -81,7 +80,8 @@ enum restic_fault restic_fault_of(const char *said)
     return RESTIC_OTHER;
 }
 
-void restic_explain(const char *repository, const struct program_result *r, char *buf, size_t size, bool *ret_lasting)
+void restic_explain(const char *repository, const char *where, const struct program_result *r, char *buf, size_t size,
+                    bool *ret_lasting)
 {
     char shown[256];
     restic_shown(repository, shown, sizeof shown);
@@ -98,20 +98,20 @@ void restic_explain(const char *repository, const struct program_result *r, char
     switch (restic_fault_of(r->err)) {
     case RESTIC_NO_REPOSITORY:
         snprintf(buf, size,
-                 "there is no restic repository at %s: look at data.repository, or make one with `restic -r %s init` "
-                 "and the password of "
-                 "data.password_file",
-                 shown, shown);
+                 "there is no restic repository at %s: look at %s.repository, or make one with `restic -r %s init` "
+                 "and the password of %s.password_file",
+                 shown, where, shown, where);
         return;
     case RESTIC_PASSWORD:
-        snprintf(buf, size, "the repository %s was made with another password than data.password_file has", shown);
+        snprintf(buf, size, "the repository %s was made with another password than %s.password_file has", shown,
+                 where);
         return;
     case RESTIC_NO_ROOM:
         snprintf(buf, size, "there is no room for %s: %.300s. Make room, or choose another place", shown, r->err);
         return;
     case RESTIC_RIGHTS:
-        snprintf(buf, size, "the repository %s refuses: %.300s. Look at the rights, or at the keys in data.env",
-                 shown, r->err);
+        snprintf(buf, size, "the repository %s refuses: %.300s. Look at the rights, or at the keys in %s.env", shown,
+                 r->err, where);
         return;
     case RESTIC_LOCKED:
         *ret_lasting = false;
@@ -167,8 +167,11 @@ static void take_tag(struct restic_snapshot *s, const char *tag)
         s->sum.bytes = strtoull(number, NULL, 10);
     else if (tag_is(tag, "sequence", number, sizeof number))
         s->sequence = strtoull(number, NULL, 10);
+    else if (tag_is(tag, "point", number, sizeof number))
+        s->point_ms = strtoll(number, NULL, 10);
     else if (!tag_is(tag, "job", s->job, sizeof s->job) && !tag_is(tag, "version", s->version, sizeof s->version) &&
              !tag_is(tag, "stream", s->stream, sizeof s->stream) &&
+             !tag_is(tag, "source", s->source, sizeof s->source) && !tag_is(tag, "kind", s->kind, sizeof s->kind) &&
              !tag_is(tag, "content", s->sum.content, sizeof s->sum.content))
         (void)tag_is(tag, "meta", s->sum.meta, sizeof s->sum.meta);
 }
@@ -228,7 +231,9 @@ struct restic_run {
 
 static void run_free(struct restic_run *r)
 {
-    fill_free(r->args);
+    for (size_t i = 0; r->args[i]; i++)
+        free(r->args[i]);
+    free(r->args);
     free(r);
 }
 
@@ -240,18 +245,19 @@ static void spawn(struct restic_run *r, bool unlock)
     const char *argv[RESTIC_ARGS + 8] = {x->program, "--quiet"}, *env[32] = {0};
     char repository[1100], password[1100], tmp[600], cache[600], home[600];
     size_t n = 2, k = 0;
-    snprintf(repository, sizeof repository, "RESTIC_REPOSITORY=%s", x->set->repository);
-    snprintf(password, sizeof password, "RESTIC_PASSWORD_FILE=%s", x->set->password_file);
+    snprintf(repository, sizeof repository, "RESTIC_REPOSITORY=%s", x->repository);
+    snprintf(password, sizeof password, "RESTIC_PASSWORD_FILE=%s", x->password_file);
     snprintf(tmp, sizeof tmp, "TMPDIR=%s", x->dir);
     snprintf(home, sizeof home, "HOME=%s", x->dir);
     snprintf(cache, sizeof cache, "--cache-dir=%.500s/cache", x->dir);
-    for (size_t i = 0; i < x->set->env.n && k < 27; i++) /* first: of two with one name restic takes the first */
-        env[k++] = *CONF_AT(x->set->env, char *, i);
+    for (size_t i = 0; x->env && i < x->env->n && k < 27;
+         i++) /* first: of two with one name restic takes the first */
+        env[k++] = *CONF_AT(*x->env, char *, i);
     env[k++] = repository;
     env[k++] = password;
     env[k++] = tmp;
     env[k++] = home;
-    argv[n++] = restic_is_local(x->set->repository) ? "--no-cache" : cache;
+    argv[n++] = restic_is_local(x->repository) ? "--no-cache" : cache;
     if (unlock)
         argv[n++] = "unlock";
     for (size_t i = 0; !unlock && r->args[i] && n < RESTIC_ARGS + 7; i++)
@@ -280,7 +286,7 @@ static void on_run(void *ctx, const struct program_result *p)
     }
     if (!said.ok) {
         said.fault = p->end == PROGRAM_EXITED ? restic_fault_of(p->err) : RESTIC_OTHER;
-        restic_explain(r->x->set->repository, p, text, sizeof text, &said.lasting);
+        restic_explain(r->x->repository, r->x->where, p, text, sizeof text, &said.lasting);
         if (said.fault == RESTIC_LOCKED && !r->unlocked && !r->cancelled) {
             r->unlocked = true;
             spawn(r, true);

@@ -1,10 +1,10 @@
-/* data_restic.h - restic as a program: its arguments, what it says, and what its failures mean. */
-#ifndef REDOUBT_DATA_RESTIC_H
-#define REDOUBT_DATA_RESTIC_H
+/* restic.h - restic as a program: its arguments, what it says, and what its failures mean. */
+#ifndef REDOUBT_RESTIC_H
+#define REDOUBT_RESTIC_H
 
+#include "common/conf.h"
 #include "common/program.h"
-#include "rollback/data_tree.h"
-#include "rollback/rollback_data.h"
+#include "common/tree.h"
 #include <jansson.h>
 
 #define RESTIC_PROGRAM  "/usr/bin/restic" /* or $REDOUBT_RESTIC of this service's own environment */
@@ -13,7 +13,9 @@
 
 struct restic {
     struct loop *loop;
-    const struct set_rb_data *set;
+    const char *where; /* what its settings are called: "data" of data.repository, data.password_file, data.env */
+    const char *repository, *password_file;
+    const struct conf_list *env; /* char *, "NAME=value"; may be NULL */
     char program[512];
     char dir[512]; /* its cache and temporary files */
 };
@@ -26,8 +28,8 @@ bool restic_is_local(const char *repository);
 const char *restic_shown(const char *repository, char *buf, size_t size);
 /* A path as a pattern that fits only it. */
 void restic_pattern(const char *path, char *buf, size_t size);
-/* What a failed run means, in words with what to do; *ret_lasting: trying again is of no use. */
-void restic_explain(const char *repository, const struct program_result *r, char *buf, size_t size,
+/* What a failed run means, in words with what to do (where: as in struct restic); *ret_lasting: trying again is of no use. */
+void restic_explain(const char *repository, const char *where, const struct program_result *r, char *buf, size_t size,
                     bool *ret_lasting);
 enum restic_fault {
     RESTIC_OTHER,
@@ -45,7 +47,8 @@ struct restic_snapshot {
     int64_t taken_ms;
     bool kept;
     /* By its tags; "" and 0 if it has none of them. */
-    char job[ROLLBACK_JOB], version[ROLLBACK_ID], stream[65];
+    char job[65], version[17], stream[65], source[65], kind[17];
+    int64_t point_ms;
     uint64_t sequence;
     struct tree_sum sum; /* content "": saved while somebody wrote */
     const json_t *paths; /* of the answer */

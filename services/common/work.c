@@ -1,9 +1,9 @@
-/* data_work.c - reading and moving files on a thread, for the loop. */
-#include "rollback/data_impl.h"
+/* work.c - reading and moving files on a thread, for the loop. */
+#include "common/work.h"
 #include <assert.h>
 #include <stdlib.h>
 
-struct data_work {
+struct work {
     uv_work_t uv;
     work_fn fn;
     work_cb cb; /* NULL: nobody waits for it */
@@ -16,13 +16,13 @@ struct data_work {
 
 static void on_thread(uv_work_t *uv)
 {
-    struct data_work *w = uv->data;
+    struct work *w = uv->data;
     w->status = w->fn(w->arg, &w->stop, &w->e);
 }
 
 static void on_done(uv_work_t *uv, int cancelled)
 {
-    struct data_work *w = uv->data;
+    struct work *w = uv->data;
     if (cancelled)
         w->status = err_set(&w->e, "it was not begun");
     if (w->cb)
@@ -31,12 +31,11 @@ static void on_done(uv_work_t *uv, int cancelled)
     free(w);
 }
 
-struct data_work *work_start(struct loop *l, work_fn fn, void *arg, void (*arg_free)(void *arg), work_cb cb,
-                             void *ctx)
+struct work *work_start(struct loop *l, work_fn fn, void *arg, void (*arg_free)(void *arg), work_cb cb, void *ctx)
 {
-    struct data_work *w = calloc(1, sizeof *w);
+    struct work *w = calloc(1, sizeof *w);
     assert(w && "out of memory for some work");
-    *w = (struct data_work){.fn = fn, .arg = arg, .arg_free = arg_free, .cb = cb, .ctx = ctx};
+    *w = (struct work){.fn = fn, .arg = arg, .arg_free = arg_free, .cb = cb, .ctx = ctx};
     w->uv.data = w;
     atomic_init(&w->stop, false);
     int bad = uv_queue_work(&l->uv, &w->uv, on_thread, on_done);
@@ -44,13 +43,13 @@ struct data_work *work_start(struct loop *l, work_fn fn, void *arg, void (*arg_f
     return w;
 }
 
-void work_cancel(struct data_work *w)
+void work_cancel(struct work *w)
 {
     if (w)
         atomic_store(&w->stop, true);
 }
 
-void work_drop(struct data_work *w)
+void work_drop(struct work *w)
 {
     if (!w)
         return;

@@ -1,5 +1,5 @@
-/* data_tree.c - what a directory tree holds, as a hash; and removing one of ours. */
-#include "rollback/data_tree.h"
+/* tree.c - what a directory tree holds, as a hash; and removing one of ours. */
+#include "common/tree.h"
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>

@@ -1,8 +1,8 @@
-/* data_tree.h - what a directory tree holds, as a hash: names, kinds, contents, links; and owners, modes, times, attributes. Blocks: for worker threads.
+/* tree.h - what a directory tree holds, as a hash: names, kinds, contents, links; and owners, modes, times, attributes. Blocks: for worker threads.
  *
  * Left out: entries of the top whose names begin with TREE_OURS (what a restore keeps there), sockets, the top's own time, and access times. */
-#ifndef REDOUBT_DATA_TREE_H
-#define REDOUBT_DATA_TREE_H
+#ifndef REDOUBT_TREE_H
+#define REDOUBT_TREE_H
 
 #include "common/err.h"
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-/* test_rollback_restic.c - what restic says, and what its failures mean: pure. */
-#include "rollback/data_restic.h"
+/* test_common_restic.c - what restic says, and what its failures mean: pure. */
+#include "common/restic.h"
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -66,7 +66,7 @@ static void failures_are_explained(void **state)
                  rows[i].err);
         const struct program_result r = {.end = rows[i].end, .code = rows[i].code, .err = rows[i].err, .text = words};
         assert_int_equal(restic_fault_of(rows[i].err), rows[i].fault);
-        restic_explain(rows[i].repository, &r, text, sizeof text, &lasting);
+        restic_explain(rows[i].repository, "data", &r, text, sizeof text, &lasting);
         if (!strstr(text, rows[i].said) || lasting != rows[i].lasting)
             fail_msg("row %zu: lasting %d: %s", i, lasting, text);
     }
