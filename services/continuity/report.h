@@ -50,6 +50,7 @@ struct report_finding {
     bool good;
     uint64_t n;
     int64_t first_ms;
+    bool more; /* some are not listed, and not counted here */
     const char *words;
     char example[200]; /* cleaned nowhere yet */
 };

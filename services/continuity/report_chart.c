@@ -178,8 +178,9 @@ static void stack(struct chart *c)
     for (size_t i = 0; i < c->r->n_spans; i++) {
         const struct report_span *s = &c->r->spans[i];
         int k = s->condition & 1 ? 0 : s->condition & 2 ? 1 : 2;
-        edge[k][column(c, s->from_ms)]++;
-        edge[k][column(c, s->to_ms) + 1]--;
+        int from = column(c, s->from_ms), to = column(c, s->to_ms);
+        edge[k][from]++;
+        edge[k][to > from ? to : from + 1]--; /* what is short is seen all the same */
     }
     for (int k = 0; k < 3; k++)
         for (int i = 0, sum = 0; i < COLUMNS; i++) {
@@ -188,7 +189,7 @@ static void stack(struct chart *c)
             most = high[k][i] > most ? high[k][i] : most;
         }
     label(c, c->y + 18, "Agents concerned");
-    snprintf(text, sizeof text, "up to %d at once", most);
+    snprintf(text, sizeof text, "up to %zu at once", (size_t)most < c->r->n_agents ? (size_t)most : c->r->n_agents);
     label(c, c->y + 34, text);
     report_addf(c->o, "<rect class=\"lane\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"3\"/>\n", LEFT, c->y,
                 RIGHT - LEFT, STACK);
@@ -276,17 +277,19 @@ static void clock_lane(struct chart *c, const PB(ObjectiveClock) * x)
     label(c, c->y + 14, report_objective_brief(x->objective));
     bar(c, breached ? "k bad" : "k", x->started_unix_ms, to, c->y + 4, LANE - 10);
     span_title(c, report_objective_words(x->objective), x->started_unix_ms, to);
-    if (limit <= c->r->end_ms)
-        report_addf(c->o,
-                    "<line class=\"limit\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>"
-                    "<text class=\"t\" x=\"%.1f\" y=\"%d\">limit</text>\n",
-                    x_of(c, limit), x_of(c, limit), c->y, c->y + LANE - 2, x_of(c, limit) + 4, c->y + 14);
+    if (limit <= c->r->end_ms) {
+        report_addf(c->o, "<line class=\"limit\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x_of(c, limit),
+                    x_of(c, limit), c->y + 1, c->y + LANE - 3);
+        if (limit > to)
+            report_addf(c->o, "<text class=\"t\" x=\"%.1f\" y=\"%d\">limit</text>\n", x_of(c, limit) + 5, c->y + 14);
+    }
     snprintf(text, sizeof text, "%s of %s", report_took((int64_t)x->elapsed_ms, a),
              report_took((int64_t)x->limit_ms, b));
-    double end = x_of(c, to), width = 6.4 * (double)strlen(text);
-    bool room = end + 8 + width < RIGHT && (limit > c->r->end_ms || x_of(c, limit) > end + width + 12);
-    report_addf(c->o, "<text class=\"%s\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">%s</text>\n", room ? "t" : "in",
-                room ? end + 8 : end - 8, c->y + 14, room ? "start" : "end", text);
+    double from = x_of(c, x->started_unix_ms), end = x_of(c, to), width = 6.4 * (double)strlen(text);
+    bool inside = end - from > width + 16;
+    double at = inside ? from + 8 : end + 8 + width < RIGHT ? end + 8 : from - 8;
+    report_addf(c->o, "<text class=\"%s\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">%s</text>\n", inside ? "in" : "t",
+                at, c->y + 14, at < from ? "end" : "start", text);
     c->y += LANE;
 }
 

@@ -266,7 +266,7 @@ static void findings(struct page *p)
             n++;
             report_addf(p->o, "<li>%s", f->words);
             if (f->n > 1)
-                report_addf(p->o, " (%" PRIu64 " times)", f->n);
+                report_addf(p->o, f->more ? " (%" PRIu64 " times and more)" : " (%" PRIu64 " times)", f->n);
             report_addf(p->o, "<small>%s%s", report_clock(f->first_ms, a), *f->example ? " " : "");
             report_html(p->o, f->example, 180);
             report_add(p->o, "</small></li>\n");
@@ -362,8 +362,8 @@ static void timeline(struct page *p)
     for (size_t i = 0; i < t->n; i++) {
         const PB(AuditRecord) *r = t->lines[i].r;
         clock_text(r->at_unix_ms, at);
-        report_addf(p->o, "<tr><td><time datetime=\"%s\">%s.%03d</time></td><td>", at, report_clock(r->at_unix_ms, a),
-                    (int)(r->at_unix_ms % 1000));
+        report_addf(p->o, "<tr><td><time datetime=\"%s\">%s.%03d</time></td><td class=\"w\">", at,
+                    report_clock(r->at_unix_ms, a), (int)(r->at_unix_ms % 1000));
         report_html(p->o, r->service, 64);
         report_add(p->o, "</td><th scope=\"row\">");
         report_html(p->o, r->action, 64);
@@ -375,7 +375,7 @@ static void timeline(struct page *p)
         report_html(p->o, strncmp(r->action, "alert.", 6) == 0 ? "" : r->subject, 128);
         report_add(p->o, "</td><td>");
         report_html(p->o, r->actor, 128);
-        report_add(p->o, "</td><td>");
+        report_add(p->o, "</td><td class=\"d\">");
         report_html(p->o, report_line_words(r, text), 700);
         report_add(p->o, "</td><td>");
         proof(p, &t->lines[i], &room);
@@ -396,10 +396,11 @@ static void evidence(struct page *p)
 {
     const struct report_trail *t = p->r->in->trail;
     report_page_section(p->o, "evidence", "How to check this");
-    report_add(p->o,
-               "<p>Each line's proof shows that its record is in the tree that a signed checkpoint names. Save it "
-               "to a file and run <code>redoubt audit check FILE</code>; neither this suite nor its trail is needed "
-               "for that. All proofs are in the file <code>.proofs.json</code> beside this page.</p>\n");
+    report_add(
+        p->o,
+        "<p>Each line's proof shows that its record is in the tree that a signed checkpoint names. Save it "
+        "to a file and run <code>redoubt audit proof --check FILE</code>; neither this suite nor its trail is needed "
+        "for that. All proofs are in the file <code>.proofs.json</code> beside this page.</p>\n");
     if (t->n_chains == 0)
         return;
     static const char *const columns[] = {"Chain", "Directory", "Records", "Covered by its checkpoint", "Verified"};

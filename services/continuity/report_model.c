@@ -194,6 +194,34 @@ static void find(struct report *r, bool good, const char *words, int64_t at_ms, 
     snprintf(f->example, sizeof f->example, "%s", example);
 }
 
+static void mark_more(struct report *r, const char *words)
+{
+    for (size_t i = 0; i < r->n_findings; i++)
+        r->findings[i].more = r->findings[i].more || r->findings[i].words == words;
+}
+
+/* Single actions are counted all, also those that are not listed. */
+static void count_actions(struct report *r)
+{
+    const struct report_tally *t = &r->sum.tally;
+    const struct {
+        const char *action;
+        uint64_t n;
+    } rows[] = {{"action.queued", t->queued}, {"action.refused", t->refused}, {"queue.dead", t->dead}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        PB(AuditRecord) a = PB_INIT(AUDIT_RECORD);
+        bool good;
+        a.action = (char *)rows[i].action;
+        a.outcome = REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_DONE;
+        const char *words = report_finding_words(&a, &good);
+        for (size_t k = 0; k < r->n_findings; k++)
+            if (r->findings[k].words == words) {
+                r->findings[k].n = rows[i].n;
+                r->findings[k].more = false;
+            }
+    }
+}
+
 static void findings(struct report *r)
 {
     const struct report_trail *t = r->in->trail;
@@ -203,7 +231,11 @@ static void findings(struct report *r)
         const char *words = report_finding_words(t->lines[i].r, &good);
         if (words)
             find(r, good, words, t->lines[i].r->at_unix_ms, 1, report_line_words(t->lines[i].r, text));
+        for (size_t k = 0; words && k < t->n_others; k++)
+            if (strcmp(t->others[k].action, t->lines[i].r->action) == 0)
+                mark_more(r, words);
     }
+    count_actions(r);
     static const char overdue[] = "A phase took longer than its limit", breached[] = "An objective was breached";
     for (size_t i = 0; i < r->in->doc->n_phases; i++) {
         const PB(IncidentPhaseTime) *p = r->in->doc->phases[i];
