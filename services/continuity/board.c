@@ -334,6 +334,7 @@ void board_synced(struct board *b, int64_t now_ms)
         s->restored = NULL;
     }
     rejoin_all(b, now_ms);
+    board_conditions(b);
     for (e = b->list; e; e = next) {
         next = e->next;
         e->x.asked = false;

@@ -36,7 +36,7 @@ struct board_subject {
     uint32_t index, refs;
     int own;                      /* entry of `own` objectives, -1 = none; -2 = not looked up */
     uint8_t condition;            /* of all its signals */
-    struct board_entry *restored; /* until all is synced: the document that lists it as one of agents that went */
+    struct board_entry *restored; /* until all is synced: the document by which it is one of those that went */
     struct board_signal *signals[SIGNAL_DIMENSIONS];
     char name[];
 };
@@ -112,6 +112,9 @@ struct board_entry *board_which(struct board *b, const struct signal *s, struct 
 int board_kin_of(const struct incident *x);               /* -1 = none */
 void board_index(struct board *b, struct board_entry *e); /* by its key, phase and newest evidence */
 void board_unindex(struct board *b, struct board_entry *e);
+
+/* Says the condition of all agents that have one. */
+void board_conditions(struct board *b);
 
 /* ---- changes (board.c) ---- */
 struct board_entry *board_entry_new(struct board *b, const char *id, const char *key);

@@ -97,20 +97,37 @@ static void kept(struct parcel *p, const struct board_entry *e)
     p->doc.kept = p->kept;
 }
 
-/* As many as fit: of the list, and of the message with all else in it. */
-static void agents(struct board *b, struct parcel *p, const struct board_entry *e, size_t n)
+static bool has_open(const struct board *b, const struct board_entry *e, uint32_t agent)
+{
+    const struct board_subject *s = b->of_index[agent];
+    for (int d = SIGNAL_LLM; d <= SIGNAL_LINK; d++)
+        if (s->signals[d] && s->signals[d]->in == e)
+            return true;
+    return false;
+}
+
+/* As many as fit: of the list, and of the message with all else in it. Those with open conditions first: after a restart they belong here. */
+static void agents(struct board *b, struct parcel *p, const struct board_entry *e, size_t room)
 {
     size_t bytes = 0;
     p->doc.agents = p->agents;
-    for (size_t i = 0; i < n; i++) {
-        const char *name = board_agent_name(b, e->members[i].agent);
-        bytes += strlen(name);
-        if (bytes > BOARD_AGENT_BYTES_MAX)
-            break;
-        p->agents[p->doc.n_agents++] = text(name);
+    for (int open = 1; open >= 0; open--) {
+        for (size_t i = 0; i < e->n_members && p->doc.n_agents < room; i++) {
+            const char *name = board_agent_name(b, e->members[i].agent);
+            if (has_open(b, e, e->members[i].agent) != (open == 1))
+                continue;
+            bytes += strlen(name);
+            if (bytes > BOARD_AGENT_BYTES_MAX)
+                break;
+            p->agents[p->doc.n_agents++] = text(name);
+        }
+        if (open)
+            p->doc.agents_open = (uint32_t)p->doc.n_agents;
     }
     while (p->doc.n_agents > 0 && protobuf_c_message_get_packed_size(&p->doc.base) > MESSAGE_MAX)
         p->doc.n_agents /= 2;
+    if (p->doc.agents_open > p->doc.n_agents)
+        p->doc.agents_open = (uint32_t)p->doc.n_agents;
 }
 
 PB(IncidentChanged) * board_pack(struct board *b, const struct incident *x, int64_t now_ms, uint64_t fence)

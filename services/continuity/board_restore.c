@@ -163,7 +163,7 @@ static void members_from(struct board *b, struct board_entry *e, const PB(Incide
         board_member(e, s, 0);
         bool rather = !s->restored || incident_takes(&e->x) ||
                       (!incident_takes(&s->restored->x) && e->x.validated_ms > s->restored->x.validated_ms);
-        if (!b->synced && agents && rather && (incident_takes(&e->x) || doc->open_signals > 0))
+        if (!b->synced && agents && i < doc->agents_open && rather)
             s->restored = e;
         board_subject_drop(b, s);
     }

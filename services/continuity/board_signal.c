@@ -38,8 +38,26 @@ static void condition(struct board *b, struct board_subject *s, bool drill, int6
     if (is == was)
         return;
     s->condition = (uint8_t)is;
-    if (b->hooks.condition)
+    if (b->hooks.condition && b->synced)
         b->hooks.condition(b->hooks.ctx, s->name, was, is, drill, at_ms);
+}
+
+void board_conditions(struct board *b)
+{
+    struct board_subject *s, *next;
+    HASH_ITER(hh, b->subjects, s, next)
+    {
+        int64_t at_ms = 0;
+        bool drill = true;
+        for (int d = SIGNAL_LLM; d <= SIGNAL_LINK; d++) {
+            const struct board_signal *sig = s->signals[d];
+            if (sig && sig->at_ms > at_ms)
+                at_ms = sig->at_ms;
+            drill = drill && (!sig || sig->drill);
+        }
+        if (s->condition && b->hooks.condition)
+            b->hooks.condition(b->hooks.ctx, s->name, 0, s->condition, drill, at_ms);
+    }
 }
 
 unsigned board_condition(const struct board *b, const char *agent)
