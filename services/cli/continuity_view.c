@@ -258,7 +258,7 @@ static void print_objectives(const PB(ContinuityStatus) * s, const struct term *
 static void print_incidents(const PB(ContinuityStatus) * s, const struct term *t)
 {
     static const struct term_column columns[] = {
-        {"INCIDENT", false}, {"PHASE", false}, {"CLOCK", false}, {"", false}, {"SUMMARY", false}};
+        {"INCIDENT", false}, {"PHASE", false}, {"CLOCK", false}, {"", false}, {"ABOUT", false}};
     char bar[INCIDENT_VIEW_TEXT];
     if (s->n_worst == 0)
         return;
@@ -272,7 +272,7 @@ static void print_incidents(const PB(ContinuityStatus) * s, const struct term *t
         term_cell(tab, TERM_PLAIN, "%s", l->nearest ? l->nearest->objective : "-");
         term_cell(tab, l->nearest ? incident_view_clock_colour(l->nearest) : TERM_DIM, "%s",
                   l->nearest ? incident_view_bar(l->nearest, bar) : "");
-        term_cell(tab, TERM_PLAIN, "%s", *l->summary ? l->summary : l->key);
+        term_cell(tab, TERM_PLAIN, "%s", incident_view_about(l->key, l->summary, bar));
     }
     term_table_end(tab, t, "");
     if (s->open_incidents > s->n_worst)
