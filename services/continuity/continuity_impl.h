@@ -9,7 +9,6 @@
 
 #define REPLY_TEXT 160                              /* a reply subject */
 #define LEADER_CMD SUBJECT_CMD "continuity-leader." /* to all replicas: whoever leads answers */
-#define BEAT_MS    10000                            /* of ContinuityTime, and of the anchors on disk */
 #define PARTS      4
 
 /* What the shell remembers of an incident beside the board. */
@@ -125,6 +124,7 @@ void clock_keep(struct continuity *c);                                          
 void clock_say(struct continuity *c);                                             /* on STATE */
 
 /* continuity_lead.c */
+int64_t lead_beat_ms(const struct continuity *c); /* of ContinuityTime, and of the anchors on disk: 10 s with the default lease */
 void lead_tick(struct continuity *c);
 void lead_store_up(struct continuity *c);
 void lead_store_down(struct continuity *c);
