@@ -58,6 +58,11 @@ static bool key_names(const struct report_scope *s, const char *key)
     return false;
 }
 
+bool report_wants_key(const struct report_scope *s, const char *dedup_key, int64_t at_ms)
+{
+    return at_ms >= s->from_ms && at_ms <= s->to_ms && key_names(s, dedup_key);
+}
+
 bool report_wants(const struct report_scope *s, const PB(AuditRecord) * r)
 {
     if (r->at_unix_ms < s->from_ms || r->at_unix_ms > s->to_ms)

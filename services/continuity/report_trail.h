@@ -73,6 +73,8 @@ struct report_trail {
 };
 /* True if a record belongs to the incident. */
 bool report_wants(const struct report_scope *s, const PB(AuditRecord) * r);
+/* The same of an alert by its dedup_key. */
+bool report_wants_key(const struct report_scope *s, const char *dedup_key, int64_t at_ms);
 /* Takes a record that belongs to it: counted, and listed if there is room. False: not listed; r is the caller's as before. */
 bool report_trail_take(struct report_trail *t, const struct report_scope *s, PB(AuditRecord) * r, size_t bytes,
                        uint16_t chain, uint64_t seq);
