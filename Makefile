@@ -93,7 +93,7 @@ $(call archive,proto): $(PROTO_O)
 	$(Q)ar rcsD $@ $^
 
 # Rooms whose code a room uses; and what each program stands on, besides its own archive.
-uses      = $(if $(filter continuity,$(1)),$(call archive,audit))
+uses      = $(if $(filter continuity,$(1)),$(call archive,audit) $(call archive,alert))
 base      = $(if $(wildcard services/client/*.c),$(call archive,client)) $(call archive,common) $(call archive,proto)
 link      = $(CC) $(CFLAGS) $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS) $(1) -o $@
 

@@ -4,9 +4,12 @@
 #include "cli/cli_opts_alert.h"
 #include "cli/cli_opts_audit.h"
 #include "cli/cli_opts_baseline.h"
+#include "cli/cli_opts_continuity.h"
 #include "cli/cli_opts_drill.h"
+#include "cli/cli_opts_recover.h"
 #include "cli/cli_opts_rollback.h"
 #include "cli/cli_opts_sim.h"
+#include "cli/cli_rows_continuity.h"
 #include "cli/cmd.h"
 #include "cli/sim.h"
 
@@ -26,7 +29,7 @@ static const struct cli_opt tail_opts[] = {
      "first what the streams still hold, oldest first"},
     {"since-start", 0, CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0, "the same"},
     {"all", 'a', CLI_FLAG, NULL, offsetof(struct opts_tail, all), 0, 0,
-     "heartbeats, reports, observations, traffic and decisions, too"},
+     "heartbeats, reports, observations, traffic, decisions and continuity's\ndocuments, too"},
     {"count", 'n', CLI_INT, "N", offsetof(struct opts_tail, count), 1, INT64_MAX, "end after N events"},
     {"for", 0, CLI_DURATION, "TIME", offsetof(struct opts_tail, limit_ms), 1, YEAR_MS, "end after this time"},
 };
@@ -127,11 +130,10 @@ const struct cli_row cli_rows[] = {
      .text = "SUBJECT is one of the suite's (redoubt.v1.breaker.llm.openai.gpt-4o), the same without its head\n"
              "(breaker.llm.openai.gpt-4o), one word for all of a kind (breaker, health, directive, ack, alert, "
              "delivery,\n"
-             "problem, silence, pulse, checkpoint, rollback, version, share, shared, audit, report, heartbeat, "
-             "observation,\n"
-             "traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
-             "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic and "
-             "decisions.",
+             "problem, silence, pulse, checkpoint, rollback, version, share, shared, incident, continuity, audit,\n"
+             "report, heartbeat, observation, traffic, advice, decision, cmd, dead), or a pattern of NATS\n"
+             "('redoubt.v1.*.llm.>'). Without it: everything but heartbeats, reports, observations, traffic, "
+             "decisions,\nand what continuity says each minute.",
      .connects = true,
      .run = cmd_tail,
      OPTS(tail_opts, opts_tail)},
@@ -385,7 +387,8 @@ const struct cli_row cli_rows[] = {
      .summary = "who froze, overrode, silenced, ...: when, on what, why, how it ended, with the evidence",
      .text = "VERB: froze, unfroze, overrode, forced (breakers), maintained, silenced, acknowledged, dropped, "
              "restarted,\n"
-             "rolled-back, drilled, rotated. The record of what was meant and that of what came of it are one "
+             "rolled-back, drilled, rotated; incidents: declared, noted, assigned, advanced, closed; configured, "
+             "backed-up.\nThe record of what was meant and that of what came of it are one "
              "act: `intended`\nalone has not ended (a rollback: is under way).\n" AUDIT_DIRS,
      .run = cmd_audit_who,
      .defaults = &who_defaults,
@@ -415,6 +418,48 @@ const struct cli_row cli_rows[] = {
      .connects = true,
      .run = cmd_audit_rotate,
      OPTS(rotate_opts, opts_rotate)},
+
+    {.path = "recover", .summary = "a whole site from its backups, on new machines"},
+    {.path = "recover list",
+     .summary = "which sources have copies in a repository, and how old the newest is",
+     .text = RECOVER_TEXT,
+     .run = cmd_recover_list,
+     OPTS(recover_list_opts, opts_recover)},
+    {.path = "recover run",
+     .summary = "restore and verify configuration, trail, learning data, NATS and Redis; print the time of each",
+     .text = RECOVER_TEXT
+     "Before: empty NATS and Redis servers run, and none of the suite's services. A step that fails says what to do, "
+     "and the\n"
+     "rest goes on; run it again for what is missing, with --from. Nothing that is there is overwritten; with --force it "
+     "is moved\n"
+     "aside (streams and keys: replaced). If the newest copy is bad, the one before is taken, and that is said.",
+     .run = cmd_recover_run,
+     OPTS(recover_opts, opts_recover)},
+    {.path = "state", .summary = "NATS' streams and Redis' keys, saved and restored by hand"},
+    {.path = "state save",
+     .args = "DIR",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "save them below DIR: DIR/nats, DIR/redis; the suite may run",
+     .connects = true,
+     .run = cmd_state_save,
+     OPTS(state_save_opts, opts_state)},
+    {.path = "state restore",
+     .args = "DIR",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "restore them from below DIR into empty servers; the suite must not run",
+     .text = "All files are verified, and what the servers hold is looked at, before anything is changed.",
+     .connects = true,
+     .run = cmd_state_restore,
+     OPTS(state_restore_opts, opts_state)},
+    {.path = "state verify",
+     .args = "DIR",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "is what was saved below DIR still what it was; needs no server",
+     .run = cmd_state_verify,
+     OPTS(state_verify_opts, opts_state)},
 
     {.path = "alert", .summary = "what is wrong, who was told, who has taken it on; silences; channels"},
     {.path = "alert list",
@@ -587,6 +632,8 @@ const struct cli_row cli_rows[] = {
      .run = cmd_rollback_lineage,
      .defaults = &rollback_list_defaults,
      OPTS(rollback_list_opts, opts_rollback)},
+
+    CONTINUITY_ROWS,
 
     {.path = "sim", .summary = "stand-ins that speak the real protocols and can be told to fail in every way"},
     {.path = "sim llm", .args = "[OPTIONS]", .summary = "an OpenAI-compatible LLM API", .raw = sim_llm_main},

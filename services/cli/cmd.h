@@ -136,6 +136,40 @@ int cmd_rollback_status(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_rollback_history(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_rollback_lineage(struct cli *c, const void *opts, int argc, char **argv);
 
+struct opts_recover {
+    const char *repository, *password_file, *from, *config, *data_dir, *learning_to, *nats, *redis, *by, *reason;
+    bool force, json;
+};
+int cmd_recover_list(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_recover_run(struct cli *c, const void *opts, int argc, char **argv);
+struct opts_state {
+    const char *redis, *only, *by, *reason;
+    bool force, json;
+};
+int cmd_state_save(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_state_restore(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_state_verify(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_incident {
+    const char *by, *reason, *to, *agent, *key, *kind, *severity;
+    int64_t count;
+    bool all, json, decision, lesson, follow_up;
+};
+int cmd_incident_list(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_incident_show(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_incident_note(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_incident_order(struct cli *c, const void *opts, int argc, char **argv); /* assign, advance, close */
+int cmd_incident_open(struct cli *c, const void *opts, int argc, char **argv);
+
+struct opts_continuity {
+    const char *by, *reason, *agent;
+    bool json, csv, print, force;
+};
+int cmd_continuity_status(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_continuity_availability(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_continuity_report(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_continuity_order(struct cli *c, const void *opts, int argc, char **argv); /* backup, test, drill */
+
 struct opts_sim_agent {
     const char *instance, *misbehave, *act, *restart;
     int64_t rate, heartbeat_ms, call_ms, count, lease_ms, act_rate, act_ms;

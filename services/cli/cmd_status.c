@@ -40,6 +40,7 @@ static void refresh(struct present *p)
 {
     present_ask_services(p);
     present_ask_agents(p);
+    present_ask_continuity(p);
 }
 
 /* Draws on each change; on a terminal also every POLL_MS, because "for 3.2 s" grows. */

@@ -1,5 +1,6 @@
 /* event_line.c - a message of the contract as one line for people; a row per kind of message. */
 #include "cli/event_line.h"
+#include "cli/event_line_continuity.h"
 #include "cli/rollback_view.h"
 #include "common/clock.h"
 #include <inttypes.h>
@@ -529,6 +530,15 @@ static const struct {
     {PB_DESC(work_share), "share", share},
     {PB_DESC(work_shared), "shared", shared},
     {PB_DESC(rollback_command), "command", rollback_command},
+    {PB_DESC(incident_changed), "incident", event_line_incident},
+    {PB_DESC(continuity_status), "objectives", event_line_objectives},
+    {PB_DESC(demonstrations), "shown", event_line_shown},
+    {PB_DESC(backup_state), "backup", event_line_backup},
+    {PB_DESC(drill_state), "drill", event_line_drill},
+    {PB_DESC(config_state), "config", event_line_config},
+    {PB_DESC(availability_state), "condition", event_line_availability},
+    {PB_DESC(continuity_time), "time", event_line_time},
+    {PB_DESC(continuity_command), "command", event_line_continuity_command},
     {PB_DESC(outcome_report), "report", report},
     {PB_DESC(outcome_batch), "report", batch},
     {PB_DESC(heartbeat), "heartbeat", heartbeat},

@@ -1,10 +1,12 @@
 /* present.c - the suite's present, read from the bus into a status model. */
 #include "cli/present.h"
+#include "cli/continuity_ask.h"
 #include <stdlib.h>
 
 #define SERVICES_QUIET_MS 120 /* after the last answer to $SRV.STATS nobody else is waited for */
 #define SERVICES_LIMIT_MS 1000
 #define AGENTS_LIMIT_MS   1000
+#define CONTINUITY_MS     1000
 
 /* Bad input is shown to nobody here: the service that owns the subject counts and logs it. */
 static void on_health(void *ctx, const struct bus_msg *m)
@@ -44,6 +46,14 @@ static void on_rollback(void *ctx, const struct bus_msg *m)
         p->changed = true;
 }
 
+static void on_continuity(void *ctx, const struct bus_msg *m)
+{
+    struct present *p = ctx;
+    void *message = wire_unpack(PB_DESC(continuity_status), m->data, m->len, NULL);
+    if (message && status_add_continuity(&p->model, message))
+        p->changed = true;
+}
+
 static void on_synced(void *ctx)
 {
     struct present *p = ctx;
@@ -59,7 +69,8 @@ static const struct {
 } rows[PRESENT_WATCHES] = {{PRESENT_HEALTH, SUBJECT_HEALTH ">", on_health},
                            {PRESENT_BREAKERS, SUBJECT_BREAKER ">", on_breaker},
                            {PRESENT_AGENTS, SUBJECT_DIRECTIVE ">", on_directive},
-                           {PRESENT_DEPLOYMENTS, SUBJECT_ROLLBACK ">", on_rollback}};
+                           {PRESENT_DEPLOYMENTS, SUBJECT_ROLLBACK ">", on_rollback},
+                           {PRESENT_CONTINUITY, SUBJECT_CONTINUITY_STATUS, on_continuity}};
 
 int present_open(struct present *p, struct cli_link *k, unsigned what)
 {
@@ -145,6 +156,40 @@ void present_ask_agents(struct present *p)
     if (a.left > 0) /* each request ends by itself, so `a` is left by all of them */
         while (!loop_run_until(&p->link->loop, &a.done, AGENTS_LIMIT_MS))
             ;
+}
+
+struct asking_one {
+    struct present *p;
+    bool done;
+};
+
+static void on_standing(void *ctx, enum bus_status st, const struct bus_msg *m)
+{
+    struct asking_one *a = ctx;
+    a->done = true;
+    PB(CommandReply) *r = st == BUS_OK ? wire_unpack(PB_DESC(command_reply), m->data, m->len, NULL) : NULL;
+    PB(ContinuityStatus) *s = r && r->status == REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK
+                                  ? wire_unpack(PB_DESC(continuity_status), r->payload.data, r->payload.len, NULL)
+                                  : NULL;
+    if (s && status_add_continuity(&a->p->model, s))
+        a->p->changed = true;
+    wire_free(r);
+}
+
+void present_ask_continuity(struct present *p)
+{
+    PB(ContinuityCommand) c = REDOUBT__V1__CONTINUITY_COMMAND__INIT;
+    struct asking_one a = {.p = p};
+    size_t len;
+    c.by = CONTINUITY_ASKS;
+    void *data = wire_pack(&c, &len, NULL);
+    if (!data)
+        return;
+    struct bus_out o = {.subject = SUBJECT_CMD "continuity.status", .type = wire_type(&c), .data = data, .len = len};
+    bus_request(p->link->bus, &o, CONTINUITY_MS, on_standing, &a);
+    free(data);
+    while (!loop_run_until(&p->link->loop, &a.done, CONTINUITY_MS)) /* it ends by itself, and writes to `a` */
+        ;
 }
 
 void present_close(struct present *p)

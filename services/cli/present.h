@@ -5,8 +5,15 @@
 #include "cli/cli_bus.h"
 #include "cli/status_model.h"
 
-enum { PRESENT_HEALTH = 1, PRESENT_BREAKERS = 2, PRESENT_AGENTS = 4, PRESENT_DEPLOYMENTS = 8, PRESENT_ALL = 15 };
-enum { PRESENT_WATCHES = 4 };
+enum {
+    PRESENT_HEALTH = 1,
+    PRESENT_BREAKERS = 2,
+    PRESENT_AGENTS = 4,
+    PRESENT_DEPLOYMENTS = 8,
+    PRESENT_CONTINUITY = 16,
+    PRESENT_ALL = 31
+};
+enum { PRESENT_WATCHES = 5 };
 
 struct present {
     struct cli_link *link;
@@ -24,6 +31,8 @@ void present_add_settings(struct present *p);
 void present_ask_services(struct present *p);
 /* Asks redoubt-fallback for the whole state of each known agent: a directive does not hold what came after it. */
 void present_ask_agents(struct present *p);
+/* Asks redoubt-continuity how it stands: what it announces may be a minute old. */
+void present_ask_continuity(struct present *p);
 void present_close(struct present *p);
 
 #endif

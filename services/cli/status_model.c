@@ -1,5 +1,6 @@
 /* status_model.c - what is known of the suite, and what of it is not normal. */
 #include "cli/status_model.h"
+#include "cli/continuity_view.h"
 #include "cli/event_line.h"
 #include "cli/rollback_view.h"
 #include <inttypes.h>
@@ -11,7 +12,8 @@
 #define PBE(x)         REDOUBT__V1__##x
 #define SERVICE_PREFIX "redoubt-"
 
-const char *const status_services[] = {"health", "breaker", "fallback", "guard", "alert", "audit", "rollback"};
+const char *const status_services[] = {"health", "breaker", "fallback", "guard",
+                                       "alert",  "audit",   "rollback", "continuity"};
 const size_t status_services_n = sizeof status_services / sizeof status_services[0];
 
 static void *must(void *p)
@@ -51,6 +53,7 @@ void status_free(struct status_model *s)
         wire_free(s->deployments[i].rollback);
     }
     free(s->deployments);
+    wire_free(s->continuity);
     *s = (struct status_model){0};
 }
 
@@ -119,6 +122,8 @@ struct status_deployment *status_deployment(struct status_model *s, const char *
 
 bool status_needs(const struct status_model *s, const char *service)
 {
+    if (strcmp(service, "continuity") == 0)
+        return s->continuity != NULL;
     return s->n_deployments > 0 || strcmp(service, "rollback") != 0;
 }
 
@@ -161,6 +166,17 @@ bool status_add_rollback(struct status_model *s, PB(RollbackChanged) * m)
     if (fresh)
         d->rollback = m;
     return fresh;
+}
+
+bool status_add_continuity(struct status_model *s, PB(ContinuityStatus) * m)
+{
+    bool fresh = !s->continuity || s->continuity->at_unix_ms < m->at_unix_ms;
+    bool news = !s->continuity || s->continuity->open_incidents != m->open_incidents ||
+                s->continuity->breached != m->breached || s->continuity->unknown != m->unknown;
+    wire_free(fresh ? s->continuity : m);
+    if (fresh)
+        s->continuity = m;
+    return fresh && news; /* it is said each minute, and asked for every other second */
 }
 
 size_t status_replicas(const struct status_model *s, const char *service)
@@ -237,6 +253,11 @@ static void deployment_problems(struct problems *p, const struct status_deployme
         problem(p, "%s", text);
 }
 
+static void add_problem(void *ctx, const char *text)
+{
+    problem(ctx, "%s", text);
+}
+
 size_t status_problems(const struct status_model *s, void (*fn)(void *ctx, const char *text), void *ctx)
 {
     struct problems p = {.fn = fn, .ctx = ctx};
@@ -250,5 +271,7 @@ size_t status_problems(const struct status_model *s, void (*fn)(void *ctx, const
         agent_problems(&p, &s->agents[i]);
     for (size_t i = 0; i < s->n_deployments; i++)
         deployment_problems(&p, &s->deployments[i]);
+    if (s->continuity)
+        continuity_view_problems(s->continuity, add_problem, &p);
     return p.n;
 }

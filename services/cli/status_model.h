@@ -32,11 +32,13 @@ struct status_model {
     size_t n_agents;
     struct status_deployment *deployments; /* in order of name */
     size_t n_deployments;
+    PB(ContinuityStatus) * continuity; /* NULL = nothing known */
 };
 /* The services that a suite has. */
 extern const char *const status_services[];
 extern const size_t status_services_n;
-/* Is a suite without this service not whole? Rollback is needed only where something can be rolled back. */
+/* Is a suite without this service not whole? Rollback is needed only where something can be rolled back,
+ * continuity where it has ever been. */
 bool status_needs(const struct status_model *s, const char *service);
 
 void status_free(struct status_model *s);
@@ -49,6 +51,8 @@ bool status_add_breaker(struct status_model *s, PB(BreakerChanged) * m);
 /* By revision, then epoch: a directive's state may be older than the document's. */
 bool status_add_agent(struct status_model *s, PB(AgentState) * m);
 bool status_add_rollback(struct status_model *s, PB(RollbackChanged) * m);
+/* The one said last counts. */
+bool status_add_continuity(struct status_model *s, PB(ContinuityStatus) * m);
 /* Names from the settings, so that what nothing is known of is seen, too. */
 struct status_target *status_target(struct status_model *s, const char *name);
 struct status_agent *status_agent(struct status_model *s, const char *name);

@@ -1,6 +1,7 @@
 /* status_view.c - the status as tables for people and as JSON for programs. */
 #include "cli/status_view.h"
 #include "cli/cli.h"
+#include "cli/continuity_view.h"
 #include "cli/event_line.h"
 #include "cli/rollback_view.h"
 #include <inttypes.h>
@@ -165,6 +166,16 @@ static void print_deployments(const struct status_model *s, const struct term *t
     term_table_end(tab, t, "");
 }
 
+/* Incidents, the nearest clock and the worst objective, in a line. */
+static void print_continuity(const PB(ContinuityStatus) * s, const struct term *t)
+{
+    char text[INCIDENT_VIEW_TEXT], clean[INCIDENT_VIEW_TEXT];
+    continuity_view_headline(s, text);
+    fputc('\n', t->file);
+    term_print(t, TERM_DIM, "CONTINUITY  ");
+    term_print(t, continuity_view_headline_colour(s), "%s\n", term_clean(text, 0, clean, sizeof clean));
+}
+
 static void print_problem(void *ctx, const char *text)
 {
     const struct term *t = ctx;
@@ -188,6 +199,8 @@ void status_print(const struct status_model *s, const struct term *t, int64_t no
         fputc('\n', t->file);
         print_deployments(s, t, now_unix_ms);
     }
+    if (s->continuity)
+        print_continuity(s->continuity, t);
     fputc('\n', t->file);
     size_t n = status_problems(s, NULL, NULL);
     if (n == 0) {
@@ -248,6 +261,7 @@ json_t *status_json(const struct status_model *s)
         json_array_append_new(deployments, json_pack("{s:s, s:o}", "deployment", s->deployments[i].name, "rollback",
                                                      status_message_json(s->deployments[i].rollback)));
     size_t n = status_problems(s, add_problem, problems);
-    return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o}", "normal", n == 0, "problems", problems, "services", services,
-                     "targets", targets, "agents", agents, "deployments", deployments);
+    return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "normal", n == 0, "problems", problems, "services",
+                     services, "targets", targets, "agents", agents, "deployments", deployments, "continuity",
+                     status_message_json(s->continuity));
 }

@@ -130,6 +130,10 @@ static bool wanted(const struct tail *t, const char *subject)
             subject_tail(subject, SUBJECT_OBSERVATION) || subject_tail(subject, SUBJECT_TRAFFIC) ||
             subject_tail(subject, SUBJECT_DECISION) || subject_tail(subject, SUBJECT_SHARED) ||
             strcmp(subject, SUBJECT_CMD "rollback.state") == 0;
+    /* What is said again and again, and documents of what an event has told. */
+    noise = noise || strcmp(subject, SUBJECT_CONTINUITY_TIME) == 0 ||
+            strcmp(subject, SUBJECT_CONTINUITY_STATUS) == 0 || subject_tail(subject, SUBJECT_CONTINUITY_INCIDENT) ||
+            subject_tail(subject, SUBJECT_CONTINUITY_AGENT) || strcmp(subject, SUBJECT_CMD "continuity.status") == 0;
     return !(t->unfiltered && !t->o.all && noise);
 }
 

@@ -23,6 +23,7 @@ struct conf_ctx {
     char path[PATH_MAX_BYTES]; /* of what is being read: `targets[2].probe` */
     yaml_node_t *object;       /* the mapping now being checked; NULL if it is left out of the file */
     size_t line;               /* where it stands, or where its parent does */
+    struct conf_report *literals; /* secrets that stand in the file itself are told here; NULL = nobody asks */
 };
 
 /* ---- problems ---- */
@@ -249,6 +250,22 @@ static void free_text(const struct conf_field *f, char *text)
         free(text);
 }
 
+/* A secret that is written out, instead of being named. A URL is one by what it says beside its host. */
+static bool literal(const char *text)
+{
+    const char *ref = strstr(text, "${"), *rest = strstr(text, "://");
+    while (ref && ref > text && ref[-1] == '$')
+        ref = strstr(ref + 1, "${");
+    if (ref || !*text)
+        return false;
+    if (!rest)
+        return true;
+    rest += 3;
+    const char *path = rest + strcspn(rest, "/?#");
+    bool web = strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
+    return memchr(rest, '@', (size_t)(path - rest)) || (web && strlen(path) > 1);
+}
+
 static void read_scalar(struct conf_ctx *c, const struct conf_field *f, enum conf_type type, yaml_node_t *n, void *at)
 {
     struct err e = {""};
@@ -261,6 +278,11 @@ static void read_scalar(struct conf_ctx *c, const struct conf_field *f, enum con
         return;
     }
     bool changed;
+    if (c->literals && type == CONF_SECRET && literal(scalar(n))) {
+        char *line;
+        if (asprintf(&line, "%s:%zu: %s", c->name, line_of(n), c->path) >= 0)
+            conf_report_add(c->literals, line);
+    }
     char *text = conf_expand(scalar(n), &changed, &e);
     if (!text)
         problem(c, line_of(n), "%s", e.text);
@@ -505,9 +527,10 @@ static void *read_document(struct conf_ctx *c, const struct conf_schema *s)
     return object;
 }
 
-void *conf_parse(const struct conf_schema *s, const char *name, const char *text, size_t len, struct conf_report *r)
+static void *parse(const struct conf_schema *s, const char *name, const char *text, size_t len,
+                   struct conf_report *r, struct conf_report *literals)
 {
-    struct conf_ctx c = {.name = name, .report = r};
+    struct conf_ctx c = {.name = name, .report = r, .literals = literals};
     const char *nul = len ? memchr(text, 0, len) : NULL;
     if (len > FILE_MAX) {
         problem(&c, 1, "found more than %u MiB; allowed: settings in YAML", FILE_MAX >> 20);
@@ -554,6 +577,19 @@ void *conf_parse(const struct conf_schema *s, const char *name, const char *text
         return NULL;
     }
     return object;
+}
+
+void *conf_parse(const struct conf_schema *s, const char *name, const char *text, size_t len, struct conf_report *r)
+{
+    return parse(s, name, text, len, r, NULL);
+}
+
+void conf_literals(const struct conf_schema *s, const char *name, const char *text, size_t len,
+                   struct conf_report *r)
+{
+    struct conf_report problems = {0};
+    conf_free(s, parse(s, name, text, len, &problems, r));
+    conf_report_free(&problems);
 }
 
 static char *read_whole(int fd, size_t *ret_len)

@@ -75,6 +75,9 @@ void conf_report_free(struct conf_report *r);
 /* Reads a file (or text, for tests) into a fresh object of the schema; NULL if there was any problem. path "-" = stdin. */
 void *conf_load(const struct conf_schema *s, const char *path, struct conf_report *r);
 void *conf_parse(const struct conf_schema *s, const char *name, const char *text, size_t len, struct conf_report *r);
+/* Adds a line to r for each secret that stands in the text itself, instead of ${NAME} or ${file:/path}. */
+void conf_literals(const struct conf_schema *s, const char *name, const char *text, size_t len,
+                   struct conf_report *r);
 void conf_free(const struct conf_schema *s, void *object);
 /* A deep copy, freed by conf_free(); NULL if memory is out. */
 void *conf_copy(const struct conf_schema *s, const void *object);

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/metric.h"
 #include "common/notify_impl.h"
+#include "common/reread.h"
 #include "common/subjects.h"
 #include "common/trim.h"
 #include <assert.h>
@@ -56,6 +57,7 @@ static const int signals[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
 
 struct runtime {
     const char *config_path;
+    struct reread reread;
     struct hook *hooks;
     size_t n_hooks;
     struct timer *timers;
@@ -297,6 +299,7 @@ static void reload(struct service *s)
 {
     struct runtime *r = rt(s);
     struct conf_report report = {0};
+    reread_note(&r->reread, r->config_path);
     struct settings *fresh = load_settings(s->desc, r->config_path, &report);
     if (!fresh || !conf_may_reload(&settings_schema, s->settings, fresh, &report)) {
         for (size_t i = 0; i < report.n; i++)
@@ -314,6 +317,11 @@ static void reload(struct service *s)
         log_info("settings reloaded", F_STR("file", r->config_path));
     }
     conf_report_free(&report);
+}
+
+const char *service_config_path(const struct service *s)
+{
+    return ((const struct runtime *)s->priv)->config_path;
 }
 
 /* ---- the way down: drain, flush, close, each when the one before is done ---- */
@@ -359,6 +367,7 @@ static void outbox_closed(void *ctx)
     s->outbox = NULL;
     if (r->started && s->desc->stop)
         s->desc->stop(s);
+    reread_close(&r->reread);
     for (size_t i = 0; i < r->n_hooks; i++) {
         bus_unsubscribe(r->hooks[i].handle);
         if (r->hooks[i].watch)
@@ -509,6 +518,8 @@ static int hook_up(struct service *s, struct err *e)
         if (!(r->endpoints[i] = strdup(subject)))
             return err_set(e, "out of memory");
     }
+    if (reread_open(&r->reread, s, reload, e))
+        return -1;
     snprintf(r->micro_name, sizeof r->micro_name, "redoubt-%s", d->name);
     r->micro = (struct bus_service){.name = r->micro_name,
                                     .version = REDOUBT_VERSION,
@@ -656,6 +667,7 @@ int service_main(int argc, char **argv, const struct service_desc *d)
         return EXIT_FAILED;
     }
     struct conf_report report = {0};
+    reread_note(&r.reread, r.config_path);
     s.settings = load_settings(d, r.config_path, &report);
     print_report(&report);
     conf_report_free(&report);

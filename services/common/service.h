@@ -90,6 +90,7 @@ struct service {
  * 0 drained, 1 failed, 2 wrong usage or settings. SIGTERM/SIGINT drain, SIGHUP reloads. */
 int service_main(int argc, char **argv, const struct service_desc *d);
 bool service_tilted(const struct service *s);
+const char *service_config_path(const struct service *s); /* of the settings file that it reads */
 void service_drained(struct service *s);
 /* Counts and logs a bad message, at most once per 10 s and kind. `what` is a constant text. */
 void service_bad_input(struct service *s, const char *what, const struct bus_msg *m, const char *why);

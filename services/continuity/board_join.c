@@ -76,11 +76,11 @@ struct board_entry *board_which(struct board *b, const struct signal *s, struct 
     *ret_late = false;
     if (own && (e = of_agent(subject)))
         return e;
+    if (own && subject->restored && incident_takes(&subject->restored->x))
+        return subject->restored;
     HASH_FIND(by_key, b->keys, key, strlen(key), e);
     if (e)
         return e;
-    if (own && subject->restored && incident_takes(&subject->restored->x))
-        return subject->restored;
     int kin = own ? kin_of_kind(s->failure) : -1;
     if (kin >= 0 && (e = b->kin[kin])) {
         int64_t within = b->set->phases.join_ms;

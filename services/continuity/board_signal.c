@@ -107,6 +107,7 @@ static bool evidence(struct board *b, struct board_entry *e, struct board_signal
                                 .known = known,
                                 .at_ms = at_ms,
                                 .drill = s->drill,
+                                .again = !b->synced,
                                 .new_agent = fresh,
                                 .limits = board_limits(b, who),
                                 .agent = who ? who->index : 0,

@@ -34,6 +34,8 @@ void cmd_answer(struct continuity *c, const char *reply, int status, const char 
     char line[1024];
     struct err e;
     size_t len = 0;
+    if (payload && protobuf_c_message_get_packed_size(payload) == 0)
+        payload = NULL; /* a list of nothing */
     void *data = payload ? wire_pack(payload, &len, &e) : NULL;
     if (payload && !data) {
         log_error("an answer is not valid", F_STR("type", wire_type(payload)), F_STR("why", e.text));
@@ -110,8 +112,8 @@ static void show_incident(struct continuity *c, const PB(ContinuityCommand) * cm
     if (x)
         answer_incident(c, x, reply, OK, note);
     else
-        cmd_answer(c, reply, INVALID, "there is no such incident; `redoubt incident list --closed` shows all", 0,
-                   NULL);
+        cmd_answer(c, reply, INVALID,
+                   "there is no such incident; `redoubt incident list --all` shows those that are known", 0, NULL);
 }
 
 /* ---- what changes: the record first, then it, then the answer ---- */
@@ -282,7 +284,7 @@ static const char *wrong(struct continuity *c, const struct verb *v, const PB(Co
     if (v->does == do_note && strlen(m->reason) > TEXT_MAX)
         return "a note has 512 bytes at most";
     if (v->incident && !board_find(c->board, m->incident))
-        return "there is no such incident; `redoubt incident list --closed` shows all";
+        return "there is no such incident; `redoubt incident list --all` shows those that are known";
     if (v->does == do_open && *m->agent && !settings_agent(c->s->settings, m->agent))
         return "there is no such agent in the settings";
     if (v->does == do_open && m->failure_kind == 0)

@@ -48,6 +48,9 @@ void continuity_demonstrated(struct continuity *c, enum set_objective o, const c
                              const char *by);
 void continuity_signal(struct continuity *c, const struct signal *s); /* from parts: data damage */
 
+/* The part below; NULL while it is not open. */
+struct config_room *continuity_config(const struct continuity *c);
+
 /* Parts. open: leading begins (after the replay of STATE); close: it ends, what runs is ended or left to end. seen: a document that STATE replays, or that another leader
  * announces, also before open (then the service keeps the last of each and hands them over at open). command: answers once by service_reply*(); m->reply must be copied if later. */
 struct backups *backups_open(struct continuity *c, struct err *e);
@@ -71,6 +74,8 @@ void config_room_command(
     struct config_room *r, const char *verb, const PB(ContinuityCommand) * cmd,
     const char *reply); /* config_history, config_diff, config_put, config_apply, config_rollback */
 const PB(ConfigState) * config_room_state(const struct config_room *r); /* NULL = not known yet */
+/* The newest point whose copy was read back (a backup of kind config): said in its state. */
+void config_room_verified(struct config_room *r, int64_t point_ms);
 /* A consistent copy of the repository for a backup (git bundle), made below dir; cb once, later; path "" with text on failure. */
 void config_room_bundle(struct config_room *r, const char *dir,
                         void (*cb)(void *ctx, const char *path, const char *error), void *ctx);

@@ -215,6 +215,34 @@ static void test_people_only(void **unused)
     assert_string_equal(audit_act_actor(&s.acts[1]), "carol");
 }
 
+/* Incidents go on and end by what is seen, or by a person: only the latter is somebody's act. */
+static void test_incidents_of_people(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *verb, *action;
+        bool people;
+    } views[] = {{"declared", "incident.declared", true},  {"advanced", "incident.advanced", true},
+                 {"closed", "incident.closed", true},      {"noted", "incident.note", false},
+                 {"assigned", "incident.assigned", false}, {"configured", "config.rolled_back", false},
+                 {"backed-up", "backup.tested", false}};
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
+        struct story s = {0};
+        PB(AuditRecord)
+        rows[] = {record(T0, views[i].action, "continuity", "i1", DONE),
+                  record(T0 + 1, views[i].action, "eve", "i1", INTENDED),
+                  record(T0 + 2, views[i].action, "eve", "i1", DONE),
+                  record(T0 + 3, "incident.else", "eve", "i1", DONE)};
+        for (size_t k = 0; k < sizeof rows / sizeof *rows; k++)
+            rows[k].service = (char *)"continuity";
+        assert_int_equal(take(&s, views[i].verb, &rows[0]), views[i].people ? AUDIT_ACT_NONE : AUDIT_ACT_WHOLE);
+        assert_int_equal(take(&s, views[i].verb, &rows[1]), AUDIT_ACT_BEGINS);
+        assert_int_equal(take(&s, views[i].verb, &rows[2]), AUDIT_ACT_ENDS);
+        assert_int_equal(take(&s, views[i].verb, &rows[3]), AUDIT_ACT_NONE);
+        assert_string_equal(audit_act_actor(&s.acts[s.n - 1]), "eve");
+    }
+}
+
 /* A rollback lasts longer than a request: it is under way until one of its ends is recorded, and that says how it ended. */
 static void test_a_rollback_spans(void **unused)
 {
@@ -287,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_meant_and_done_are_one),
         cmocka_unit_test(test_again_and_late),
         cmocka_unit_test(test_people_only),
+        cmocka_unit_test(test_incidents_of_people),
         cmocka_unit_test(test_a_rollback_spans),
         cmocka_unit_test(test_what_an_act_says),
     };

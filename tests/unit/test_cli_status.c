@@ -80,6 +80,14 @@ static PB(RollbackChanged) a_deployment(void)
     return r;
 }
 
+static PB(ContinuityStatus) a_standing(void)
+{
+    PB(ContinuityStatus) c = REDOUBT__V1__CONTINUITY_STATUS__INIT;
+    c.at_unix_ms = 1000;
+    c.leader = (char *)"host-continuity-0";
+    return c;
+}
+
 static void add_services(struct status_model *s, const char *except)
 {
     for (size_t i = 0; i < status_services_n; i++) {
@@ -187,7 +195,62 @@ static void each_fault_is_one_problem(void **state)
             assert_int_equal(status_problems(&s, NULL, NULL), 0);
             status_add_rollback(&s, copy(&r));
         }
+        /* Continuity is missed where it has ever been. */
+        PB(ContinuityStatus) k = a_standing();
+        if (strcmp(status_services[i], "continuity") == 0) {
+            assert_int_equal(status_problems(&s, NULL, NULL), 0);
+            status_add_continuity(&s, copy(&k));
+        }
         expect(&s, status_services[i]);
+    }
+}
+
+/* An incident that is not over, a recovery point that is too old, a backup or a drill that fails. */
+static void what_continuity_finds_is_a_problem(void **state)
+{
+    (void)state;
+    struct status_model s = {0};
+    PB(ContinuityStatus) k = a_standing();
+    PB(IncidentLine) l = REDOUBT__V1__INCIDENT_LINE__INIT, *lines[1] = {&l};
+    PB(ObjectiveStatus) o = REDOUBT__V1__OBJECTIVE_STATUS__INIT, *objectives[1] = {&o};
+    PB(BackupState) b = REDOUBT__V1__BACKUP_STATE__INIT, *backups[1] = {&b};
+    PB(DrillState) d = REDOUBT__V1__DRILL_STATE__INIT, *drills[1] = {&d};
+    l.id = (char *)"i1";
+    l.phase = PBE(INCIDENT_PHASE__INCIDENT_PHASE_LEARN);
+    o.objective = (char *)"rto_full";
+    o.verdict = PBE(OBJECTIVE_VERDICT__OBJECTIVE_VERDICT_BREACHED);
+    b.source = (char *)"learning";
+    b.kind = PBE(BACKUP_KIND__BACKUP_KIND_LEARNING);
+    b.revision = 1;
+    d.name = (char *)"saturday";
+    k.worst = lines;
+    k.objectives = objectives;
+    k.backups = backups;
+    k.drills = drills;
+    k.n_worst = k.n_objectives = k.n_backups = k.n_drills = k.open_incidents = k.breached = 1;
+    for (int fault = 0; fault < 6; fault++) {
+        static const char *const expected[] = {NULL,
+                                               "incident i1",
+                                               "recovery point of the learning data is too old: 2 h",
+                                               "backup learning: failed: no room",
+                                               "backup learning: the last copy is empty",
+                                               "drill saturday: FAILED: it took too long"};
+        s = (struct status_model){0};
+        add_services(&s, NULL);
+        l.phase =
+            fault == 1 ? PBE(INCIDENT_PHASE__INCIDENT_PHASE_RESPOND) : PBE(INCIDENT_PHASE__INCIDENT_PHASE_LEARN);
+        o.objective = (char *)(fault == 2 ? "rpo_learning" : "rto_full");
+        o.why = (char *)(fault == 2 ? "2 h" : "");
+        b.error = (char *)(fault == 3 ? "no room" : "");
+        b.suspicious = fault == 4;
+        d.failures = fault == 5;
+        d.result = (char *)(fault == 5 ? "it took too long" : "");
+        assert_true(status_add_continuity(&s, copy(&k)));
+        k.at_unix_ms--;
+        assert_false(status_add_continuity(&s, copy(&k))); /* an older one */
+        k.at_unix_ms += 2;
+        assert_false(status_add_continuity(&s, copy(&k))); /* said again: no news */
+        expect(&s, expected[fault]);
     }
 }
 
@@ -274,8 +337,11 @@ static void views_show_what_there_is(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_fault_is_one_problem), cmocka_unit_test(what_nothing_is_known_of_is_a_problem),
-        cmocka_unit_test(newer_wins_in_any_order),   cmocka_unit_test(names_are_in_order_and_strangers_out),
+        cmocka_unit_test(each_fault_is_one_problem),
+        cmocka_unit_test(what_continuity_finds_is_a_problem),
+        cmocka_unit_test(what_nothing_is_known_of_is_a_problem),
+        cmocka_unit_test(newer_wins_in_any_order),
+        cmocka_unit_test(names_are_in_order_and_strangers_out),
         cmocka_unit_test(views_show_what_there_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

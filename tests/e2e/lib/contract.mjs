@@ -8,7 +8,7 @@ export const top = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '.
 const protoDir = path.join(top, 'proto');
 const root = new protobuf.Root();
 root.resolvePath = (_origin, target) => path.join(protoDir, target);
-for (const name of ['report', 'heartbeat', 'health', 'breaker', 'fallback', 'alert', 'audit', 'command', 'action', 'incident', 'rollback'])
+for (const name of ['report', 'heartbeat', 'health', 'breaker', 'fallback', 'alert', 'audit', 'command', 'action', 'incident', 'continuity', 'rollback'])
   root.loadSync(`redoubt/v1/${name}.proto`, { keepCase: true });
 
 export function type(name) {

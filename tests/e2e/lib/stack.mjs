@@ -41,7 +41,7 @@ export class Stack {
     this.define('nats', 'nats-server', ['-a', '127.0.0.1', '-p', String(this.natsPort), '-js', '-sd', path.join(this.dir, 'nats')]);
     this.define('redis', 'redis-server', ['--bind', '127.0.0.1', '--port', String(this.redisPort), '--dir', path.join(this.dir, 'redis'),
       '--appendonly', 'yes', '--save', '', ...redisArgs]);
-    for (const s of SERVICES) this.define(s, path.join(bin, `redoubt-${s}`), ['-c', this.config]);
+    for (const s of [...SERVICES, 'continuity']) this.define(s, path.join(bin, `redoubt-${s}`), ['-c', this.config]);
     this.run('nats');
     this.run('redis');
     await this.ready();
@@ -123,7 +123,7 @@ ${text}`);
   async stop() {
     for (const close of this.clients.splice(0)) await Promise.resolve(close()).catch(() => {});
     const ends = {};
-    for (const s of ['health', 'guard', 'fallback', 'breaker', 'alert', 'audit'])
+    for (const s of ['continuity', 'health', 'guard', 'fallback', 'breaker', 'alert', 'audit'])
       if (this.running(s)) {
         ends[s] = this.kill(s, 'SIGTERM');
       }
