@@ -112,8 +112,8 @@ static void show_incident(struct continuity *c, const PB(ContinuityCommand) * cm
     if (x)
         answer_incident(c, x, reply, OK, note);
     else
-        cmd_answer(c, reply, INVALID, "there is no such incident; `redoubt incident list --all` shows those that are known", 0,
-                   NULL);
+        cmd_answer(c, reply, INVALID,
+                   "there is no such incident; `redoubt incident list --all` shows those that are known", 0, NULL);
 }
 
 /* ---- what changes: the record first, then it, then the answer ---- */

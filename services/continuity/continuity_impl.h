@@ -19,7 +19,7 @@ struct file {
     uint32_t counted; /* of its agents: in their availability */
     uint32_t again;   /* how often a document was said once more */
     int64_t late_ms,
-        checked_ms; /* phases, by when they were entered: told to be overdue; looked at for what is over */
+        checked_ms;  /* phases, by when they were entered: told to be overdue; looked at for what is over */
     uint8_t alerted; /* the severity that people were told since it began to lead */
     bool dirty, announce, check, report;
     bool said_now; /* since the last flush */
@@ -125,7 +125,8 @@ void clock_keep(struct continuity *c);                                          
 void clock_say(struct continuity *c);                                             /* on STATE */
 
 /* continuity_lead.c */
-int64_t lead_beat_ms(const struct continuity *c); /* of ContinuityTime, and of the anchors on disk: 10 s with the default lease */
+int64_t lead_beat_ms(
+    const struct continuity *c); /* of ContinuityTime, and of the anchors on disk: 10 s with the default lease */
 void lead_tick(struct continuity *c);
 void lead_store_up(struct continuity *c);
 void lead_store_down(struct continuity *c);

@@ -14,10 +14,10 @@ METRIC_DEFINE(leads_now, METRIC_GAUGE, "redoubt_continuity_leads", "1 while this
 METRIC_DEFINE(begun, METRIC_COUNTER, "redoubt_continuity_leads_begun_total",
               "Times that this replica began to lead.");
 
-#define ANSWER_MS      1000
-#define BUS_AWAY_MS    15000 /* then the lease is given back */
-#define BACKLOG_MS     5000 /* what an earlier process has left goes out before it is built upon, but not for longer */
-#define DOUBT_TTLS     2    /* the lease is lost although Redis answers: another will be heard by then */
+#define ANSWER_MS   1000
+#define BUS_AWAY_MS 15000 /* then the lease is given back */
+#define BACKLOG_MS  5000  /* what an earlier process has left goes out before it is built upon, but not for longer */
+#define DOUBT_TTLS  2     /* the lease is lost although Redis answers: another will be heard by then */
 
 /* A long lease is for a slow world: then it is said less often, and silence means less. */
 int64_t lead_beat_ms(const struct continuity *c)

@@ -274,6 +274,7 @@ void status_line(PB(IncidentLine) * l, PB(ObjectiveClock) * clock, const struct 
     l->evidence_unix_ms = x->evidence_ms;
     l->closed_unix_ms = x->closed_ms;
     l->drill = x->drill;
+    l->drill = x->drill;
     (void)left_of(x, now_ms, &nearest);
     if (nearest < 0)
         return;

@@ -409,6 +409,17 @@ static inline void kit_subscribe(struct kit *k, const char *subject, bus_handler
     assert_non_null(bus_subscribe(k->bus, subject, NULL, fn, k));
 }
 
+static inline void kit_hear(struct kit *k)
+{
+    kit_subscribe(k, SUBJECT_CONTINUITY_INCIDENT ">", kit_on_incident);
+    kit_subscribe(k, SUBJECT_INCIDENT ">", kit_on_event);
+    kit_subscribe(k, SUBJECT_ALERT, kit_on_alert);
+    kit_subscribe(k, SUBJECT_AUDIT "continuity", kit_on_record);
+    kit_subscribe(k, SUBJECT_CONTINUITY_TIME, kit_on_time);
+    kit_subscribe(k, SUBJECT_CONTINUITY_STATUS, kit_on_status);
+    kit_subscribe(k, SUBJECT_CONTINUITY_DEMONSTRATED ">", kit_on_shown);
+}
+
 static inline void kit_start(struct kit *k, int i)
 {
     if (k->replica[i]) {
@@ -445,13 +456,6 @@ static inline struct kit *kit_new(const char *continuity, const char *agents)
                          .ctx = k};
     k->bus = bus_open(&k->loop, &o, &e);
     assert_non_null(k->bus);
-    kit_subscribe(k, SUBJECT_CONTINUITY_INCIDENT ">", kit_on_incident);
-    kit_subscribe(k, SUBJECT_INCIDENT ">", kit_on_event);
-    kit_subscribe(k, SUBJECT_ALERT, kit_on_alert);
-    kit_subscribe(k, SUBJECT_AUDIT "continuity", kit_on_record);
-    kit_subscribe(k, SUBJECT_CONTINUITY_TIME, kit_on_time);
-    kit_subscribe(k, SUBJECT_CONTINUITY_STATUS, kit_on_status);
-    kit_subscribe(k, SUBJECT_CONTINUITY_DEMONSTRATED ">", kit_on_shown);
     KIT_UNTIL(k, k->bus_up);
     return k;
 }

@@ -32,6 +32,7 @@ static int setup(void **state)
 {
     (void)state;
     K = kit_new(PHASES, KIT_AGENT("slow") KIT_AGENT("other"));
+    kit_hear(K);
     kit_start(K, 0);
     KIT_UNTIL(K, K->beats > 0);
     kit_start(K, 1);

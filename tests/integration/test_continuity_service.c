@@ -11,6 +11,7 @@ static int setup(void **state)
 {
     (void)state;
     K = kit_new(PHASES, KIT_AGENT("quick") KIT_AGENT("lone"));
+    kit_hear(K);
     kit_start(K, 0);
     KIT_UNTIL(K, K->beats > 0);
     return 0;
