@@ -649,6 +649,8 @@ extern const struct conf_schema settings_schema;
 
 /* Loads and cross-checks (names unique, chain and backend targets exist, routes name channels). NULL with lines in r. */
 struct settings *settings_load(const char *path, struct conf_report *r);
+/* What may be said but is hardly meant, a line each: for people, never a reason not to start. */
+void settings_warn(const struct settings *s, struct conf_report *r);
 void settings_free(struct settings *s);
 const struct set_target *settings_target(const struct settings *s, const char *name); /* NULL if none */
 bool settings_channel_same(const struct set_channel *a, const struct set_channel *b);
