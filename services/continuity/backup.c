@@ -305,11 +305,14 @@ void backups_ended(struct backup_run *r)
         tested(x, r);
     if (r->out.ok && r->snapshots > 0)
         x->snapshots = r->snapshots;
-    if (!r->out.ok) { /* stays until the same has passed */
+    bool over = r->act == x->failed_act || (x->plan.failures[x->failed_act] == 0 && !x->noted);
+    if (!r->out.ok || (r->noted && over)) { /* stays until the same has passed */
         x->failed_act = r->act;
+        x->noted = r->out.ok;
         snprintf(x->error, sizeof x->error, "%s", r->text);
-    } else if (r->act == x->failed_act || x->failures == 0) {
-        snprintf(x->error, sizeof x->error, "%s", r->noted ? r->text : "");
+    } else if (over) {
+        x->noted = false;
+        *x->error = '\0';
     }
     x->failures = x->plan.failures[x->failed_act];
     backup_recorded(x, r, moved);
