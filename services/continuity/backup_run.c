@@ -313,7 +313,7 @@ static void on_clean(void *ctx, int status, const struct err *e)
 
 void backup_step_clean(struct backup_run *r)
 {
-    struct backup_path both[2];
+    struct backup_path both[2] = {0};
     snprintf(both[0].real, sizeof both[0].real, "%s", r->scratch);
     snprintf(both[1].real, sizeof both[1].real, "%s", r->stage);
     start_job(r, backup_job(r, both, 2, ""), do_clean, on_clean);
