@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define AT_ONCE 2 /* threads that hash are those that make the outbox durable, too: some stay free */
+
 /* ---- what the settings say ---- */
 
 static const struct set_rb_data *data_of(const struct settings *s, const char *deployment)
@@ -213,7 +215,7 @@ static bool one_repository(const struct backup_source *a, const struct backup_so
 static void begin_due(struct backups *b, int64_t now_ms)
 {
     struct backup_slot slots[64] = {0};
-    size_t n = b->n < 64 ? b->n : 64;
+    size_t n = b->n < 64 ? b->n : 64, running = 0;
     for (size_t i = 0; i < n; i++) {
         slots[i] =
             (struct backup_slot){.plan = &b->sources[i]->plan, .repository = i, .busy = b->sources[i]->run != NULL};
@@ -223,7 +225,9 @@ static void begin_due(struct backups *b, int64_t now_ms)
                 break;
             }
     }
-    for (;;) {
+    for (size_t i = 0; i < n; i++)
+        running += slots[i].busy;
+    for (; running < AT_ONCE; running++) {
         enum backup_act act = BACKUP_ACTS;
         size_t i = backup_plan_pick(slots, n, now_ms, &act);
         if (i == n)
