@@ -658,7 +658,7 @@ struct set_channel *settings_channel_copy(const struct set_channel *c); /* NULL 
 void settings_channel_free(struct set_channel *c);                      /* of a copy; NULL is fine */
 bool settings_backup_same(const struct set_backup *a, const struct set_backup *b);
 struct set_backup *settings_backup_copy(const struct set_backup *b); /* NULL if memory is out */
-void settings_backup_free(struct set_backup *b);                      /* of a copy; NULL is fine */
+void settings_backup_free(struct set_backup *b);                     /* of a copy; NULL is fine */
 bool settings_probe_same(const struct set_probe *a, const struct set_probe *b);
 const struct set_agent *settings_agent(const struct settings *s, const char *name);
 
