@@ -393,7 +393,7 @@ static void another_leaders_word_counts(void **state)
     PB(IncidentChanged) *doc = copy(&b, y, 2);
     assert_true(board_restore(a.b, doc, a.now));
     wire_free(doc);
-    struct incident *there = board_find(a.b, x->id);
+    struct incident *there = board_find(a.b, y->id); /* the first one's memory is gone */
     llm(&a, "x", "llm.openai.o1", T0);
     act(&a, there, INCIDENT_TOLD, 0);
     put(&a, SIGNAL_LLM, "x", "", 0, 0, a.now);

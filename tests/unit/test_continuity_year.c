@@ -386,7 +386,7 @@ static void go_down(struct world *w, struct line *l)
         assert_true(board_restore(w->board, doc, w->now));
         if (chance(w, 10))
             assert_true(board_restore(w->board, doc, w->now)); /* again: changes nothing */
-        doc->n_clocks = clocks; /* all are freed */
+        doc->n_clocks = clocks;                                /* all are freed */
         protobuf_c_message_free_unpacked(&doc->base, NULL);
         free(docs[i].bytes);
     }
