@@ -236,7 +236,7 @@ static void given_back(void *ctx)
 void lead_end(struct continuity *c)
 {
     if (c->leads) {
-        say_flush(c);
+        say_flush(c, true);
         parts_close(c);
         c->leads = false;
     }
