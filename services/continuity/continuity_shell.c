@@ -106,7 +106,11 @@ bool room_event(struct continuity *c, const char *id, const struct incident_even
 
 static void on_wake(void *ctx)
 {
-    room_arm(ctx);
+    struct continuity *c = ctx;
+    if (c->leads)
+        room_arm(c);
+    else
+        lead_tick(c);
 }
 
 static void on_flush(void *ctx)
