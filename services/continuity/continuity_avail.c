@@ -226,16 +226,16 @@ void avail_command(struct continuity *c, const PB(ContinuityCommand) * cmd, cons
 {
     uint32_t month = cmd->month ? cmd->month : availability_month_of(continuity_now_ms(c));
     if (month < 197001 || month % 100 < 1 || month % 100 > 12) {
-        cmd_answer(c, reply, INVALID, "a month is given as 202611", 0, NULL);
+        room_answer(c, reply, INVALID, "a month is given as 202611", 0, NULL);
         return;
     }
     if (*cmd->agent && !settings_agent(c->s->settings, cmd->agent)) {
-        cmd_answer(c, reply, INVALID, "there is no such agent in the settings", 0, NULL);
+        room_answer(c, reply, INVALID, "there is no such agent in the settings", 0, NULL);
         return;
     }
     struct listing *l = calloc(1, sizeof *l);
     if (!l) {
-        cmd_answer(c, reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, "out of memory", 0, NULL);
+        room_answer(c, reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, "out of memory", 0, NULL);
         return;
     }
     PB(AvailabilityMonth) all;
@@ -247,6 +247,6 @@ void avail_command(struct continuity *c, const PB(ContinuityCommand) * cmd, cons
     l->report.month = month;
     l->report.agents = l->lines;
     l->report.all = &all;
-    cmd_answer(c, reply, OK, note, 0, &l->report);
+    room_answer(c, reply, OK, note, 0, &l->report);
     free(l);
 }

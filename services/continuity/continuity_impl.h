@@ -140,10 +140,10 @@ void lead_outdone(struct continuity *c); /* a document of a later leader came */
 void lead_end(struct continuity *c);     /* drain: gives the lease back, then service_drained() */
 
 /* continuity_in.c: messages of others */
-void in_directive(struct service *s, const void *message, const struct bus_msg *m);
-void in_ack(struct service *s, const void *message, const struct bus_msg *m);
-void in_health(struct service *s, const void *message, const struct bus_msg *m);
-void in_breaker(struct service *s, const void *message, const struct bus_msg *m);
+void room_directive(struct service *s, const void *message, const struct bus_msg *m);
+void room_ack(struct service *s, const void *message, const struct bus_msg *m);
+void room_health(struct service *s, const void *message, const struct bus_msg *m);
+void room_breaker(struct service *s, const void *message, const struct bus_msg *m);
 void in_rollback(struct service *s, const void *message, const struct bus_msg *m);
 void in_delivery(struct service *s, const void *message, const struct bus_msg *m);
 void in_problem(struct service *s, const void *message, const struct bus_msg *m);
@@ -205,10 +205,10 @@ void status_line(PB(IncidentLine) * l, PB(ObjectiveClock) * clock, const struct 
 const char *check_incident(struct continuity *c, const struct incident *x, char *buf, size_t size);
 
 /* continuity_cmd.c */
-void cmd_any(struct service *s, const void *message, const struct bus_msg *m);
+void room_command(struct service *s, const void *message, const struct bus_msg *m);
 void cmd_leader(struct service *s, const void *message, const struct bus_msg *m);
-void cmd_answer(struct continuity *c, const char *reply, int status, const char *text, uint64_t epoch,
-                const void *payload);
+void room_answer(struct continuity *c, const char *reply, int status, const char *text, uint64_t epoch,
+                 const void *payload);
 
 /* continuity_parts.c */
 void parts_open(struct continuity *c);

@@ -312,9 +312,9 @@ static void stop(struct service *s)
         subject_ ">", SERVICE_SUB_WATCH, PB_DESC(desc_), fn_                                                         \
     }
 static const struct service_sub subs[] = {
-    WATCH(SUBJECT_DIRECTIVE, directive, in_directive),
-    WATCH(SUBJECT_HEALTH, health_changed, in_health),
-    WATCH(SUBJECT_BREAKER, breaker_changed, in_breaker),
+    WATCH(SUBJECT_DIRECTIVE, directive, room_directive),
+    WATCH(SUBJECT_HEALTH, health_changed, room_health),
+    WATCH(SUBJECT_BREAKER, breaker_changed, room_breaker),
     WATCH(SUBJECT_ROLLBACK, rollback_changed, in_rollback),
     WATCH(SUBJECT_PROBLEM, problem_changed, in_problem),
     WATCH(SUBJECT_CHECKPOINT, audit_checkpoint, in_checkpoint),
@@ -325,13 +325,13 @@ static const struct service_sub subs[] = {
     WATCH(SUBJECT_CONTINUITY_DRILL, drill_state, docs_drill),
     {SUBJECT_CONTINUITY_CONFIG, SERVICE_SUB_WATCH, PB_DESC(config_state), docs_config},
     {SUBJECT_CONTINUITY_TIME, SERVICE_SUB_WATCH, PB_DESC(continuity_time), clock_seen},
-    {SUBJECT_ACK ">", SERVICE_SUB_ALL, PB_DESC(directive_ack), in_ack},
+    {SUBJECT_ACK ">", SERVICE_SUB_ALL, PB_DESC(directive_ack), room_ack},
     {SUBJECT_DELIVERY ">", SERVICE_SUB_ALL, PB_DESC(delivery_receipt), in_delivery},
     {LEADER_CMD ">", SERVICE_SUB_ALL, PB_DESC(continuity_command), cmd_leader},
 };
 #define CMD(verb_)                                                                                                   \
     {                                                                                                                \
-        verb_, PB_DESC(continuity_command), cmd_any                                                                  \
+        verb_, PB_DESC(continuity_command), room_command                                                             \
     }
 static const struct service_cmd cmds[] = {
     CMD("incidents"),    CMD("incident"),        CMD("open"),        CMD("note"),
