@@ -28,8 +28,8 @@ struct verb {
     bool incident;      /* of one that exists */
 };
 
-void cmd_answer(struct continuity *c, const char *reply, int status, const char *text, uint64_t epoch,
-                const void *payload)
+void room_answer(struct continuity *c, const char *reply, int status, const char *text, uint64_t epoch,
+                 const void *payload)
 {
     char line[1024];
     struct err e;
@@ -59,8 +59,8 @@ static void list_incidents(struct continuity *c, const PB(ContinuityCommand) * c
     const struct incident *x = NULL;
     int64_t now = continuity_now_ms(c);
     if (*cmd->after && !(x = board_find(c->board, cmd->after))) {
-        cmd_answer(c, reply, INVALID, "the incident that the list goes on behind is not known any more; begin anew",
-                   0, NULL);
+        room_answer(c, reply, INVALID, "the incident that the list goes on behind is not known any more; begin anew",
+                    0, NULL);
         return;
     }
     struct {
@@ -68,7 +68,7 @@ static void list_incidents(struct continuity *c, const PB(ContinuityCommand) * c
         PB(ObjectiveClock) clock[INCIDENTS_MAX];
     } *l = calloc(1, sizeof *l);
     if (!l) {
-        cmd_answer(c, reply, UNAVAILABLE, "out of memory", 0, NULL);
+        room_answer(c, reply, UNAVAILABLE, "out of memory", 0, NULL);
         return;
     }
     PB(IncidentList) m = PB_INIT(INCIDENT_LIST);
@@ -89,7 +89,7 @@ static void list_incidents(struct continuity *c, const PB(ContinuityCommand) * c
         l->lines[i] = &l->line[i];
         m.n_incidents++;
     }
-    cmd_answer(c, reply, OK, note, 0, &m);
+    room_answer(c, reply, OK, note, 0, &m);
     free(l);
 }
 
@@ -98,10 +98,10 @@ static void answer_incident(struct continuity *c, const struct incident *x, cons
 {
     PB(IncidentChanged) *doc = board_pack(c->board, x, continuity_now_ms(c), c->fence);
     if (!doc) {
-        cmd_answer(c, reply, UNAVAILABLE, "out of memory", 0, NULL);
+        room_answer(c, reply, UNAVAILABLE, "out of memory", 0, NULL);
         return;
     }
-    cmd_answer(c, reply, status, text, x->epoch, doc);
+    room_answer(c, reply, status, text, x->epoch, doc);
     board_pack_done(doc);
 }
 
@@ -112,8 +112,8 @@ static void show_incident(struct continuity *c, const PB(ContinuityCommand) * cm
     if (x)
         answer_incident(c, x, reply, OK, note);
     else
-        cmd_answer(c, reply, INVALID,
-                   "there is no such incident; `redoubt incident list --all` shows those that are known", 0, NULL);
+        room_answer(c, reply, INVALID,
+                    "there is no such incident; `redoubt incident list --all` shows those that are known", 0, NULL);
 }
 
 /* ---- what changes: the record first, then it, then the answer ---- */
@@ -144,14 +144,14 @@ static void on_durable(void *ctx, int status, const char *error)
     if (x)
         answer_incident(c, x, o->reply, o->status, o->text);
     else if (c)
-        cmd_answer(c, o->reply, UNAVAILABLE, "it is gone", 0, NULL);
+        room_answer(c, o->reply, UNAVAILABLE, "it is gone", 0, NULL);
     order_free(o);
 }
 
 static void refuse(struct order *o, int status, const char *text)
 {
     struct continuity *c = o->s->state;
-    cmd_answer(c, o->reply, status, text, 0, NULL);
+    room_answer(c, o->reply, status, text, 0, NULL);
     order_free(o);
 }
 
@@ -326,7 +326,7 @@ static void order(struct service *s, const struct verb *v, const PB(ContinuityCo
         o->cmd = wire_unpack(PB_DESC(continuity_command), m->data, m->len, &e);
     if (!o || !o->cmd) {
         free(o);
-        cmd_answer(c, reply, UNAVAILABLE, "out of memory", 0, NULL);
+        room_answer(c, reply, UNAVAILABLE, "out of memory", 0, NULL);
         return;
     }
     o->s = s;
@@ -353,13 +353,13 @@ static void act(struct service *s, const char *name, const PB(ContinuityCommand)
     const struct verb *v = verb_of(name);
     if (!v) {
         if (!parts_command(c, name, cmd, m->reply))
-            cmd_answer(c, m->reply, UNAVAILABLE, "this part of continuity does not work here; its log says why", 0,
-                       NULL);
+            room_answer(c, m->reply, UNAVAILABLE, "this part of continuity does not work here; its log says why", 0,
+                        NULL);
         return;
     }
     const char *why = wrong(c, v, cmd);
     if (why)
-        cmd_answer(c, m->reply, INVALID, why, 0, NULL);
+        room_answer(c, m->reply, INVALID, why, 0, NULL);
     else if (v->reads)
         v->reads(c, cmd, m->reply, "");
     else
@@ -405,7 +405,7 @@ static void on_leader(void *ctx, enum bus_status st, const struct bus_msg *m)
     } else if (c && p->verb && p->verb->reads && c->ever_synced) {
         p->verb->reads(c, p->cmd, p->reply, "as of the last announcements: nobody leads at the moment");
     } else if (c) {
-        cmd_answer(
+        room_answer(
             c, p->reply, UNAVAILABLE,
             "no replica of continuity leads at the moment: is the shared state (Redis) reachable? Without it one "
             "begins to lead after half a minute; try again",
@@ -414,7 +414,7 @@ static void on_leader(void *ctx, enum bus_status st, const struct bus_msg *m)
     passed_free(p);
 }
 
-void cmd_any(struct service *s, const void *message, const struct bus_msg *m)
+void room_command(struct service *s, const void *message, const struct bus_msg *m)
 {
     struct continuity *c = s->state;
     struct err e;
@@ -432,7 +432,7 @@ void cmd_any(struct service *s, const void *message, const struct bus_msg *m)
         p->cmd = wire_unpack(PB_DESC(continuity_command), m->data, m->len, &e);
     if (!p || !p->cmd) {
         free(p);
-        cmd_answer(c, m->reply, UNAVAILABLE, "out of memory", 0, NULL);
+        room_answer(c, m->reply, UNAVAILABLE, "out of memory", 0, NULL);
         return;
     }
     char subject[SUBJECT_MAX_LEN];

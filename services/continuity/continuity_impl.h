@@ -94,12 +94,16 @@ struct continuity {
     struct file *files, *dirty;
     struct agent_time *agents;
     bool agents_sorted;
+    size_t agents_dirty; /* about so many are to be announced */
+    size_t unkept;       /* documents that wait for the disk */
+    struct log_limit not_kept;
     struct shown *shown;
     struct part_doc *docs;
     struct trail *trails;
     struct verdict verdicts[SET_OBJECTIVES];
     int64_t status_mono_ms, judged_mono_ms, flushed_mono_ms, pruned_mono_ms;
     uint64_t status_revision;
+    bool more;      /* than went in one turn */
     bool restoring; /* what the board says now is no news */
     struct loop_timer wake, flush;
 
@@ -136,10 +140,10 @@ void lead_outdone(struct continuity *c); /* a document of a later leader came */
 void lead_end(struct continuity *c);     /* drain: gives the lease back, then service_drained() */
 
 /* continuity_in.c: messages of others */
-void in_directive(struct service *s, const void *message, const struct bus_msg *m);
-void in_ack(struct service *s, const void *message, const struct bus_msg *m);
-void in_health(struct service *s, const void *message, const struct bus_msg *m);
-void in_breaker(struct service *s, const void *message, const struct bus_msg *m);
+void room_directive(struct service *s, const void *message, const struct bus_msg *m);
+void room_ack(struct service *s, const void *message, const struct bus_msg *m);
+void room_health(struct service *s, const void *message, const struct bus_msg *m);
+void room_breaker(struct service *s, const void *message, const struct bus_msg *m);
 void in_rollback(struct service *s, const void *message, const struct bus_msg *m);
 void in_delivery(struct service *s, const void *message, const struct bus_msg *m);
 void in_problem(struct service *s, const void *message, const struct bus_msg *m);
@@ -166,13 +170,16 @@ struct agent_time *avail_of(struct continuity *c, const char *agent); /* made if
 void avail_condition(void *ctx, const char *agent, unsigned was, unsigned is, bool drill, int64_t at_ms);
 void avail_settle(struct continuity *c); /* after the board was rebuilt: what has changed meanwhile */
 void avail_known(struct continuity *c);  /* agents of the settings that are new */
+void avail_again(struct continuity *c, struct agent_time *a); /* announced once more */
 void avail_incident(struct continuity *c, struct incident *x, struct file *f);
-void avail_say(struct continuity *c);
+void avail_say(struct continuity *c, size_t most);
 void avail_command(struct continuity *c, const PB(ContinuityCommand) * cmd, const char *reply, const char *note);
 
 /* continuity_say.c */
 void say_effect(void *ctx, struct incident *x, const struct incident_effect *e);
-void say_flush(struct continuity *c); /* what the board has changed: documents, events, checks, reports */
+void say_flush(struct continuity *c,
+               bool all); /* what the board has changed: documents, events, checks, reports; some of it */
+bool say_waits(const struct continuity *c); /* there is more, and it may go */
 /* The document of one incident at once; then(ctx, 0) when it is durable here. */
 void say_incident(struct continuity *c, struct incident *x, outbox_cb then, void *ctx);
 void say_later(struct continuity *c, struct file *f);
@@ -198,10 +205,10 @@ void status_line(PB(IncidentLine) * l, PB(ObjectiveClock) * clock, const struct 
 const char *check_incident(struct continuity *c, const struct incident *x, char *buf, size_t size);
 
 /* continuity_cmd.c */
-void cmd_any(struct service *s, const void *message, const struct bus_msg *m);
+void room_command(struct service *s, const void *message, const struct bus_msg *m);
 void cmd_leader(struct service *s, const void *message, const struct bus_msg *m);
-void cmd_answer(struct continuity *c, const char *reply, int status, const char *text, uint64_t epoch,
-                const void *payload);
+void room_answer(struct continuity *c, const char *reply, int status, const char *text, uint64_t epoch,
+                 const void *payload);
 
 /* continuity_parts.c */
 void parts_open(struct continuity *c);

@@ -34,7 +34,7 @@ static void kept(struct service *s, const struct bus_msg *m, bool ok)
 
 /* ---- what holds ---- */
 
-void in_directive(struct service *s, const void *message, const struct bus_msg *m)
+void room_directive(struct service *s, const void *message, const struct bus_msg *m)
 {
     struct continuity *c = s->state;
     const PB(Directive) *d = message;
@@ -54,7 +54,7 @@ void in_directive(struct service *s, const void *message, const struct bus_msg *
     kept(s, m, sight_directive(c->sight, d, &known, &t, on_signal, c));
 }
 
-void in_ack(struct service *s, const void *message, const struct bus_msg *m)
+void room_ack(struct service *s, const void *message, const struct bus_msg *m)
 {
     struct continuity *c = s->state;
     const PB(DirectiveAck) *k = message;
@@ -84,7 +84,7 @@ static enum sight_target kind_of(const struct service *s, const char *target)
     return set->kind == SET_TARGET_LLM ? SIGHT_TARGET_LLM : SIGHT_TARGET_BACKEND;
 }
 
-void in_health(struct service *s, const void *message, const struct bus_msg *m)
+void room_health(struct service *s, const void *message, const struct bus_msg *m)
 {
     struct continuity *c = s->state;
     const PB(HealthChanged) *h = message;
@@ -94,7 +94,7 @@ void in_health(struct service *s, const void *message, const struct bus_msg *m)
     kept(s, m, sight_health(c->sight, h, kind_of(s, h->target), &t, on_signal, c));
 }
 
-void in_breaker(struct service *s, const void *message, const struct bus_msg *m)
+void room_breaker(struct service *s, const void *message, const struct bus_msg *m)
 {
     struct continuity *c = s->state;
     const PB(BreakerChanged) *b = message;

@@ -329,17 +329,17 @@ static void fill(struct continuity *c, struct rows *r, const char *agent, int64_
 void status_command(struct continuity *c, const PB(ContinuityCommand) * cmd, const char *reply, const char *note)
 {
     if (*cmd->agent && !settings_agent(c->s->settings, cmd->agent)) {
-        cmd_answer(c, reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID,
-                   "there is no such agent in the settings", 0, NULL);
+        room_answer(c, reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_INVALID,
+                    "there is no such agent in the settings", 0, NULL);
         return;
     }
     struct rows *r = calloc(1, sizeof *r);
     if (!r) {
-        cmd_answer(c, reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, "out of memory", 0, NULL);
+        room_answer(c, reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE, "out of memory", 0, NULL);
         return;
     }
     fill(c, r, cmd->agent, continuity_now_ms(c));
-    cmd_answer(c, reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK, note, c->fence, &r->m);
+    room_answer(c, reply, REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK, note, c->fence, &r->m);
     free(r);
 }
 

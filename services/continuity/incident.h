@@ -11,14 +11,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define INCIDENT_PHASE(x) REDOUBT__V1__INCIDENT_PHASE__INCIDENT_PHASE_##x
-#define INCIDENT_ID       32
-#define INCIDENT_KEY      129
-#define INCIDENT_WHO      129
-#define INCIDENT_PHASES   32
-#define INCIDENT_NOTES    48
-#define INCIDENT_CLOCKS   9 /* one per objective; of those of its agents the tightest counts */
-#define INCIDENT_EFFECTS  32
+#define INCIDENT_PHASE(x)    REDOUBT__V1__INCIDENT_PHASE__INCIDENT_PHASE_##x
+#define INCIDENT_ID          32
+#define INCIDENT_KEY         129
+#define INCIDENT_WHO         129
+#define INCIDENT_PHASES      32
+#define INCIDENT_NOTES       48
+#define INCIDENT_CLOCKS      9 /* one per objective; of those of its agents the tightest counts */
+/* The same evidence, mapped from the sender's wall clock by another process, is off by so much: that is none that is earlier. */
+#define INCIDENT_ROUNDING_MS 2
+#define INCIDENT_EFFECTS     32
 
 /* Conditions of an agent, as bits; the worst counts where one must be named. */
 enum { CONDITION_FULL = 1, CONDITION_DEGRADED = 2, CONDITION_LLM = 4 };
@@ -109,11 +111,11 @@ struct incident_event {
     bool known;                           /* evidence: it counts already (it has changed, or its time is older) */
     int64_t at_ms;                        /* evidence, cleared, data: when; 0 = now */
     bool drill;
-    bool again; /* evidence: said once more to who has just begun to lead: what has begun begins no earlier by it */
-    bool new_agent;                          /* evidence: the board had not counted this agent */
-    const int64_t *limits;                   /* evidence, data: the agent's objectives, SET_OBJECTIVES of them */
-    uint32_t agent;                          /* index of its name; 0 = none */
-    uint8_t phase, note_kind;                /* advance; note */
+    bool again;               /* evidence: said to who has just begun to lead; see INCIDENT_ROUNDING_MS */
+    bool new_agent;           /* evidence: the board had not counted this agent */
+    const int64_t *limits;    /* evidence, data: the agent's objectives, SET_OBJECTIVES of them */
+    uint32_t agent;           /* index of its name; 0 = none */
+    uint8_t phase, note_kind; /* advance; note */
     const char *by, *text, *cause, *summary; /* the board's texts */
 };
 enum incident_effect_kind {
