@@ -263,6 +263,8 @@ static void saved(struct backup_source *x, struct backup_run *r, bool moved)
     snprintf(x->verified, sizeof x->verified, "%s", r->snapshot);
     backup_list_unref(x->proven);
     x->proven = backup_list_ref(r->list);
+    if (x->set->kind == SET_BACKUP_CONFIG && continuity_config(x->b->c))
+        config_room_verified(continuity_config(x->b->c), r->out.point_ms);
 }
 
 static void tested(struct backup_source *x, const struct backup_run *r)

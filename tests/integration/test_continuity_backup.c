@@ -440,6 +440,8 @@ static void learning(const char *more)
              more);
     settings_of(text);
     open_backups();
+    backups_tick(town.b, room.now_ms); /* known from now on */
+    wait_idle();
 }
 
 /* ---- it goes well ---- */
@@ -815,6 +817,7 @@ static void a_configuration_is_saved_as_a_bundle(void **state)
                      0);
     settings_of("    - { name: config, kind: config }\n");
     open_backups();
+    backups_tick(town.b, room.now_ms);
     later(30000);
     assert_string_equal(state_of("config")->error, "");
     assert_int_equal(point(SET_RPO_CONFIG), room.now_ms);
@@ -882,8 +885,6 @@ static void orders_are_recorded_before_they_are_done(void **state)
     (void)state;
     open_bus();
     learning(", test: 30d");
-    backups_tick(town.b, room.now_ms);
-    wait_idle();
     PB(ContinuityCommand) cmd = PB_INIT(CONTINUITY_COMMAND);
     cmd.name = (char *)"nothing";
     order("backup", cmd, 3, "there are: memory");

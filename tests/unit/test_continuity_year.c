@@ -845,13 +845,13 @@ static const char *same_time(const struct world *w, const struct ref *r)
 
 static const char *compare(const struct world *w, const struct ref *r)
 {
-    if (w->n_seen != r->n)
-        DIFFER("%d incidents, reference %d", w->n_seen, r->n);
-    for (int i = 0; i < r->n; i++) {
+    for (int i = 0; i < r->n && i < w->n_seen; i++) {
         const char *differs = same_incident(w, r->incidents[i], w->seen[i].final, i);
         if (differs)
             return differs;
     }
+    if (w->n_seen != r->n || r->lost)
+        DIFFER("%d incidents, reference %d", w->n_seen, r->n);
     return same_time(w, r);
 }
 

@@ -492,7 +492,7 @@ static void back(struct ref *r, int64_t t)
     for (int s = 0; s < SUBJECTS; s++)
         for (int d = LLM; d <= TARGET; d++)
             if (r->signals[s][d].open && !r->signals[s][d].sure)
-                clear_(r, s, d, t, t);
+                r->signals[s][d].open = false;
     for (int i = 0; i < r->n; i++)
         if (r->incidents[i]->phase != 6)
             look(r, i, t);
