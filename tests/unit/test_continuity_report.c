@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "continuity/report.h"
 #include "continuity/report_file.h"
+#include <fcntl.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <sodium.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -192,6 +194,9 @@ static void test_story(void **state)
     assert_int_equal(mcp->tally.refused, 1);
     assert_int_equal(r->sum.tally.queued, 4);
     assert_true(r->lost[0] && r->lost[1] && r->lost[2]);
+    assert_int_equal(r->lost_ms[0], 120000);          /* in full failure */
+    assert_int_equal(r->lost_ms[1], 120000 + 600000); /* and degraded */
+    assert_int_equal(r->lost_ms[2], 120000 + 600000 + 720000);
     assert_int_equal(r->n_breached, 1);
     /* Who was told. */
     assert_int_equal(r->n_told, 3);
@@ -444,8 +449,16 @@ static void test_files(void **state)
     assert_string_equal(text, "mine\n");
     free(text);
     free(first);
-    /* Nothing half-written stays. */
-    char cmd[400];
+    /* Nothing half-written stays, not even of who was killed long ago; what may still be written does. */
+    char cmd[400], old[200];
+    kit_write(k, "reports/.inc-1.md.0000000a.new", "ha");
+    kit_write(k, "reports/.inc-1.md.0000000b.new", "lf");
+    snprintf(old, sizeof old, "%s/reports/.inc-1.md.0000000a.new", k->dir);
+    assert_int_equal(utimensat(AT_FDCWD, old, (const struct timespec[2]){{.tv_sec = 1}, {.tv_sec = 1}}, 0), 0);
+    write_files(k, &f);
+    assert_int_equal(access(old, F_OK), -1);
+    snprintf(old, sizeof old, "%s/reports/.inc-1.md.0000000b.new", k->dir);
+    assert_int_equal(unlink(old), 0);
     snprintf(cmd, sizeof cmd, "test -z \"$(ls -A '%s/reports' | grep '[.]new$')\"", k->dir);
     assert_int_equal(system(cmd), 0);
     struct err e = {""};
