@@ -28,6 +28,18 @@ struct agent_time *avail_of(struct continuity *c, const char *agent)
     return a;
 }
 
+static void touch(struct continuity *c, struct agent_time *a)
+{
+    a->dirty = true;
+    c->agents_dirty++;
+}
+
+void avail_again(struct continuity *c, struct agent_time *a)
+{
+    touch(c, a);
+    room_arm(c);
+}
+
 void avail_condition(void *ctx, const char *agent, unsigned was, unsigned is, bool drill, int64_t at_ms)
 {
     struct continuity *c = ctx;
@@ -47,7 +59,7 @@ void avail_condition(void *ctx, const char *agent, unsigned was, unsigned is, bo
     if (a->a.known_ms == 0)
         availability_begin(&a->a, 0, at_ms);
     availability_change(&a->a, is, at_ms);
-    a->dirty = true;
+    touch(c, a);
 }
 
 void avail_known(struct continuity *c)
@@ -60,7 +72,7 @@ void avail_known(struct continuity *c)
             continue;
         unsigned condition = board_condition(c->board, name);
         availability_begin(&a->a, condition, condition && a->found_ms ? a->found_ms : now);
-        a->dirty = true;
+        touch(c, a);
     }
 }
 
@@ -73,7 +85,7 @@ void avail_settle(struct continuity *c)
         if (condition != a->a.condition) {
             int64_t at = condition ? a->found_ms : sight_agent_changed(c->sight, a->name);
             availability_change(&a->a, condition, at > 0 && at < now ? at : now);
-            a->dirty = true;
+            touch(c, a);
         }
         a->found_ms = 0;
     }
@@ -92,7 +104,7 @@ void avail_incident(struct continuity *c, struct incident *x, struct file *f)
         if (a->a.known_ms == 0)
             availability_begin(&a->a, board_condition(c->board, names[i]), x->last_joined_ms);
         availability_incident(&a->a, x->last_joined_ms);
-        a->dirty = true;
+        touch(c, a);
     }
     f->counted = (uint32_t)n;
     free(names);
@@ -133,11 +145,17 @@ static void say(struct continuity *c, struct agent_time *a)
     continuity_announce(c, subject, a->revision, &d);
 }
 
-void avail_say(struct continuity *c)
+void avail_say(struct continuity *c, size_t most)
 {
+    if (c->agents_dirty == 0)
+        return;
     for (struct agent_time *a = c->agents; a; a = a->hh.next)
-        if (a->dirty && a->a.known_ms)
+        if (a->dirty && a->a.known_ms) {
+            if (most-- == 0)
+                return;
             say(c, a);
+        }
+    c->agents_dirty = 0;
 }
 
 /* ---- told ---- */

@@ -158,7 +158,7 @@ void docs_agent(struct service *s, const void *message, const struct bus_msg *m)
     HASH_FIND_STR(c->agents, d->agent, a);
     if (heard_token(c, d->fence) && a && a->a.known_ms) {
         if (d->fence < c->fence && a->fence == c->fence) /* as with incidents: ours once more */
-            a->dirty = true;
+            avail_again(c, a);
         return;
     }
     if (d->n_months > AVAILABILITY_MONTHS || d->known_unix_ms <= 0) {

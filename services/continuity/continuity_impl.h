@@ -94,12 +94,16 @@ struct continuity {
     struct file *files, *dirty;
     struct agent_time *agents;
     bool agents_sorted;
+    size_t agents_dirty; /* about so many are to be announced */
+    size_t unkept;       /* documents that wait for the disk */
+    struct log_limit not_kept;
     struct shown *shown;
     struct part_doc *docs;
     struct trail *trails;
     struct verdict verdicts[SET_OBJECTIVES];
     int64_t status_mono_ms, judged_mono_ms, flushed_mono_ms, pruned_mono_ms;
     uint64_t status_revision;
+    bool more;      /* than went in one turn */
     bool restoring; /* what the board says now is no news */
     struct loop_timer wake, flush;
 
@@ -166,13 +170,16 @@ struct agent_time *avail_of(struct continuity *c, const char *agent); /* made if
 void avail_condition(void *ctx, const char *agent, unsigned was, unsigned is, bool drill, int64_t at_ms);
 void avail_settle(struct continuity *c); /* after the board was rebuilt: what has changed meanwhile */
 void avail_known(struct continuity *c);  /* agents of the settings that are new */
+void avail_again(struct continuity *c, struct agent_time *a); /* announced once more */
 void avail_incident(struct continuity *c, struct incident *x, struct file *f);
-void avail_say(struct continuity *c);
+void avail_say(struct continuity *c, size_t most);
 void avail_command(struct continuity *c, const PB(ContinuityCommand) * cmd, const char *reply, const char *note);
 
 /* continuity_say.c */
 void say_effect(void *ctx, struct incident *x, const struct incident_effect *e);
-void say_flush(struct continuity *c); /* what the board has changed: documents, events, checks, reports */
+void say_flush(struct continuity *c,
+               bool all); /* what the board has changed: documents, events, checks, reports; some of it */
+bool say_waits(const struct continuity *c); /* there is more, and it may go */
 /* The document of one incident at once; then(ctx, 0) when it is durable here. */
 void say_incident(struct continuity *c, struct incident *x, outbox_cb then, void *ctx);
 void say_later(struct continuity *c, struct file *f);

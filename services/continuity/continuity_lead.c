@@ -17,7 +17,8 @@ METRIC_DEFINE(begun, METRIC_COUNTER, "redoubt_continuity_leads_begun_total",
 #define ANSWER_MS   1000
 #define BUS_AWAY_MS 15000 /* then the lease is given back */
 #define BACKLOG_MS  5000  /* what an earlier process has left goes out before it is built upon, but not for longer */
-#define DOUBT_TTLS  2     /* the lease is lost although Redis answers: another will be heard by then */
+#define LOOK_MS     50
+#define DOUBT_TTLS  2 /* the lease is lost although Redis answers: another will be heard by then */
 
 /* A long lease is for a slow world: then it is said less often, and silence means less. */
 int64_t lead_beat_ms(const struct continuity *c)
@@ -194,6 +195,8 @@ static void follow_or_begin(struct continuity *c, int64_t now_ms)
         c->ready_mono_ms = now_ms;
     if (outbox_backlog(c->s->outbox) == 0 || now_ms - c->ready_mono_ms >= BACKLOG_MS)
         begin(c);
+    else
+        loop_timer_start(&c->wake, LOOK_MS, 0);
 }
 
 void lead_tick(struct continuity *c)
@@ -236,7 +239,7 @@ static void given_back(void *ctx)
 void lead_end(struct continuity *c)
 {
     if (c->leads) {
-        say_flush(c);
+        say_flush(c, true);
         parts_close(c);
         c->leads = false;
     }

@@ -2,6 +2,7 @@
  *
  * What the board changes within a moment is one document. It is durable in the outbox before anybody is answered, and its id says which leader made it: so that two
  * that lead for a while do not take the place of each other unseen. */
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
 #include "continuity/continuity_impl.h"
@@ -17,11 +18,13 @@ METRIC_DEFINE(again, METRIC_COUNTER, "redoubt_continuity_said_again_total",
 
 #define DETAIL_TEXT 512
 #define DIRECT_MS   60000
+#define NOT_KEPT_MS 10000
+#define AT_ONCE     64  /* incidents, or agents, in one turn of the loop */
+#define UNKEPT_MAX  512 /* documents that wait for the disk: the next follow these */
 
 /* ---- documents ---- */
 
 struct kept {
-    struct continuity *c; /* only its service is used: it outlives the room */
     struct service *s;
     outbox_cb then;
     void *ctx;
@@ -41,10 +44,15 @@ static void ignore(void *ctx, const struct bus_stored *r)
 static void on_kept(void *ctx, int status, const char *error)
 {
     struct kept *k = ctx;
+    struct continuity *c = k->s->state;
+    if (c && c->unkept > 0 && --c->unkept == UNKEPT_MAX / 2)
+        room_arm(c);
     if (status != 0) {
+        uint64_t held = 0;
         metric_add(&not_kept, 1);
-        log_error("a document is not durable here; it goes to the bus directly", F_STR("subject", k->subject),
-                  F_STR("why", error));
+        if (!c || log_allowed(&c->not_kept, clock_mono_ms(), NOT_KEPT_MS, &held))
+            log_error("a document is not durable here; it goes to the bus directly", F_STR("subject", k->subject),
+                      F_STR("why", error), F_INT("held_back", held));
         struct bus_out o = {.subject = k->subject, .id = k->id, .type = k->type, .data = k->data, .len = k->len};
         if (k->s->bus)
             bus_store(k->s->bus, &o, DIRECT_MS, ignore, NULL);
@@ -89,13 +97,14 @@ void say_document(struct continuity *c, const char *subject, const char *id, con
         refuse(c->s, then, ctx);
         return;
     }
-    *k = (struct kept){.c = c, .s = c->s, .then = then, .ctx = ctx, .type = wire_type(message), .len = len};
+    *k = (struct kept){.s = c->s, .then = then, .ctx = ctx, .type = wire_type(message), .len = len};
     snprintf(k->subject, sizeof k->subject, "%s", subject);
     snprintf(k->id, sizeof k->id, "%s", id);
     memcpy(k->data, data, len);
     free(data);
     metric_add(&documents, 1);
     struct outbox_item i = {.subject = k->subject, .id = k->id, .type = k->type, .data = k->data, .len = len};
+    c->unkept++;
     if (c->s->outbox)
         outbox_append(c->s->outbox, &i, on_kept, k);
     else
@@ -193,21 +202,25 @@ static void flush_one(struct continuity *c, struct file *f)
     f->announce = f->said_now = false;
 }
 
-void say_flush(struct continuity *c)
+/* A leader that has just begun may have thousands to say: commands are answered in between, and the disk is not flooded. What a check brings about is said with the
+ * rest: it puts the incident on the list again. */
+void say_flush(struct continuity *c, bool all)
 {
-    /* What a check brings about is said with the rest: it may put the incident on the list again. */
-    for (int rounds = 0; c->dirty && rounds < 3; rounds++) {
-        struct file *list = c->dirty;
-        c->dirty = NULL;
-        while (list) {
-            struct file *f = list;
-            list = f->next_dirty;
-            f->next_dirty = NULL;
-            f->dirty = false;
-            flush_one(c, f);
-        }
+    size_t most = all ? SIZE_MAX : AT_ONCE;
+    while (c->dirty && most > 0 && (all || c->unkept < UNKEPT_MAX)) {
+        struct file *f = c->dirty;
+        c->dirty = f->next_dirty;
+        f->next_dirty = NULL;
+        f->dirty = false;
+        flush_one(c, f);
+        most--;
     }
-    avail_say(c);
+    avail_say(c, all ? SIZE_MAX : c->unkept < UNKEPT_MAX ? AT_ONCE : 0);
+}
+
+bool say_waits(const struct continuity *c)
+{
+    return (c->dirty || c->agents_dirty > 0) && c->unkept < UNKEPT_MAX;
 }
 
 static void record(struct continuity *c, const struct incident *x, const char *action)

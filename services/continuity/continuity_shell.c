@@ -15,6 +15,7 @@ METRIC_DEFINE(lost_signals, METRIC_COUNTER, "redoubt_continuity_signals_lost_tot
 
 #define TICK_MS  1000
 #define PRUNE_MS 60000
+#define MORE_MS  2
 #define FLUSH_MS 100 /* what changes in this time is one document */
 
 /* ---- for the parts ---- */
@@ -105,7 +106,11 @@ bool room_event(struct continuity *c, const char *id, const struct incident_even
 
 static void on_wake(void *ctx)
 {
-    room_arm(ctx);
+    struct continuity *c = ctx;
+    if (c->leads)
+        room_arm(c);
+    else
+        lead_tick(c);
 }
 
 static void on_flush(void *ctx)
@@ -114,7 +119,8 @@ static void on_flush(void *ctx)
     c->flushed_mono_ms = clock_mono_ms();
     if (!c->leads)
         return;
-    say_flush(c);
+    say_flush(c, false);
+    c->more = say_waits(c);
     room_arm(c);
 }
 
@@ -128,9 +134,10 @@ void room_arm(struct continuity *c)
         loop_timer_stop(&c->wake);
     else
         loop_timer_start(&c->wake, next > now ? (next - now < PRUNE_MS ? next - now : PRUNE_MS) : 1, 0);
-    if (c->dirty && !loop_timer_active(&c->flush)) {
-        int64_t since = clock_mono_ms() - c->flushed_mono_ms;
-        loop_timer_start(&c->flush, since >= FLUSH_MS ? 0 : FLUSH_MS - since, 0);
+    if (say_waits(c) && !loop_timer_active(&c->flush)) {
+        /* More than went at once goes on soon; what has just changed may change again. */
+        int64_t since = clock_mono_ms() - c->flushed_mono_ms, wait = c->more ? MORE_MS : FLUSH_MS;
+        loop_timer_start(&c->flush, since >= wait ? 0 : wait - since, 0);
     }
 }
 

@@ -7,10 +7,64 @@ static struct kit *K;
     "  phases: { respond: 1s, settle: 300ms, validate: 500ms, join_within: 2s, closes_itself: none }\n"              \
     "  own:\n    - { agents: [ quick ], mad_degraded: 2s }\n"
 
+/* One that was closed a year ago, as a leader before has left it. */
+static void say_a_past_one(void)
+{
+    int64_t then = clock_wall_ms() - INT64_C(366) * 86400000;
+    PB(IncidentChanged) d = PB_INIT(INCIDENT_CHANGED);
+    PB(IncidentPhaseTime) p = PB_INIT(INCIDENT_PHASE_TIME), *phases[] = {&p};
+    d.id = (char *)"past-one";
+    d.epoch = 9;
+    d.fence = 1;
+    d.phase = E(INCIDENT_PHASE__INCIDENT_PHASE_CLOSED);
+    d.failure_kind = E(FAILURE_KIND__FAILURE_KIND_LLM_OUTAGE);
+    d.severity = E(SEVERITY__SEVERITY_WARNING);
+    d.key = (char *)"llm.past";
+    d.summary = (char *)"long ago";
+    d.evidence_unix_ms = then;
+    d.recovered_unix_ms = d.validated_unix_ms = d.closed_unix_ms = d.changed_unix_ms = then + 1000;
+    p.phase = d.phase;
+    p.entered_unix_ms = then + 1000;
+    d.phases = phases;
+    d.n_phases = 1;
+    kit_say(K, SUBJECT_CONTINUITY_INCIDENT, "past-one", &d);
+    KIT_UNTIL(K, K->stored == K->to_store);
+}
+
+static bool looked, there;
+static void on_last(void *ctx, enum bus_status st, const struct bus_msg *m)
+{
+    (void)ctx, (void)m;
+    looked = true;
+    there = st != BUS_REFUSED;
+}
+
+static bool on_stream(const char *subject)
+{
+    looked = false;
+    bus_last(K->bus, STREAM_STATE, subject, 5000, on_last, NULL);
+    KIT_UNTIL(K, looked);
+    return there;
+}
+
+/* What was closed long ago goes from the list and from the stream. */
+static void test_the_past_is_forgotten(void **state)
+{
+    (void)state;
+    KIT_UNTIL(K, !on_stream(SUBJECT_CONTINUITY_INCIDENT "past-one"));
+    PB(ContinuityCommand) cmd = PB_INIT(CONTINUITY_COMMAND);
+    cmd.incident = (char *)"past-one";
+    assert_int_equal(kit_ask(K, "incident", &cmd), STATUS(INVALID));
+    for (size_t i = 0; i < K->n_incidents; i++)
+        wire_free(K->incident[i]);
+    K->n_incidents = 0;
+}
+
 static int setup(void **state)
 {
     (void)state;
     K = kit_new(PHASES, KIT_AGENT("quick") KIT_AGENT("lone"));
+    say_a_past_one();
     kit_hear(K);
     kit_start(K, 0);
     KIT_UNTIL(K, K->beats > 0);
@@ -285,6 +339,7 @@ static void test_reload(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_past_is_forgotten),
         cmocka_unit_test(test_one_outage_is_one_incident),
         cmocka_unit_test(test_clocks),
         cmocka_unit_test(test_commands),
