@@ -70,7 +70,8 @@ struct report {
     int64_t first_told_ms; /* 0 = nobody was */
     struct report_finding findings[64];
     size_t n_findings;
-    bool lost[32]; /* functions, by index */
+    bool lost[32];       /* functions, by index */
+    int64_t lost_ms[32]; /* agent time, as far as records say */
     size_t n_breached, n_clocks;
 };
 /* NULL = memory is out. */

@@ -2,6 +2,7 @@
  *
  * Lessons and follow-ups differ from the form: they are kept, this time and every time after. Anything else differs: the whole file is put aside first. */
 #include "continuity/report_file.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -9,12 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MD_MAX  (16 * 1024 * 1024)
 #define PATH    1024
 #define HEX     (2 * crypto_hash_sha256_BYTES + 1)
 #define ASIDES  100
+#define STALE_S 3600
 #define OF(dir) (int)(PATH - 300), dir
 
 static int write_all(int fd, const char *text, size_t len)
@@ -45,8 +48,9 @@ int report_file_write(const char *dir, const char *name, const char *ending, con
 {
     char tmp[PATH], path[PATH];
     snprintf(path, sizeof path, "%.*s/%.128s%.32s", OF(dir), name, ending);
-    snprintf(tmp, sizeof tmp, "%.*s/.%.128s%.32s.new", OF(dir), name, ending);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+    /* Two replicas may write at the same time, each its own; the last one stands. */
+    snprintf(tmp, sizeof tmp, "%.*s/.%.128s%.32s.%08x.new", OF(dir), name, ending, randombytes_random());
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (fd < 0)
         return err_set(e, "cannot write %s: %s", tmp, strerror(errno));
     int bad = write_all(fd, text, len) || fsync(fd);
@@ -82,6 +86,21 @@ int report_file_dir(const char *dir, struct err *e)
         if (!was)
             return 0;
     }
+}
+
+/* What writers have left that were killed in the middle. */
+static void tidy(const char *dir)
+{
+    DIR *d = opendir(dir);
+    for (struct dirent *f; d && (f = readdir(d));) {
+        size_t n = strlen(f->d_name);
+        struct stat st;
+        if (*f->d_name == '.' && n > 4 && strcmp(f->d_name + n - 4, ".new") == 0 &&
+            fstatat(dirfd(d), f->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime + STALE_S < time(NULL))
+            (void)unlinkat(dirfd(d), f->d_name, 0);
+    }
+    if (d)
+        closedir(d);
 }
 
 /* NULL: not there, or not readable (then e says so). */
@@ -224,8 +243,10 @@ int report_files_write(struct report_files *f, const struct report *r, struct er
     f->kept = false;
     *f->aside = 0;
     int rc = report_file_dir(f->dir, e);
-    if (!rc)
+    if (!rc) {
+        tidy(f->dir);
         rc = look(f, parts, e);
+    }
     if (!rc) {
         struct report_kept kept = {parts[0].differs ? parts[0].text : NULL, parts[1].differs ? parts[1].text : NULL};
         report_md_write(r, &kept, &md);

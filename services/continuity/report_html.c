@@ -179,6 +179,8 @@ static void impact(struct page *p)
             report_add(p->o, "<strong>");
             report_html(p->o, r->in->functions[i].name, 64);
             report_addf(p->o, "</strong>%s", r->in->functions[i].critical ? " (critical)" : "");
+            if (r->lost_ms[i])
+                report_addf(p->o, " for %s of agent time", report_took(r->lost_ms[i], a));
             any = true;
         }
     report_add(p->o, any ? ".</p>\n" : "none.</p>\n");
@@ -330,10 +332,8 @@ static void proof(struct page *p, const struct report_line *l, size_t *room)
     const struct report_trail *t = p->r->in->trail;
     const struct report_chain *c = l->trail < t->n_chains ? &t->chains[l->trail] : NULL;
     char leaf[65];
-    if (!l->seq || !c) {
-        report_add(p->o, "none");
+    if (!l->seq || !c)
         return;
-    }
     sodium_bin2hex(leaf, sizeof leaf, l->leaf, sizeof l->leaf);
     report_addf(p->o,
                 "<details><summary>#%" PRIu64
@@ -356,9 +356,9 @@ static void timeline(struct page *p)
     char at[CLOCK_TEXT_MAX], text[1024], a[REPORT_TIME_MAX];
     size_t room = PROOFS_INLINE;
     report_page_section(p->o, "timeline", "Timeline");
-    static const char *const columns[] = {"Time (UTC)", "Service", "What", "On", "By", "In detail", "Proof"};
+    static const char *const columns[] = {"Time (UTC)", "Service", "What", "On", "By", "In detail, and its proof"};
     report_page_table(p->o, "From the audit trail, by time; each line with its place in the signed trail.", columns,
-                      7, 0);
+                      6, 0);
     for (size_t i = 0; i < t->n; i++) {
         const PB(AuditRecord) *r = t->lines[i].r;
         clock_text(r->at_unix_ms, at);
@@ -377,7 +377,6 @@ static void timeline(struct page *p)
         report_html(p->o, r->actor, 128);
         report_add(p->o, "</td><td class=\"d\">");
         report_html(p->o, report_line_words(r, text), 700);
-        report_add(p->o, "</td><td>");
         proof(p, &t->lines[i], &room);
         report_add(p->o, "</td></tr>\n");
     }

@@ -119,6 +119,8 @@ static void impact(struct page *p)
             report_add(p->o, any ? ", " : "");
             report_md(p->o, r->in->functions[i].name, 64);
             report_add(p->o, r->in->functions[i].critical ? " (critical)" : "");
+            if (r->lost_ms[i])
+                report_addf(p->o, " for %s of agent time", report_took(r->lost_ms[i], a));
             any = true;
         }
     report_addf(p->o,

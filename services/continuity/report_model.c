@@ -94,8 +94,12 @@ static void impact(struct report *r)
             if (strcmp(c->objective, rows[k].objective) == 0)
                 r->sum.seen |= rows[k].condition;
     }
-    for (size_t i = 0; i < in->n_functions && i < sizeof r->lost / sizeof *r->lost; i++)
+    for (size_t i = 0; i < in->n_functions && i < sizeof r->lost / sizeof *r->lost; i++) {
         r->lost[i] = (in->functions[i].lost_in & r->sum.seen) != 0;
+        for (size_t k = 0; k < r->n_spans; k++)
+            if (r->spans[k].condition & in->functions[i].lost_in)
+                r->lost_ms[i] += r->spans[k].to_ms - r->spans[k].from_ms;
+    }
 }
 
 /* ---- who was told ---- */

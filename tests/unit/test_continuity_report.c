@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "continuity/report.h"
 #include "continuity/report_file.h"
+#include <fcntl.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <sodium.h>
@@ -12,10 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "page_check.h"
 #include "report_kit.h"
 
 /* ---- texts ---- */
@@ -191,6 +194,9 @@ static void test_story(void **state)
     assert_int_equal(mcp->tally.refused, 1);
     assert_int_equal(r->sum.tally.queued, 4);
     assert_true(r->lost[0] && r->lost[1] && r->lost[2]);
+    assert_int_equal(r->lost_ms[0], 120000);          /* in full failure */
+    assert_int_equal(r->lost_ms[1], 120000 + 600000); /* and degraded */
+    assert_int_equal(r->lost_ms[2], 120000 + 600000 + 720000);
     assert_int_equal(r->n_breached, 1);
     /* Who was told. */
     assert_int_equal(r->n_told, 3);
@@ -231,6 +237,7 @@ static void test_story(void **state)
     has_not(html.s, "url(");
     has_not(html.s, "@import");
     assert_int_equal(count(html.s, "http"), 2); /* http-equiv, and the name of SVG's grammar, which nobody fetches */
+    page_good(html.s);
     kit_keep_example(md.s, html.s);
     free(md.s);
     free(html.s);
@@ -258,6 +265,7 @@ static void test_trouble(void **state)
         assert_null(k->trail.lines[i].proof);
     report_html_write(r, &none, &html);
     report_md_write(r, &none, &md);
+    page_good(html.s);
     has(html.s, "A trail does not verify");
     has(md.s, "A trail does not verify");
     assert_true(strstr(md.s, "A trail does not verify") < strstr(md.s, "| Incident |"));
@@ -271,6 +279,7 @@ static void test_trouble(void **state)
     html.n = md.n = 0;
     report_html_write(r, &none, &html);
     report_md_write(r, &none, &md);
+    page_good(html.s);
     has(html.s, "No proofs yet");
     has(md.s, "No proofs yet");
     report_free(r);
@@ -311,6 +320,7 @@ static void test_hostile(void **state)
     json_t *j = json_loads(proofs.s, 0, NULL);
     assert_non_null(j);
     json_decref(j);
+    page_good(html.s);
     kit_keep_file("hostile.html", html.s);
     report_free(r);
     free(md.s);
@@ -342,6 +352,7 @@ static void test_huge(void **state)
     assert_true(md.n < 4u * 1024 * 1024);
     assert_true(count(html.s, "<path class=\"c-") == 3); /* many agents are counted, not drawn one by one */
     assert_int_equal(r->n_agents, 500);
+    page_good(html.s);
     kit_keep_file("huge.html", html.s);
     report_free(r);
     free(md.s);
@@ -438,8 +449,16 @@ static void test_files(void **state)
     assert_string_equal(text, "mine\n");
     free(text);
     free(first);
-    /* Nothing half-written stays. */
-    char cmd[400];
+    /* Nothing half-written stays, not even of who was killed long ago; what may still be written does. */
+    char cmd[400], old[200];
+    kit_write(k, "reports/.inc-1.md.0000000a.new", "ha");
+    kit_write(k, "reports/.inc-1.md.0000000b.new", "lf");
+    snprintf(old, sizeof old, "%s/reports/.inc-1.md.0000000a.new", k->dir);
+    assert_int_equal(utimensat(AT_FDCWD, old, (const struct timespec[2]){{.tv_sec = 1}, {.tv_sec = 1}}, 0), 0);
+    write_files(k, &f);
+    assert_int_equal(access(old, F_OK), -1);
+    snprintf(old, sizeof old, "%s/reports/.inc-1.md.0000000b.new", k->dir);
+    assert_int_equal(unlink(old), 0);
     snprintf(cmd, sizeof cmd, "test -z \"$(ls -A '%s/reports' | grep '[.]new$')\"", k->dir);
     assert_int_equal(system(cmd), 0);
     struct err e = {""};
