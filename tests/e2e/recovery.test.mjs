@@ -62,7 +62,16 @@ class Site {
   }
 
   git(...args) {
-    return execFileSync('git', [`--git-dir=${this.history}`, ...args], { encoding: 'utf8' });
+    return execFileSync('git', [`--git-dir=${this.history}`, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  }
+
+  // It is made while the service runs.
+  accepted() {
+    try {
+      return this.git('rev-parse', '--verify', '--quiet', 'refs/heads/main').trim() !== '';
+    } catch {
+      return false;
+    }
   }
 
   // Not synchronously: the LLM and the backend of this test must answer meanwhile.
@@ -166,7 +175,7 @@ test('from nothing but its backups', { timeout: 300000 }, () => withSite(async (
   w.llm.mode = '503';
   const before = { frozen: await site.posture(FROZEN, 'POSTURE_FROZEN'), fallen: await site.posture(FALLEN, 'POSTURE_SECURITY_FALLBACK') };
   await until('incidents', async () => (await site.json('incident', 'list')).incidents.length >= 2, 30000);
-  await until('a history', () => fs.existsSync(site.history) && site.git('rev-list', '--all').trim(), 30000);
+  await until('a history', () => site.accepted(), 30000);
   const open = new Map();
   for (const { id } of (await site.json('incident', 'list')).incidents) open.set(id, await site.json('incident', 'show', id));
   const was = { learning: tree(site.learning), config: fs.readFileSync(stack.config, 'utf8'), log: site.git('log', '--format=%H %s', 'main') };
@@ -252,7 +261,7 @@ test('from nothing but its backups', { timeout: 300000 }, () => withSite(async (
 test('a step that fails says so, and the rest goes on', { timeout: 300000 }, () => withSite(async (site) => {
   const { stack } = site;
   await until('a trail', () => fs.existsSync(site.trail) && site.trails().length > 0, 30000);
-  await until('a history', () => fs.existsSync(site.history) && site.git('rev-list', '--all').trim(), 30000);
+  await until('a history', () => site.accepted(), 30000);
   await site.backUp();
   // A newer copy of the trail that is damaged, made by hand where it lies: one byte is another.
   const newest = fs.readdirSync(site.trail, { recursive: true }).map((n) => path.join(site.trail, n)).filter((p) => p.endsWith('.seg')).sort((a, b) => fs.statSync(b).size - fs.statSync(a).size)[0];
