@@ -106,10 +106,11 @@ __attribute__((format(printf, 2, 3))) static void say(struct backup_nats *x, con
 /* The answer to a busy wait: false if nobody wants it any more. */
 static bool back(struct backup_nats *x)
 {
+    bool wanted = !x->dropped;
     x->busy = false;
-    if (x->dropped)
+    if (!wanted)
         free_all(x);
-    return !x->dropped;
+    return wanted;
 }
 
 static const char *error_of(const struct bus_snapshot_end *r)
