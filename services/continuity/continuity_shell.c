@@ -44,11 +44,6 @@ bool continuity_leads(const struct continuity *c)
     return c->leads;
 }
 
-struct config_room *continuity_config(const struct continuity *c)
-{
-    return c->config;
-}
-
 const char *continuity_dir(const struct continuity *c)
 {
     return c->dir;
