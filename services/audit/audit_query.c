@@ -185,7 +185,8 @@ const struct audit_view audit_views[] = {
      .rows = {ROW("config.accepted", 0), ROW("config.applied", 0), ROW("config.rolled_back", 0)}},
     {.verb = "backed-up",
      .summary = "copies were made and restored to see",
-     .rows = {ROW("backup.saved", 0), ROW("backup.failed", 0), ROW("backup.tested", 0)}},
+     .rows = {ROW("backup.ordered", 0), ROW("backup.test_ordered", 0), ROW("backup.saved", 0),
+              ROW("backup.failed", 0), ROW("backup.tested", 0)}},
     {.verb = "rotated", .summary = "the trail's key was changed", .rows = {ROW("audit.rotate", 0)}},
 };
 const size_t audit_views_n = sizeof audit_views / sizeof *audit_views;

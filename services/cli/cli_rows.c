@@ -6,6 +6,7 @@
 #include "cli/cli_opts_baseline.h"
 #include "cli/cli_opts_continuity.h"
 #include "cli/cli_opts_drill.h"
+#include "cli/cli_opts_recover.h"
 #include "cli/cli_opts_rollback.h"
 #include "cli/cli_opts_sim.h"
 #include "cli/cli_rows_config.h"
@@ -420,6 +421,48 @@ const struct cli_row cli_rows[] = {
      .connects = true,
      .run = cmd_audit_rotate,
      OPTS(rotate_opts, opts_rotate)},
+
+    {.path = "recover", .summary = "a whole site from its backups, on new machines"},
+    {.path = "recover list",
+     .summary = "which sources have copies in a repository, and how old the newest is",
+     .text = RECOVER_TEXT,
+     .run = cmd_recover_list,
+     OPTS(recover_list_opts, opts_recover)},
+    {.path = "recover run",
+     .summary = "restore and verify configuration, trail, learning data, NATS and Redis; print the time of each",
+     .text = RECOVER_TEXT
+     "Before: empty NATS and Redis servers run, and none of the suite's services. A step that fails says what to do, "
+     "and the\n"
+     "rest goes on; run it again for what is missing, with --from. Nothing that is there is overwritten; with --force it "
+     "is moved\n"
+     "aside (streams and keys: replaced). If the newest copy is bad, the one before is taken, and that is said.",
+     .run = cmd_recover_run,
+     OPTS(recover_opts, opts_recover)},
+    {.path = "state", .summary = "NATS' streams and Redis' keys, saved and restored by hand"},
+    {.path = "state save",
+     .args = "DIR",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "save them below DIR: DIR/nats, DIR/redis; the suite may run",
+     .connects = true,
+     .run = cmd_state_save,
+     OPTS(state_save_opts, opts_state)},
+    {.path = "state restore",
+     .args = "DIR",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "restore them from below DIR into empty servers; the suite must not run",
+     .text = "All files are verified, and what the servers hold is looked at, before anything is changed.",
+     .connects = true,
+     .run = cmd_state_restore,
+     OPTS(state_restore_opts, opts_state)},
+    {.path = "state verify",
+     .args = "DIR",
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "is what was saved below DIR still what it was; needs no server",
+     .run = cmd_state_verify,
+     OPTS(state_verify_opts, opts_state)},
 
     {.path = "alert", .summary = "what is wrong, who was told, who has taken it on; silences; channels"},
     {.path = "alert list",

@@ -136,6 +136,20 @@ int cmd_rollback_status(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_rollback_history(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_rollback_lineage(struct cli *c, const void *opts, int argc, char **argv);
 
+struct opts_recover {
+    const char *repository, *password_file, *from, *config, *data_dir, *learning_to, *nats, *redis, *by, *reason;
+    bool force, json;
+};
+int cmd_recover_list(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_recover_run(struct cli *c, const void *opts, int argc, char **argv);
+struct opts_state {
+    const char *redis, *only, *by, *reason;
+    bool force, json;
+};
+int cmd_state_save(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_state_restore(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_state_verify(struct cli *c, const void *opts, int argc, char **argv);
+
 struct opts_incident {
     const char *by, *reason, *to, *agent, *key, *kind, *severity;
     int64_t count;

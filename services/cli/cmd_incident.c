@@ -44,7 +44,7 @@ static void print_lines(const struct incident_lines *l, const struct term *t, bo
 {
     static const struct term_column columns[] = {{"ID", false},    {"SEVERITY", false}, {"PHASE", false},
                                                  {"AGE", true},    {"AGENTS", true},    {"OWNER", false},
-                                                 {"CLOCK", false}, {"", false},         {"SUMMARY", false}};
+                                                 {"CLOCK", false}, {"", false},         {"ABOUT", false}};
     int64_t now = clock_wall_ms();
     char span[32], bar[INCIDENT_VIEW_TEXT];
     if (l->n == 0) {
@@ -66,7 +66,7 @@ static void print_lines(const struct incident_lines *l, const struct term *t, bo
         term_cell(tab, TERM_PLAIN, "%s", x->nearest ? x->nearest->objective : "-");
         term_cell(tab, x->nearest ? incident_view_clock_colour(x->nearest) : TERM_DIM, "%s",
                   x->nearest ? incident_view_bar(x->nearest, bar) : "");
-        term_cell(tab, TERM_PLAIN, "%s", *x->summary ? x->summary : x->key);
+        term_cell(tab, TERM_PLAIN, "%s", incident_view_about(x->key, x->summary, bar));
     }
     term_table_end(tab, t, "");
     if (l->more)
@@ -187,10 +187,10 @@ static void print_incident(const PB(IncidentChanged) * m, const struct term *t)
     term_print(t, TERM_BOLD, "%s", m->id);
     term_print(t, colour, "  %s %s%s", EVENT_NAME(severity, m->severity), EVENT_NAME(incident_phase, m->phase),
                m->drill ? " (drill)" : "");
-    printf("  %s\n", term_clean(m->summary, 0, summary, sizeof summary));
+    printf("  %s\n", term_clean(incident_view_about(m->key, m->summary, text), 0, summary, sizeof summary));
     if (m->failure_kind != REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_UNSPECIFIED)
         line("kind", "%s", EVENT_NAME(failure_kind, m->failure_kind));
-    line("about", "%s%s%s", m->key, *m->cause ? ", caused by " : "", m->cause);
+    line("cause", "%s", m->cause);
     line("evidence", "%s, %s ago", event_time(m->evidence_unix_ms, now, at),
          ago(m->evidence_unix_ms, now, span, sizeof span));
     line("agents", "%s", incident_view_agents(m, AGENTS_SHOWN, text));

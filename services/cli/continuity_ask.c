@@ -14,7 +14,10 @@ void *continuity_ask(struct cli_link *k, const char *verb, const PB(ContinuityCo
     struct err e = {""};
     char text[1100];
     void *got = NULL;
-    *ret = cli_ask_again(k, "continuity", verb, m, &r);
+    PB(ContinuityCommand) named = *m;
+    if (!*named.by)
+        named.by = CONTINUITY_ASKS;
+    *ret = cli_ask_again(k, "continuity", verb, &named, &r);
     if (*ret != CLI_OK)
         return NULL;
     if (r->status != REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK) {
@@ -279,6 +282,7 @@ static PB(IncidentChanged) * by_id(struct cli_link *k, const char *id)
     PB(CommandReply) *r = NULL;
     PB(IncidentChanged) *doc = NULL;
     m.incident = (char *)id;
+    m.by = CONTINUITY_ASKS;
     if (cli_ask_again(k, "continuity", "incident", &m, &r) == CLI_OK &&
         r->status == REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK)
         doc = wire_unpack(PB_DESC(incident_changed), r->payload.data, r->payload.len, NULL);

@@ -4,6 +4,7 @@
 
 #include "cli/cli_bus.h"
 
+#define CONTINUITY_ASKS "redoubt" /* a question need not say who asks, but no message is empty */
 /* The unpacked payload of an answer to what only reads (asked again until a replica answers); NULL after saying why, with the exit code in *ret. */
 void *continuity_ask(struct cli_link *k, const char *verb, const PB(ContinuityCommand) * m,
                      const ProtobufCMessageDescriptor *desc, int *ret);

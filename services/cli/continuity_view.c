@@ -2,6 +2,7 @@
 #include "cli/continuity_view.h"
 #include "cli/cli.h"
 #include "cli/event_line.h"
+#include "continuity/backup_plan.h"
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -135,7 +136,7 @@ void continuity_view_problems(const PB(ContinuityStatus) * s, void (*fn)(void *c
     }
     for (size_t i = 0; i < s->n_backups; i++) {
         const PB(BackupState) *b = s->backups[i];
-        if (!*b->error && !b->suspicious)
+        if (!b->open_alerts && !*b->error && !b->suspicious)
             continue;
         *text = 0;
         add(text, "backup %s: %s", b->source, continuity_view_backup(b, more));
@@ -166,10 +167,37 @@ const char *continuity_view_size(uint64_t bytes, char *buf, size_t size)
     return buf;
 }
 
+/* What people were told of and is not over, the worst first. What is merely late has no error. */
+static const struct {
+    uint32_t bit;
+    const char *words;
+} backup_alerts[] = {
+    {BACKUP_DAMAGED, "the repository is damaged"},
+    {BACKUP_DIFFERS, "what was restored is not what was saved"},
+    {BACKUP_GONE, "a proven copy is no longer in the repository"},
+    {BACKUP_EMPTY, "the newest copy is empty"},
+    {BACKUP_SHRUNKEN, "the newest copy is much smaller than the one before"},
+    {BACKUP_MISSING, "there is no copy yet"},
+    {BACKUP_LATE, "no new copy has come for too long"},
+    {BACKUP_UNVERIFIED, "copies come, but none is proven to be restorable"},
+    {BACKUP_FAILED, "what is tried fails"},
+};
+
+static const char *backup_alert(const PB(BackupState) * b)
+{
+    for (size_t i = 0; i < COUNT(backup_alerts); i++)
+        if (b->open_alerts & backup_alerts[i].bit)
+            return backup_alerts[i].words;
+    return NULL;
+}
+
 char *continuity_view_backup(const PB(BackupState) * b, char buf[static INCIDENT_VIEW_TEXT])
 {
+    const char *told = backup_alert(b);
     *buf = 0;
-    if (*b->error)
+    if (told)
+        add(buf, "%s%s%s", told, *b->error ? ": " : "", b->error);
+    else if (*b->error)
         add(buf, "failed%s: %s", b->failures > 1 ? " again and again" : "", b->error);
     else if (b->suspicious)
         add(buf, "the last copy is empty or much smaller than the one before: it does not count");
@@ -184,7 +212,7 @@ char *continuity_view_backup(const PB(BackupState) * b, char buf[static INCIDENT
 
 enum term_colour continuity_view_backup_colour(const PB(BackupState) * b)
 {
-    if (*b->error || b->suspicious)
+    if (b->open_alerts || *b->error || b->suspicious)
         return TERM_RED;
     return b->verified_point_unix_ms ? TERM_GREEN : TERM_YELLOW;
 }
@@ -258,7 +286,7 @@ static void print_objectives(const PB(ContinuityStatus) * s, const struct term *
 static void print_incidents(const PB(ContinuityStatus) * s, const struct term *t)
 {
     static const struct term_column columns[] = {
-        {"INCIDENT", false}, {"PHASE", false}, {"CLOCK", false}, {"", false}, {"SUMMARY", false}};
+        {"INCIDENT", false}, {"PHASE", false}, {"CLOCK", false}, {"", false}, {"ABOUT", false}};
     char bar[INCIDENT_VIEW_TEXT];
     if (s->n_worst == 0)
         return;
@@ -272,7 +300,7 @@ static void print_incidents(const PB(ContinuityStatus) * s, const struct term *t
         term_cell(tab, TERM_PLAIN, "%s", l->nearest ? l->nearest->objective : "-");
         term_cell(tab, l->nearest ? incident_view_clock_colour(l->nearest) : TERM_DIM, "%s",
                   l->nearest ? incident_view_bar(l->nearest, bar) : "");
-        term_cell(tab, TERM_PLAIN, "%s", *l->summary ? l->summary : l->key);
+        term_cell(tab, TERM_PLAIN, "%s", incident_view_about(l->key, l->summary, bar));
     }
     term_table_end(tab, t, "");
     if (s->open_incidents > s->n_worst)

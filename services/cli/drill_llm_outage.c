@@ -12,7 +12,7 @@ static int prepare(struct drill *d, struct err *e)
 
 static const struct drill_step steps[] = {
     DRILL_BEGIN,
-    DRILL_START("smtp ", "smtp"),
+    DRILL_START("continuity smtp ", "smtp"),
     {.key = "primary_dies",
      .text = "kill -9: the primary LLM dies",
      .act = drill_act_kill,
@@ -22,6 +22,7 @@ static const struct drill_step steps[] = {
                DRILL_DIRECTIVE("directive", "agent is moved to the backup", BACKUP_LLM, .llm = DRILL_BACKUP),
                DRILL_ACK(DRILL_BACKUP),
                {.key = "works", .text = "backup answers the agent", .message = drill_sees_work, .who = DRILL_BACKUP},
+               {.key = "incident", .text = "an incident opens, its clocks run", .message = drill_sees_incident},
                {.key = "email",
                 .text = "e-mail is refused",
                 .message = drill_sees_any_receipt,
@@ -69,9 +70,15 @@ static const struct drill_step steps[] = {
           {.key = "released",
            .text = "backend's override is released",
            .look = drill_look_released,
-           .who = "/api/admin/override/deactivate"}},
+           .who = "/api/admin/override/deactivate"},
+          {.key = "validated",
+           .text = "the incident is validated, its clocks stop",
+           .message = drill_sees_incident,
+           .what = DRILL_PBE(INCIDENT_PHASE__INCIDENT_PHASE_LEARN)},
+          {.key = "report", .text = "its report is written", .message = drill_sees_written, .after = "validated"}},
      .limit_ms = 25000,
-     .logs = {"health", "breaker", "fallback", "agent"}},
+     .logs = {"health", "breaker", "fallback", "continuity"}},
+    DRILL_ENDS("continuity"),
     DRILL_END(5),
 };
 
@@ -86,6 +93,8 @@ static const struct drill_figure figures[] = {
     {"fallback 2", "backup killed -> directive: security fallback", "backup_dies", "backup_dies.directive"},
     {"override", "backup killed -> strict policies active in the backend", "backup_dies", "backup_dies.override"},
     {"alert 2", "backup killed -> its alert accepted by a channel", "backup_dies", "backup_dies.slack"},
+    {"incident", "primary killed -> incident opened", "primary_dies", "primary_dies.incident"},
+    {"validated", "LLMs back -> incident validated, clocks stopped", "llms_return", "llms_return.validated"},
     {"release", "LLMs back -> override released in the backend", "llms_return", "llms_return.released"},
 };
 

@@ -166,6 +166,26 @@ DRILL_MARK_MESSAGE(drill_sees_queued)
     return true;
 }
 
+DRILL_MARK_MESSAGE(drill_sees_incident)
+{
+    (void)d;
+    const PB(IncidentChanged) *i = message;
+    if (!is(message, PB_DESC(incident_changed)) || (m->what && (int)i->phase != m->what))
+        return false;
+    describe(message, detail, size);
+    return true;
+}
+
+DRILL_MARK_MESSAGE(drill_sees_written)
+{
+    (void)m;
+    const PB(IncidentChanged) *i = message;
+    if (!is(message, PB_DESC(incident_changed)) || !*i->report)
+        return false;
+    snprintf(detail, size, "%s/data/continuity/reports/%s.html", d->stack.dir, i->report);
+    return true;
+}
+
 DRILL_MARK_LOOK(drill_look_posture)
 {
     snprintf(detail, size, "#%" PRIu64, d->seen.newest_epoch);

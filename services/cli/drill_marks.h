@@ -20,6 +20,8 @@ DRILL_MARK_MESSAGE(drill_sees_any_receipt); /* of whichever alert */
 DRILL_MARK_MESSAGE(drill_sees_monitoring);  /* basic monitoring has looked */
 DRILL_MARK_MESSAGE(drill_sees_fenced);      /* a guard has nothing older in hand */
 DRILL_MARK_MESSAGE(drill_sees_queued);      /* an action waits */
+DRILL_MARK_MESSAGE(drill_sees_incident);    /* in phase `what`, or in any if that is 0 */
+DRILL_MARK_MESSAGE(drill_sees_written);     /* an incident's report stands */
 
 DRILL_MARK_LOOK(drill_look_posture);  /* the agent stands in posture `what`, confirmed, and nothing newer was said */
 DRILL_MARK_LOOK(drill_look_override); /* active in the backend for `what` ms, by a POST to path `who` */

@@ -16,7 +16,7 @@ static const char baseline[] = "# Made by `redoubt drill`.\n"
                                "    parameters:\n"
                                "      - { name: ip, type: ip, required: true }\n";
 
-static const char *const services[] = {"audit", "alert", "breaker", "guard", "fallback", "health"};
+static const char *const services[] = {"audit", "alert", "breaker", "guard", "fallback", "health", "continuity"};
 
 static int write_servers(struct drill *d, struct err *e)
 {
@@ -92,6 +92,7 @@ static int write_settings(struct drill *d, const struct drill_plan *plan, struct
         "%s"
         "baseline: { path: \"%s/baseline.yaml\" }\n"
         "guard: { queue: { replay_rate: 200, retry: 500ms } }\n"
+        "continuity: { phases: { settle: 500ms, validate: 1s } }\n"
         "alert:\n"
         "  channels:\n"
         "%s"

@@ -128,6 +128,13 @@ size_t incident_view_nearest(const PB(IncidentChanged) * m)
 
 /* ---- the whole ---- */
 
+char *incident_view_about(const char *key, const char *summary, char buf[static INCIDENT_VIEW_TEXT])
+{
+    *buf = 0;
+    add(buf, "%s%s%s", key, *key && *summary ? ": " : "", summary);
+    return buf;
+}
+
 char *incident_view_where(const PB(IncidentChanged) * m, char buf[static INCIDENT_VIEW_TEXT])
 {
     *buf = 0;
@@ -162,8 +169,8 @@ char *incident_view_line(const PB(IncidentChanged) * m, char buf[static INCIDENT
         m->drill ? " DRILL" : "");
     if (m->failure_kind != REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_UNSPECIFIED)
         add(buf, " (%s)", EVENT_NAME(failure_kind, m->failure_kind));
-    if (*m->summary)
-        add(buf, ": %s", m->summary);
+    if (*m->key || *m->summary)
+        add(buf, " %s", incident_view_about(m->key, m->summary, text));
     if (m->agents_total > 0)
         add(buf, " [%u agent%s]", m->agents_total, m->agents_total == 1 ? "" : "s");
     if (at < m->n_clocks && m->phase != PHASE(CLOSED))

@@ -25,6 +25,8 @@ char *incident_view_clock(const PB(ObjectiveClock) * c, char buf[static INCIDENT
 size_t incident_view_nearest(const PB(IncidentChanged) * m);
 
 /* ---- the whole ---- */
+/* "llm.openai: no LLM is usable". */
+char *incident_view_about(const char *key, const char *summary, char buf[static INCIDENT_VIEW_TEXT]);
 /* "RECOVER: 2 conditions are not over". */
 char *incident_view_where(const PB(IncidentChanged) * m, char buf[static INCIDENT_VIEW_TEXT]);
 /* "a, b, c and 497 more". */

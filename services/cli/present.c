@@ -1,5 +1,6 @@
 /* present.c - the suite's present, read from the bus into a status model. */
 #include "cli/present.h"
+#include "cli/continuity_ask.h"
 #include <stdlib.h>
 
 #define SERVICES_QUIET_MS 120 /* after the last answer to $SRV.STATS nobody else is waited for */
@@ -180,6 +181,7 @@ void present_ask_continuity(struct present *p)
     PB(ContinuityCommand) c = REDOUBT__V1__CONTINUITY_COMMAND__INIT;
     struct asking_one a = {.p = p};
     size_t len;
+    c.by = CONTINUITY_ASKS;
     void *data = wire_pack(&c, &len, NULL);
     if (!data)
         return;

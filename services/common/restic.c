@@ -64,6 +64,11 @@ enum restic_fault restic_fault_of(const char *said)
         {"connection reset", RESTIC_AWAY},
         {"Connection timed out", RESTIC_AWAY},
         {"Could not resolve", RESTIC_AWAY},
+        {"ciphertext verification failed", RESTIC_DAMAGED},
+        {"repository contains errors", RESTIC_DAMAGED},
+        {"invalid data returned", RESTIC_DAMAGED},
+        {"StreamPack", RESTIC_DAMAGED},
+        {"no matching ID found", RESTIC_GONE},
         {"Access Denied", RESTIC_RIGHTS},
         {"AccessDenied", RESTIC_RIGHTS},
         {"Access Key Id", RESTIC_RIGHTS},
@@ -112,6 +117,14 @@ void restic_explain(const char *repository, const char *where, const struct prog
     case RESTIC_RIGHTS:
         snprintf(buf, size, "the repository %s refuses: %.300s. Look at the rights, or at the keys in %s.env", shown,
                  r->err, where);
+        return;
+    case RESTIC_DAMAGED:
+        snprintf(buf, size, "the repository %s is damaged: %.300s. Keep a copy of it, and save into another one",
+                 shown, r->err);
+        return;
+    case RESTIC_GONE:
+        snprintf(buf, size, "the repository %s does not have the snapshot any more: %.300s. Somebody has deleted it",
+                 shown, r->err);
         return;
     case RESTIC_LOCKED:
         *ret_lasting = false;
@@ -200,21 +213,38 @@ bool restic_snapshots(const json_t *answer, bool (*each)(void *ctx, const struct
     return true;
 }
 
-void restic_saved(const char *out, size_t len, char *buf)
+static void read_summary(const char *out, size_t len, char *buf, uint64_t *ret_files)
 {
-    *buf = '\0';
     for (const char *line = out; line < out + len;) {
         size_t n = strcspn(line, "\n");
         json_t *j = json_loadb(line, n, 0, NULL);
         const char *kind = json_string_value(json_object_get(j, "message_type")),
                    *id = json_string_value(json_object_get(j, "snapshot_id"));
-        if (kind && id && strcmp(kind, "summary") == 0 && strlen(id) < 65)
+        json_int_t files = json_integer_value(json_object_get(j, "total_files_processed"));
+        if (kind && id && strcmp(kind, "summary") == 0 && strlen(id) < 65) {
             snprintf(buf, 65, "%s", id);
+            *ret_files = files > 0 ? (uint64_t)files : 0;
+        }
         json_decref(j);
         line += n + (line[n] == '\n');
         if (n == 0 && line >= out + len)
             break;
     }
+}
+
+void restic_saved(const char *out, size_t len, char *buf)
+{
+    uint64_t files = 0;
+    *buf = '\0';
+    read_summary(out, len, buf, &files);
+}
+
+uint64_t restic_processed(const char *out, size_t len)
+{
+    char id[65] = "";
+    uint64_t files = 0;
+    read_summary(out, len, id, &files);
+    return files;
 }
 
 /* ---- running it ---- */

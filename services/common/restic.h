@@ -38,7 +38,9 @@ enum restic_fault {
     RESTIC_LOCKED,
     RESTIC_NO_ROOM,
     RESTIC_RIGHTS,
-    RESTIC_AWAY
+    RESTIC_AWAY,
+    RESTIC_DAMAGED, /* what it holds does not come back as it was */
+    RESTIC_GONE,    /* no such snapshot */
 };
 enum restic_fault restic_fault_of(const char *said);
 
@@ -57,6 +59,9 @@ struct restic_snapshot {
 bool restic_snapshots(const json_t *answer, bool (*each)(void *ctx, const struct restic_snapshot *s), void *ctx);
 /* From the last line of `backup --json`: the snapshot's id (short), or "". buf of 65. */
 void restic_saved(const char *out, size_t len, char *buf);
+
+/* Files that this run has seen, of the same line; 0 if it does not say. */
+uint64_t restic_processed(const char *out, size_t len);
 
 /* ---- running it ---- */
 

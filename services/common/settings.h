@@ -656,6 +656,9 @@ const struct set_target *settings_target(const struct settings *s, const char *n
 bool settings_channel_same(const struct set_channel *a, const struct set_channel *b);
 struct set_channel *settings_channel_copy(const struct set_channel *c); /* NULL if memory is out */
 void settings_channel_free(struct set_channel *c);                      /* of a copy; NULL is fine */
+bool settings_backup_same(const struct set_backup *a, const struct set_backup *b);
+struct set_backup *settings_backup_copy(const struct set_backup *b); /* NULL if memory is out */
+void settings_backup_free(struct set_backup *b);                      /* of a copy; NULL is fine */
 bool settings_probe_same(const struct set_probe *a, const struct set_probe *b);
 const struct set_agent *settings_agent(const struct settings *s, const char *name);
 

@@ -1,5 +1,6 @@
 /* settings_continuity.c - tables of `continuity`: objectives, phases of an incident, backups, drills, history, reports. */
 #include "common/settings_impl.h"
+#include <string.h>
 
 #define RELOAD true
 
@@ -145,6 +146,24 @@ static const struct conf_field backup_fields[] = {
 };
 static const struct conf_schema backup_schema = {"backup", sizeof(struct set_backup), backup_fields,
                                                  N_OF(backup_fields), settings_check_backup};
+
+bool settings_backup_same(const struct set_backup *a, const struct set_backup *b)
+{
+    return conf_same(&backup_schema, a, b);
+}
+
+struct set_backup *settings_backup_copy(const struct set_backup *b)
+{
+    return conf_copy(&backup_schema, b);
+}
+
+void settings_backup_free(struct set_backup *b)
+{
+    for (size_t i = 0; b && i < b->to.env.n; i++)
+        explicit_bzero(*CONF_AT(b->to.env, char *, i), strlen(*CONF_AT(b->to.env, char *, i)));
+    if (b)
+        conf_free(&backup_schema, b);
+}
 
 /* ---- drills ---- */
 

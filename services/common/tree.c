@@ -98,6 +98,7 @@ struct walk {
     void *links;
     struct tree_sum *sum;
     char *piece;
+    size_t root; /* index of the one that is walked */
     struct err *e;
 };
 
@@ -214,7 +215,9 @@ static int describe(struct walk *w, const char *path, const char *name, const st
         if (first) {
             snprintf(buf, size, "= %s", first);
         } else {
-            if (read_file(w, path, st, hex, ret_gone))
+            if (w->o->known && w->o->known(w->o->ctx, w->root, name, st, hex))
+                w->sum->bytes += (uint64_t)st->st_size;
+            else if (read_file(w, path, st, hex, ret_gone))
                 return -1;
             snprintf(buf, size, "f %s", hex);
         }
@@ -243,6 +246,8 @@ static int take(struct walk *w, const char *path, const char *name, const struct
         return -1;
     if (gone)
         return 0;
+    if (w->o->seen)
+        w->o->seen(w->o->ctx, w->root, name, what, st);
     EVP_MD_CTX *h = hash_new();
     snprintf(text, sizeof text, "%o %u %u", st->st_mode & 07777, st->st_uid, st->st_gid);
     hash_text(h, text);
@@ -312,6 +317,7 @@ int tree_sum(const char *const *roots, size_t n, const struct tree_opts *o, stru
         snprintf(text, sizeof text, "#%zu", i);
         hash_text(w.content, text);
         hash_text(w.meta, text);
+        w.root = i;
         bad = walk_root(&w, roots[i]);
     }
     hash_end(w.content, sum.content);

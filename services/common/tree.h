@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define TREE_OURS ".redoubt-"
 
@@ -22,6 +23,10 @@ struct tree_opts {
     const atomic_bool *stop; /* ends it early; may be NULL */
     bool moving;             /* somebody writes there: what vanishes meanwhile is no error */
     bool dig;                /* blocks of zeros become holes */
+    /* The hash of a file that was read before and has not changed since, by what st says: then it is not read. Both may be NULL. */
+    bool (*known)(void *ctx, size_t root, const char *name, const struct stat *st, char hex[static 65]);
+    void (*seen)(void *ctx, size_t root, const char *name, const char *what, const struct stat *st); /* each entry */
+    void *ctx;
 };
 /* Of one or more trees, together. 0, or -1 with the reason in e. */
 int tree_sum(const char *const *roots, size_t n, const struct tree_opts *o, struct tree_sum *ret, struct err *e);

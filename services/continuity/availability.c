@@ -97,9 +97,9 @@ void availability_change(struct availability *a, unsigned condition, int64_t at_
         availability_begin(a, condition, at_ms);
         return;
     }
-    availability_settle(a, at_ms);
     if (condition == a->condition)
-        return;
+        return; /* not counted yet: a change that comes late may lie before */
+    availability_settle(a, at_ms);
     a->condition = condition;
     a->since_ms = a->settled_ms;
 }

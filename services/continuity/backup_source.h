@@ -25,9 +25,9 @@ struct backup_source_kind {
     int (*verify)(const char *dir, const atomic_bool *stop, struct err *e);
 };
 extern const struct backup_source_kind backup_source_audit,
-    backup_source_config;                                   /* backup_audit.c, backup_config.c */
-extern const struct backup_source_kind backup_source_nats;  /* backup_nats.c */
-extern const struct backup_source_kind backup_source_redis; /* backup_redis.c */
+    backup_source_config;                                  /* backup_source_audit.c, backup_source_config.c */
+extern const struct backup_source_kind backup_source_nats; /* backup_source_state.c, likewise: */
+extern const struct backup_source_kind backup_source_redis;
 
 /* By enum set_backup_kind. */
 const struct backup_source_kind *backup_source_kind(int kind);

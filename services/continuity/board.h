@@ -32,7 +32,8 @@ struct board;
 struct
     board_hooks { /* called inside of board_* calls; may call all of them but board_free, board_prune, board_reload */
     void (*effect)(void *ctx, struct incident *x, const struct incident_effect *e);
-    /* An agent's condition has changed from `was` at at_ms: for availability. */
+    /* An agent's condition has changed from `was` at at_ms: for availability. Before board_synced() it is not called, and then once for each agent that
+     * has a condition (was 0; at_ms of its newest signal). What is not said then has none: see board_condition(). */
     void (*condition)(void *ctx, const char *agent, unsigned was, unsigned is, bool drill, int64_t at_ms);
     void *ctx;
 };

@@ -62,8 +62,11 @@ static const char *scope_text(const struct incident *x, char buf[static LINE_TEX
     return buf;
 }
 
-void alerts_incident(struct continuity *c, const struct incident *x)
+void alerts_incident(struct continuity *c, const struct incident *x, struct file *f)
 {
+    if (f->alerted >= x->severity)
+        return; /* by this leader, and as bad */
+    f->alerted = x->severity;
     char summary[LINE_TEXT], detail[LINE_TEXT];
     struct alert a = {.severity = x->severity, .summary = summary, .detail = scope_text(x, detail)};
     snprintf(a.id, sizeof a.id, "%s-open-%d", x->id, x->severity);

@@ -16,7 +16,6 @@
 #define TROUBLE_MS   60000
 #define PLAUSIBLE_MS INT64_C(253402300799999) /* the end of the year 9999: later is damage */
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
-#define GIVE_UP_MS   (BEAT_MS - 2000)
 
 static int64_t boot_ms(void)
 {
@@ -138,7 +137,7 @@ void clock_seen(struct service *s, const void *message, const struct bus_msg *m)
     int64_t before = continuity_now_ms(c);
     continuity_time_follow(&c->time, &a, boot_ms());
     int64_t ahead = continuity_now_ms(c) - before;
-    if (ahead > BEAT_MS)
+    if (ahead > lead_beat_ms(c))
         log_warn("the clock of whoever led was further: going on from there", F_STR("instance", t->instance),
                  F_INT("by_ms", ahead));
     if (!m->stream) /* live, not replayed */
@@ -177,6 +176,6 @@ void clock_say(struct continuity *c)
                         .type = wire_type(&t),
                         .data = data,
                         .len = len};
-    bus_store(c->s->bus, &o, GIVE_UP_MS, ignore, NULL);
+    bus_store(c->s->bus, &o, lead_beat_ms(c), ignore, NULL);
     free(data);
 }

@@ -34,6 +34,8 @@ void cmd_answer(struct continuity *c, const char *reply, int status, const char 
     char line[1024];
     struct err e;
     size_t len = 0;
+    if (payload && protobuf_c_message_get_packed_size(payload) == 0)
+        payload = NULL; /* a list of nothing */
     void *data = payload ? wire_pack(payload, &len, &e) : NULL;
     if (payload && !data) {
         log_error("an answer is not valid", F_STR("type", wire_type(payload)), F_STR("why", e.text));
@@ -110,8 +112,8 @@ static void show_incident(struct continuity *c, const PB(ContinuityCommand) * cm
     if (x)
         answer_incident(c, x, reply, OK, note);
     else
-        cmd_answer(c, reply, INVALID, "there is no such incident; `redoubt incident list --all` shows those that are known", 0,
-                   NULL);
+        cmd_answer(c, reply, INVALID,
+                   "there is no such incident; `redoubt incident list --all` shows those that are known", 0, NULL);
 }
 
 /* ---- what changes: the record first, then it, then the answer ---- */

@@ -128,6 +128,7 @@ bool docs_rebuild(struct continuity *c)
     for (struct file *f = c->files; f; f = f->hh.next) {
         f->said = 0;
         f->again = 0;
+        f->alerted = 0;
         f->late_ms = f->checked_ms = 0;
         f->next_dirty = NULL;
         f->dirty = f->announce = f->check = f->report = f->said_now = false;

@@ -9,7 +9,6 @@
 
 #define REPLY_TEXT 160                              /* a reply subject */
 #define LEADER_CMD SUBJECT_CMD "continuity-leader." /* to all replicas: whoever leads answers */
-#define BEAT_MS    10000                            /* of ContinuityTime, and of the anchors on disk */
 #define PARTS      4
 
 /* What the shell remembers of an incident beside the board. */
@@ -20,7 +19,8 @@ struct file {
     uint32_t counted; /* of its agents: in their availability */
     uint32_t again;   /* how often a document was said once more */
     int64_t late_ms,
-        checked_ms; /* phases, by when they were entered: told to be overdue; looked at for what is over */
+        checked_ms;  /* phases, by when they were entered: told to be overdue; looked at for what is over */
+    uint8_t alerted; /* the severity that people were told since it began to lead */
     bool dirty, announce, check, report;
     bool said_now; /* since the last flush */
     bool told;     /* people know, whether or not the board does */
@@ -125,6 +125,8 @@ void clock_keep(struct continuity *c);                                          
 void clock_say(struct continuity *c);                                             /* on STATE */
 
 /* continuity_lead.c */
+int64_t lead_beat_ms(
+    const struct continuity *c); /* of ContinuityTime, and of the anchors on disk: 10 s with the default lease */
 void lead_tick(struct continuity *c);
 void lead_store_up(struct continuity *c);
 void lead_store_down(struct continuity *c);
@@ -180,7 +182,7 @@ void say_document(struct continuity *c, const char *subject, const char *id, con
                   void *ctx);
 
 /* continuity_alerts.c */
-void alerts_incident(struct continuity *c, const struct incident *x);
+void alerts_incident(struct continuity *c, const struct incident *x, struct file *f);
 void alerts_resolved(struct continuity *c, const struct incident *x);
 void alerts_clock(struct continuity *c, const struct incident *x, uint8_t objective, uint8_t share);
 void alerts_overdue(struct continuity *c, const struct incident *x, struct file *f);

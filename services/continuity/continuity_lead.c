@@ -1,7 +1,7 @@
 /* continuity_lead.c - who leads, and what beginning and ending it means.
  *
  * The happy path: the watches have replayed the present and the lease is ours -> the board learns what holds now, the parts open, what was asked is asked again.
- * Redis away: who leads leads on without its lease; who does not begins when it has heard nobody for SILENT_MS, the replica with the lowest number first. Who hears
+ * Redis away: who leads leads on without its lease; who does not begins when it has heard nobody for two beats and a half, the replica with the lowest number first. Who hears
  * another with a higher token stands down; of two without a lease that have the same the one whose name comes first goes on. The bus away for long: the lease is
  * given back, so that a replica that can be heard gets it, and the clocks go on here meanwhile. */
 #include "common/clock.h"
@@ -14,12 +14,17 @@ METRIC_DEFINE(leads_now, METRIC_GAUGE, "redoubt_continuity_leads", "1 while this
 METRIC_DEFINE(begun, METRIC_COUNTER, "redoubt_continuity_leads_begun_total",
               "Times that this replica began to lead.");
 
-#define SILENT_MS      25000
-#define AFTER_OTHER_MS 3000 /* each replica waits so much longer than the one before it */
-#define ANSWER_MS      1000
-#define BUS_AWAY_MS    15000 /* then the lease is given back */
-#define BACKLOG_MS     5000 /* what an earlier process has left goes out before it is built upon, but not for longer */
-#define DOUBT_TTLS     2    /* the lease is lost although Redis answers: another will be heard by then */
+#define ANSWER_MS   1000
+#define BUS_AWAY_MS 15000 /* then the lease is given back */
+#define BACKLOG_MS  5000  /* what an earlier process has left goes out before it is built upon, but not for longer */
+#define DOUBT_TTLS  2     /* the lease is lost although Redis answers: another will be heard by then */
+
+/* A long lease is for a slow world: then it is said less often, and silence means less. */
+int64_t lead_beat_ms(const struct continuity *c)
+{
+    int64_t ms = c->s->settings->continuity.lease_ttl_ms * 10 / 3;
+    return ms > 10000 ? 10000 : ms;
+}
 
 static uint64_t token(const struct continuity *c)
 {
@@ -174,7 +179,7 @@ void lead_outdone(struct continuity *c)
 
 static bool silent(const struct continuity *c, int64_t now_ms)
 {
-    int64_t wait_ms = SILENT_MS + c->s->replica.index * AFTER_OTHER_MS;
+    int64_t beat = lead_beat_ms(c), wait_ms = beat * 5 / 2 + c->s->replica.index * beat / 3;
     return c->store_down_mono_ms && now_ms - c->store_down_mono_ms >= wait_ms && now_ms - c->heard_mono_ms >= wait_ms;
 }
 
@@ -217,7 +222,7 @@ void lead_tick(struct continuity *c)
     } else {
         c->doubt_mono_ms = 0;
     }
-    if (c->leads && now - c->beat_mono_ms >= BEAT_MS)
+    if (c->leads && now - c->beat_mono_ms >= lead_beat_ms(c))
         clock_say(c);
 }
 

@@ -190,6 +190,11 @@ size_t parts_drills(const struct continuity *c, const PB(DrillState) * *ret, siz
     return c->gamedays ? gamedays_states(c->gamedays, ret, max) : 0;
 }
 
+struct config_room *continuity_config(const struct continuity *c)
+{
+    return c->config;
+}
+
 const PB(ConfigState) * parts_config(const struct continuity *c)
 {
     return c->config ? config_room_state(c->config) : NULL;

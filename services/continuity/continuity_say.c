@@ -240,7 +240,7 @@ void say_effect(void *ctx, struct incident *x, const struct incident_effect *e)
         say_later(c, f);
         break;
     case INCIDENT_ALERT:
-        alerts_incident(c, x);
+        alerts_incident(c, x, f);
         break;
     case INCIDENT_CLOCK_TOLD:
         alerts_clock(c, x, e->objective, e->share);

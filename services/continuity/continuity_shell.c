@@ -156,7 +156,7 @@ static void tick(struct service *s)
     struct continuity *c = s->state;
     int64_t mono = clock_mono_ms(), now;
     lead_tick(c);
-    if (mono - c->anchored_mono_ms >= BEAT_MS)
+    if (mono - c->anchored_mono_ms >= lead_beat_ms(c))
         clock_keep(c);
     metric_set(&open_now, (int64_t)board_open(c->board));
     if (!c->leads)

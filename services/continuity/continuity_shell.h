@@ -48,6 +48,9 @@ void continuity_demonstrated(struct continuity *c, enum set_objective o, const c
                              const char *by);
 void continuity_signal(struct continuity *c, const struct signal *s); /* from parts: data damage */
 
+/* The part below; NULL while it is not open. */
+struct config_room *continuity_config(const struct continuity *c);
+
 /* Parts. open: leading begins (after the replay of STATE); close: it ends, what runs is ended or left to end. seen: a document that STATE replays, or that another leader
  * announces, also before open (then the service keeps the last of each and hands them over at open). command: answers once by service_reply*(); m->reply must be copied if later. */
 struct backups *backups_open(struct continuity *c, struct err *e);

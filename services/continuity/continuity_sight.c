@@ -150,7 +150,7 @@ static const char *summary_of(enum signal_dimension d, unsigned condition)
     case SIGNAL_LINK:
         return condition & CONDITION_FULL ? "its process is gone or silent" : "it cannot be reached fully";
     case SIGNAL_TARGET:
-        return "it cannot be used";
+        return "failed calls or probes: it cannot be used";
     case SIGNAL_DATA:
         return "learning data are being put back";
     default:

@@ -88,7 +88,7 @@ struct incident_effect *incident_say(struct incident_step *s, enum incident_effe
 
 static void earliest(struct incident_step *s)
 {
-    if (s->x->evidence_ms != 0 && s->at_ms >= s->x->evidence_ms)
+    if (s->x->evidence_ms != 0 && (s->ev->again || s->at_ms >= s->x->evidence_ms))
         return;
     s->x->evidence_ms = s->at_ms;
     s->changed = true;

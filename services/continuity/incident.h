@@ -109,6 +109,7 @@ struct incident_event {
     bool known;                           /* evidence: it counts already (it has changed, or its time is older) */
     int64_t at_ms;                        /* evidence, cleared, data: when; 0 = now */
     bool drill;
+    bool again; /* evidence: said once more to who has just begun to lead: what has begun begins no earlier by it */
     bool new_agent;                          /* evidence: the board had not counted this agent */
     const int64_t *limits;                   /* evidence, data: the agent's objectives, SET_OBJECTIVES of them */
     uint32_t agent;                          /* index of its name; 0 = none */

@@ -60,7 +60,7 @@ static void start(struct incident_step *s, enum set_objective o)
     int64_t limit = s->ev->limits ? s->ev->limits[o] : 0;
     if (c->stopped || (c->limit_ms == 0 && limit <= 0))
         return; /* without any limit there is nothing to count to */
-    if (!c->started || s->at_ms < c->started_ms) {
+    if (!c->started || (s->at_ms < c->started_ms && !s->ev->again)) {
         c->started = true;
         c->started_ms = s->at_ms;
         s->changed = true;

@@ -172,7 +172,7 @@ test('an outage from first evidence to lessons', { timeout: 180000 * slow }, () 
   const dir = path.join(stack.dir, 'data/continuity/reports');
   for (const end of ['md', 'html']) {
     const text = fs.readFileSync(path.join(dir, `${reported.report}.${end}`), 'utf8');
-    for (const part of ['the provider says: 20 minutes', 'stay on the backup', 'mad_llm_fallback', 'mcp-2']) assert.ok(text.includes(part), `${part} in the ${end} report`);
+    for (const part of ['the provider says: 20 minutes', 'stay on the backup', 'LLM fallback', 'mcp-2']) assert.ok(text.includes(part), `${part} in the ${end} report`);
   }
   await ok('incident', 'note', id, 'test the backup weekly', '--by', 'eve', '--lesson');
   const printed = await ok('continuity', 'report', id, '--print');

@@ -11,6 +11,7 @@
 
 #include "cli/continuity_view.h"
 #include "cli/event_line.h"
+#include "continuity/backup_plan.h"
 #include <locale.h>
 
 #define VERDICT(x) REDOUBT__V1__OBJECTIVE_VERDICT__OBJECTIVE_VERDICT_##x
@@ -183,6 +184,17 @@ static void backups_and_drills_say_how_they_stand(void **state)
     f.backup.failures = 2;
     assert_string_equal(continuity_view_backup(&f.backup, buf), "failed again and again: no room");
     assert_int_equal(continuity_view_backup_colour(&f.backup), TERM_RED);
+    f.backup.open_alerts = BACKUP_LATE | BACKUP_DAMAGED; /* the worst that people were told of */
+    assert_string_equal(continuity_view_backup(&f.backup, buf), "the repository is damaged: no room");
+    f.backup.open_alerts = BACKUP_LATE;
+    f.backup.error = (char *)"";
+    f.backup.suspicious = false;
+    assert_string_equal(continuity_view_backup(&f.backup, buf), "no new copy has come for too long");
+    assert_int_equal(continuity_view_backup_colour(&f.backup), TERM_RED);
+    for (unsigned bit = 1; bit < 1U << BACKUP_PROBLEMS; bit <<= 1) { /* each has its words */
+        f.backup.open_alerts = bit;
+        assert_string_not_equal(continuity_view_backup(&f.backup, buf), "never copied yet");
+    }
 
     assert_string_equal(continuity_view_drill(&f.drill, buf), "passed");
     f.drill.passed = false;

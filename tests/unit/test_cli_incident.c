@@ -156,16 +156,17 @@ static void a_change_is_one_line(void **state)
     assert_string_equal(l.entity, "i1");
     assert_int_equal(l.at_unix_ms, BEGAN);
     assert_int_equal(l.colour, TERM_RED);
-    assert_string_equal(l.text,
-                        "ASSESS -> RECOVER HIGH (LLM_OUTAGE): LLM outage [2 agents]; mad_llm_fallback 12 min of "
-                        "1 h, 48 min left; 2 conditions are not over");
+    assert_string_equal(
+        l.text, "ASSESS -> RECOVER HIGH (LLM_OUTAGE) llm.openai: LLM outage [2 agents]; mad_llm_fallback 12 min of "
+                "1 h, 48 min left; 2 conditions are not over");
     f.m.phase = PHASE(CLOSED);
     f.m.previous = PHASE(LEARN);
     f.m.drill = true;
     f.m.owner = (char *)"eve";
     f.m.agents_total = 1;
     assert_true(event_line(&f.m, &l));
-    assert_string_equal(l.text, "LEARN -> CLOSED HIGH DRILL (LLM_OUTAGE): LLM outage [1 agent]; owner eve");
+    assert_string_equal(l.text,
+                        "LEARN -> CLOSED HIGH DRILL (LLM_OUTAGE) llm.openai: LLM outage [1 agent]; owner eve");
     assert_int_equal(l.colour, TERM_DIM);
 }
 

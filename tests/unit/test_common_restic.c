@@ -49,6 +49,20 @@ static void failures_are_explained(void **state)
          RESTIC_LOCKED, false, "restic -r /srv/r unlock"},
         {"/srv/r", PROGRAM_EXITED, 1, "Fatal: unable to save snapshot: write /srv/r/data/x: no space left on device",
          RESTIC_NO_ROOM, true, "Make room"},
+        {"/srv/r", PROGRAM_EXITED, 1,
+         "ignoring error for /d/a: ciphertext verification failed|Fatal: There were 2 errors", RESTIC_DAMAGED, true,
+         "Keep a copy of it"},
+        {"/srv/r", PROGRAM_EXITED, 1,
+         "ignoring error for /d/a: StreamPack: open /srv/r/data/3d/3de9: no such file or directory|Fatal: There were "
+         "5 "
+         "errors",
+         RESTIC_DAMAGED, true, "is damaged"},
+        {"/srv/r", PROGRAM_EXITED, 1, "pack 3de9: does not exist|Fatal: repository contains errors", RESTIC_DAMAGED,
+         true, "is damaged"},
+        {"/srv/r", PROGRAM_EXITED, 1, "Fatal: load <index/9933fc3f46>: invalid data returned", RESTIC_DAMAGED, true,
+         "is damaged"},
+        {"/srv/r", PROGRAM_EXITED, 1, "invalid id \"deadbeef\": no matching ID found for prefix \"deadbeef\"",
+         RESTIC_GONE, true, "does not have the snapshot any more"},
         {"/srv/r", PROGRAM_EXITED, 1, "Fatal: something else", RESTIC_OTHER, false,
          "restic on /srv/r: ended with 1: Fatal: something else"},
         {"/srv/r", PROGRAM_TIMEOUT, 9, "", RESTIC_OTHER, false, "had not ended"},
@@ -115,7 +129,8 @@ static void snapshots_are_read(void **state)
         "[{\"time\":\"2026-11-26T08:54:40.29292538Z\",\"tree\":\"55\",\"paths\":[\"/d/da ta\"],\"hostname\":\"dep\","
         "\"tags\":[\"redoubt\",\"job=j1\",\"version=0123456789abcdef\",\"files=3\",\"bytes=18446744073709551615\","
         "\"content=c0\",\"meta=m0\",\"stream=REDOUBT_AUDIT\","
-        "\"sequence=42\",\"redoubt-keep\",\"other\",\"=\"],\"original\":\"667801b2cc40\",\"id\":\"1d6aee744877\","
+        "\"sequence=42\",\"redoubt-keep\",\"source=memory\",\"kind=learning\",\"point=1795683280000\",\"other\",\"="
+        "\"],\"original\":\"667801b2cc40\",\"id\":\"1d6aee744877\","
         "\"short_id\":\"1d6aee74\"},"
         "{\"time\":\"2026-11-26T10:54:40+02:00\",\"paths\":[],\"id\":\"2d6aee744877\"},"
         "{\"time\":\"never\",\"id\":\"3d6aee744877\",\"tags\":null}]";
@@ -134,6 +149,9 @@ static void snapshots_are_read(void **state)
     assert_string_equal(l.s[0].stream, "REDOUBT_AUDIT");
     assert_int_equal(l.s[0].sequence, 42);
     assert_true(l.s[0].kept);
+    assert_string_equal(l.s[0].source, "memory");
+    assert_string_equal(l.s[0].kind, "learning");
+    assert_true(l.s[0].point_ms == 1795683280000);
     assert_int_equal(l.s[0].taken_ms, 1795683280292);
     assert_string_equal(l.s[1].original, "2d6aee744877"); /* never tagged: its own */
     assert_int_equal(l.s[1].taken_ms, 1795683280000);
@@ -155,6 +173,9 @@ static void snapshots_are_read(void **state)
 static void the_snapshot_that_was_made_is_found(void **state)
 {
     (void)state;
+    static const char counted[] =
+        "{\"message_type\":\"summary\",\"total_files_processed\":4,\"snapshot_id\":\"667801b2\"}";
+    assert_true(restic_processed(counted, strlen(counted)) == 4);
     static const struct {
         const char *out, *id;
     } rows[] = {
@@ -171,6 +192,7 @@ static void the_snapshot_that_was_made_is_found(void **state)
         char id[65] = "x";
         restic_saved(rows[i].out, strlen(rows[i].out), id);
         assert_string_equal(id, rows[i].id);
+        assert_true(restic_processed(rows[i].out, strlen(rows[i].out)) == 0);
     }
 }
 
