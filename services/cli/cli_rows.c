@@ -9,6 +9,7 @@
 #include "cli/cli_opts_recover.h"
 #include "cli/cli_opts_rollback.h"
 #include "cli/cli_opts_sim.h"
+#include "cli/cli_rows_config.h"
 #include "cli/cli_rows_continuity.h"
 #include "cli/cmd.h"
 #include "cli/sim.h"
@@ -329,13 +330,14 @@ const struct cli_row cli_rows[] = {
      .connects = true,
      .run = cmd_baseline_status,
      OPTS(baseline_status_opts, opts_baseline)},
-    {.path = "config", .summary = "check a settings file, or show what it comes to"},
+    {.path = "config", .summary = "check a settings file, show what it comes to; its versions, apply, rollback"},
     {.path = "config check",
      .args = "[FILE]",
      .max_args = 1,
      .summary = "say all that is wrong with it, with line and key",
      .text = "FILE defaults to $REDOUBT_CONFIG, then /etc/redoubt/redoubt.yaml; - is stdin.",
-     .run = cmd_config_check},
+     .run = cmd_config_check,
+     OPTS(config_check_opts, opts_config)},
     {.path = "config show",
      .args = "[FILE]",
      .max_args = 1,
@@ -343,6 +345,7 @@ const struct cli_row cli_rows[] = {
      .text = "FILE defaults to $REDOUBT_CONFIG, then /etc/redoubt/redoubt.yaml; - is stdin.",
      .run = cmd_config_show,
      OPTS(config_opts, opts_config)},
+    CONFIG_ROWS,
 
     {.path = "audit", .summary = "verify the trail, look into it, prove what is in it, copy it"},
     {.path = "audit verify",

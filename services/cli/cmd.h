@@ -52,7 +52,7 @@ int cmd_queue_drop(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_queue_release(struct cli *c, const void *opts, int argc, char **argv);
 
 struct opts_config {
-    bool help_text;
+    bool help_text, strict;
 };
 int cmd_config_check(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_config_show(struct cli *c, const void *opts, int argc, char **argv);

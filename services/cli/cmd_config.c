@@ -15,14 +15,30 @@ static bool templates_good(const char *path, const struct settings *s)
     return good;
 }
 
+/* How many there are. */
+static size_t print_warnings(const char *path, const struct settings *s)
+{
+    struct conf_report report = {0};
+    settings_warn(s, &report);
+    size_t n = report.n;
+    for (size_t i = 0; i < n; i++)
+        fprintf(stderr, "%s: warning: %s\n", path, report.lines[i]);
+    conf_report_free(&report);
+    return n;
+}
+
 int cmd_config_check(struct cli *c, const void *opts, int argc, char **argv)
 {
-    (void)opts;
+    const struct opts_config *o = opts;
     const char *path = argc ? argv[0] : cli_config_path(c);
     struct settings *s = cli_settings_of(c, path);
     if (!s)
         return CLI_USAGE;
     if (!templates_good(path, s)) {
+        settings_free(s);
+        return CLI_USAGE;
+    }
+    if (print_warnings(path, s) > 0 && o->strict) {
         settings_free(s);
         return CLI_USAGE;
     }

@@ -222,6 +222,44 @@ static int verify_trails(const char *root, struct trails *t, struct err *e)
     return bad;
 }
 
+/* Where path i of a source of this name belongs, by the settings that were restored. */
+static void audit_place(const struct step *x, size_t i, char *buf, size_t size)
+{
+    const struct settings *set = x->r->settings;
+    for (size_t k = 0; set && k < set->continuity.backups.n; k++) {
+        const struct set_backup *b = CONF_AT(set->continuity.backups, struct set_backup, k);
+        if (strcmp(b->name, x->s->name) == 0 && i < b->path.n) {
+            here(x->r, *CONF_AT(b->path, char *, i), buf, size);
+            return;
+        }
+    }
+    if (i == 0)
+        snprintf(buf, size, "%.4000s/audit", x->r->data_dir);
+    else
+        snprintf(buf, size, "%.4000s/audit-%zu", x->r->data_dir, i);
+}
+
+/* What the service has saved is a copy that was made for it: path i is below i/. By hand, a trail may be saved where it lies. */
+static int unstage(struct step *x)
+{
+    char root[PATH_MAX], path[PATH_MAX + 16];
+    size_t n = 0;
+    snprintf(root, sizeof root, "%s", x->at[0]);
+    for (; n < RECOVER_ROOTS; n++) {
+        snprintf(path, sizeof path, "%s/%zu", root, n);
+        if (access(path, F_OK) || strlen(path) >= PATH_MAX)
+            break;
+        memcpy(x->at[n], path, strlen(path) + 1);
+        audit_place(x, n, x->to[n], sizeof x->to[n]);
+    }
+    if (n == 0) {
+        x->bad = true;
+        return err_set(x->e, "snapshot %.8s holds no trail", x->copy->id);
+    }
+    x->n = n;
+    return free_places(x);
+}
+
 static int step_audit(struct step *x)
 {
     struct trails t = {0};
@@ -229,9 +267,15 @@ static int step_audit(struct step *x)
         return err_set(x->e, "no source of randomness");
     if (roots(x))
         return -1;
+    bool staged = x->n == 1 && strstr(x->from[0], "/" TREE_OURS) != NULL;
     for (size_t i = 0; i < x->n; i++)
-        here(x->r, x->from[i], x->to[i], sizeof x->to[i]);
-    if (free_places(x) || fetch(x))
+        if (staged)
+            audit_place(x, i, x->to[i], sizeof x->to[i]);
+        else
+            here(x->r, x->from[i], x->to[i], sizeof x->to[i]);
+    if ((staged && !*x->r->data_dir) || free_places(x))
+        return x->refused ? -1 : err_set(x->e, "--data-dir: no settings say where data go");
+    if (fetch(x) || (staged && unstage(x)))
         return -1;
     for (size_t i = 0; i < x->n; i++)
         if (verify_trails(x->at[i], &t, x->e)) {

@@ -649,6 +649,8 @@ extern const struct conf_schema settings_schema;
 
 /* Loads and cross-checks (names unique, chain and backend targets exist, routes name channels). NULL with lines in r. */
 struct settings *settings_load(const char *path, struct conf_report *r);
+/* What may be said but is hardly meant, a line each: for people, never a reason not to start. */
+void settings_warn(const struct settings *s, struct conf_report *r);
 void settings_free(struct settings *s);
 const struct set_target *settings_target(const struct settings *s, const char *name); /* NULL if none */
 bool settings_channel_same(const struct set_channel *a, const struct set_channel *b);
@@ -656,7 +658,7 @@ struct set_channel *settings_channel_copy(const struct set_channel *c); /* NULL 
 void settings_channel_free(struct set_channel *c);                      /* of a copy; NULL is fine */
 bool settings_backup_same(const struct set_backup *a, const struct set_backup *b);
 struct set_backup *settings_backup_copy(const struct set_backup *b); /* NULL if memory is out */
-void settings_backup_free(struct set_backup *b);                      /* of a copy; NULL is fine */
+void settings_backup_free(struct set_backup *b);                     /* of a copy; NULL is fine */
 bool settings_probe_same(const struct set_probe *a, const struct set_probe *b);
 const struct set_agent *settings_agent(const struct settings *s, const char *name);
 

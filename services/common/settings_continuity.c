@@ -123,7 +123,7 @@ static const struct conf_field backup_fields[] = {
         "What it is: decides what a good copy means, and which RPO it counts for.", .choices = backup_kinds),
     ROW("agent", TOKEN, agent, "", 0, 0, "Whose data; empty = of no single agent."),
     ROW("deployment", TOKEN, deployment, "", 0, 0,
-        "learning: repository, paths and pauses are those of this deployment's `data` in `rollback`."),
+        "learning: repository and paths are those of this deployment's `data` in `rollback`."),
     ROW("path", STRINGS, path, "", 0, 16,
         "learning, files: directories, as this service sees them. audit: the trail's; none = data_dir/audit.",
         .item = CONF_STRING),

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define AT_ONCE 2 /* threads that hash are those that make the outbox durable, too: some stay free */
+
 /* ---- what the settings say ---- */
 
 static const struct set_rb_data *data_of(const struct settings *s, const char *deployment)
@@ -213,7 +215,7 @@ static bool one_repository(const struct backup_source *a, const struct backup_so
 static void begin_due(struct backups *b, int64_t now_ms)
 {
     struct backup_slot slots[64] = {0};
-    size_t n = b->n < 64 ? b->n : 64;
+    size_t n = b->n < 64 ? b->n : 64, running = 0;
     for (size_t i = 0; i < n; i++) {
         slots[i] =
             (struct backup_slot){.plan = &b->sources[i]->plan, .repository = i, .busy = b->sources[i]->run != NULL};
@@ -223,7 +225,9 @@ static void begin_due(struct backups *b, int64_t now_ms)
                 break;
             }
     }
-    for (;;) {
+    for (size_t i = 0; i < n; i++)
+        running += slots[i].busy;
+    for (; running < AT_ONCE; running++) {
         enum backup_act act = BACKUP_ACTS;
         size_t i = backup_plan_pick(slots, n, now_ms, &act);
         if (i == n)
@@ -305,11 +309,14 @@ void backups_ended(struct backup_run *r)
         tested(x, r);
     if (r->out.ok && r->snapshots > 0)
         x->snapshots = r->snapshots;
-    if (!r->out.ok) { /* stays until the same has passed */
+    bool over = r->act == x->failed_act || (x->plan.failures[x->failed_act] == 0 && !x->noted);
+    if (!r->out.ok || (r->noted && over)) { /* stays until the same has passed */
         x->failed_act = r->act;
+        x->noted = r->out.ok;
         snprintf(x->error, sizeof x->error, "%s", r->text);
-    } else if (r->act == x->failed_act || x->failures == 0) {
-        snprintf(x->error, sizeof x->error, "%s", r->noted ? r->text : "");
+    } else if (over) {
+        x->noted = false;
+        *x->error = '\0';
     }
     x->failures = x->plan.failures[x->failed_act];
     backup_recorded(x, r, moved);

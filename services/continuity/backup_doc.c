@@ -14,6 +14,11 @@ METRIC_DEFINE(tests, METRIC_COUNTER, "redoubt_continuity_backups_tested_total", 
 
 #define OUTCOME(name) REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_##name
 
+static bool of_data(const struct backup_source *x, unsigned problems)
+{
+    return problems & (BACKUP_DIFFERS | BACKUP_EMPTY | (x->set->kind == SET_BACKUP_LEARNING ? BACKUP_SHRUNKEN : 0u));
+}
+
 /* ---- the record ---- */
 
 static void fill(struct backup_source *x)
@@ -89,6 +94,7 @@ void backup_take(struct backup_source *x, const PB(BackupState) * s, int64_t now
     x->failures = s->failures;
     x->snapshots = s->snapshots;
     x->told = s->open_alerts;
+    x->signalled = of_data(x, x->told); /* the incident keeps it until it is said to be over */
     snprintf(x->verified, sizeof x->verified, "%s", s->verified_snapshot);
     snprintf(x->snapshot, sizeof x->snapshot, "%s", s->snapshot);
     snprintf(x->error, sizeof x->error, "%s", s->error);
@@ -116,10 +122,7 @@ static void tell(struct backup_source *x, const struct backup_problem_text *t, b
 /* Data that are lost or cannot be trusted start the clock for data. What is merely late does not. */
 static void signal_data(struct backup_source *x, unsigned problems, int64_t now_ms)
 {
-    unsigned of = BACKUP_DIFFERS | BACKUP_EMPTY;
-    if (x->set->kind == SET_BACKUP_LEARNING)
-        of |= BACKUP_SHRUNKEN;
-    bool is = problems & of;
+    bool is = of_data(x, problems);
     if (is == x->signalled)
         return;
     x->signalled = is;
@@ -128,15 +131,13 @@ static void signal_data(struct backup_source *x, unsigned problems, int64_t now_
              problems & BACKUP_DIFFERS ? "what was restored is not what was saved"
              : problems & BACKUP_EMPTY ? "they have vanished"
                                        : "they have shrunk");
-    continuity_signal(x->b->c,
-                      &(struct signal){.dimension = SIGNAL_DATA,
-                                       .subject = x->set->name,
-                                       .cause = "",
-                                       .failure = REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_RESOURCE_EXHAUSTION,
-                                       .severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH,
-                                       .condition = is ? CONDITION_DEGRADED : 0,
-                                       .at_ms = now_ms,
-                                       .summary = is ? summary : ""});
+    continuity_signal(x->b->c, &(struct signal){.dimension = SIGNAL_DATA,
+                                                .subject = x->set->name,
+                                                .cause = "",
+                                                .severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH,
+                                                .condition = is ? CONDITION_DEGRADED : 0,
+                                                .at_ms = now_ms,
+                                                .summary = is ? summary : ""});
 }
 
 void backup_judge(struct backup_source *x, int64_t now_ms)

@@ -26,6 +26,7 @@ struct backup_source {
     char verified[65], snapshot[65], error[ERR_TEXT_MAX];
     uint32_t failures, snapshots;
     enum backup_act failed_act; /* whose failure `error` is */
+    bool noted;                 /* it is none: what people should know of what was done */
     unsigned told;
     bool signalled; /* that its data are damaged */
     bool force;     /* the next save is accepted as it is */
@@ -69,7 +70,7 @@ struct backup_run {
     size_t n_paths;
     struct backup_list *list;             /* what is saved */
     struct backup_list *back;             /* what was restored */
-    struct job *job;                      /* of the work that runs */
+    struct backup_job *job;               /* of the work that runs */
     char snapshot[65];                    /* that was made, or is tested */
     struct restic_snapshot found;         /* the verified one; its `paths` is not kept */
     struct backup_path was[BACKUP_PATHS]; /* its paths */
@@ -95,7 +96,7 @@ void backup_restic(struct backup_run *r, const char *const *args, restic_cb cb);
 /* restic has failed: what that says of the repository, too. */
 void backup_fail_restic(struct backup_run *r, const struct restic_result *said, const char *what);
 /* Work on a thread: one list, or the kind's look at what was restored. */
-struct job {
+struct backup_job {
     struct backup_run *r;
     struct backup_path path[BACKUP_PATHS];
     size_t n;
@@ -103,9 +104,9 @@ struct job {
     bool links, moving, create; /* create: directories that are missing */
     int (*verify)(const char *dir, const atomic_bool *stop, struct err *e);
 };
-struct job *backup_job(struct backup_run *r, const struct backup_path *paths, size_t n, const char *below);
-void backup_list_later(struct backup_run *r, struct job *j, work_cb cb);
-void backup_verify_later(struct backup_run *r, struct job *j, work_cb cb);
+struct backup_job *backup_job(struct backup_run *r, const struct backup_path *paths, size_t n, const char *below);
+void backup_list_later(struct backup_run *r, struct backup_job *j, work_cb cb);
+void backup_verify_later(struct backup_run *r, struct backup_job *j, work_cb cb);
 
 /* Steps that several have. */
 void backup_step_snapshots(struct backup_run *r); /* counts them, and looks for the verified one */

@@ -211,15 +211,15 @@ void backup_step_snapshots(struct backup_run *r)
 
 static void job_free(void *p)
 {
-    struct job *j = p;
+    struct backup_job *j = p;
     backup_list_unref(j->was);
     backup_list_unref(j->is);
     free(j);
 }
 
-struct job *backup_job(struct backup_run *r, const struct backup_path *paths, size_t n, const char *below)
+struct backup_job *backup_job(struct backup_run *r, const struct backup_path *paths, size_t n, const char *below)
 {
-    struct job *j = calloc(1, sizeof *j);
+    struct backup_job *j = calloc(1, sizeof *j);
     assert(j && "out of memory for some work");
     j->r = r;
     j->n = n;
@@ -242,7 +242,7 @@ static int make_dirs(const char *path, struct err *e)
 
 static int do_list(void *arg, const atomic_bool *stop, struct err *e)
 {
-    struct job *j = arg;
+    struct backup_job *j = arg;
     const char *roots[BACKUP_PATHS];
     for (size_t i = 0; i < j->n; i++) {
         roots[i] = j->path[i].real;
@@ -255,25 +255,25 @@ static int do_list(void *arg, const atomic_bool *stop, struct err *e)
 
 static int do_verify(void *arg, const atomic_bool *stop, struct err *e)
 {
-    struct job *j = arg;
+    struct backup_job *j = arg;
     for (size_t i = 0; i < j->n; i++)
         if (j->verify(j->path[i].real, stop, e))
             return -1;
     return 0;
 }
 
-static void start_job(struct backup_run *r, struct job *j, work_fn fn, work_cb cb)
+static void start_job(struct backup_run *r, struct backup_job *j, work_fn fn, work_cb cb)
 {
     r->job = j;
     r->work = work_start(r->restic.loop, fn, j, job_free, cb, r);
 }
 
-void backup_list_later(struct backup_run *r, struct job *j, work_cb cb)
+void backup_list_later(struct backup_run *r, struct backup_job *j, work_cb cb)
 {
     start_job(r, j, do_list, cb);
 }
 
-void backup_verify_later(struct backup_run *r, struct job *j, work_cb cb)
+void backup_verify_later(struct backup_run *r, struct backup_job *j, work_cb cb)
 {
     start_job(r, j, do_verify, cb);
 }
@@ -293,7 +293,7 @@ bool backup_room_ok(struct backup_run *r, const char *path, uint64_t bytes, cons
 
 static int do_clean(void *arg, const atomic_bool *stop, struct err *e)
 {
-    struct job *j = arg;
+    struct backup_job *j = arg;
     (void)stop;
     for (size_t i = 0; i < j->n; i++)
         if (tree_remove(j->path[i].real, false, e))
@@ -313,7 +313,7 @@ static void on_clean(void *ctx, int status, const struct err *e)
 
 void backup_step_clean(struct backup_run *r)
 {
-    struct backup_path both[2];
+    struct backup_path both[2] = {0};
     snprintf(both[0].real, sizeof both[0].real, "%s", r->scratch);
     snprintf(both[1].real, sizeof both[1].real, "%s", r->stage);
     start_job(r, backup_job(r, both, 2, ""), do_clean, on_clean);

@@ -107,7 +107,7 @@ static void on_listed(void *ctx, int status, const struct err *e)
 
 static void step_hash(struct backup_run *r)
 {
-    struct job *j = backup_job(r, r->paths, r->n_paths, "");
+    struct backup_job *j = backup_job(r, r->paths, r->n_paths, "");
     /* What was read for an earlier try, or for the copy before, is not read again. */
     j->was = backup_list_ref(r->x->reread ? NULL : r->list ? r->list : r->x->proven);
     j->links = !live(r);
@@ -254,6 +254,8 @@ static void on_listed_again(void *ctx, int status, const struct err *e)
     const struct tree_sum *was = &r->list->sum, *is = &r->job->is->sum;
     if (strcmp(was->content, is->content) == 0 && strcmp(was->meta, is->meta) == 0) {
         r->out.verified = r->tries + 1 < TRIES;
+        if (!r->out.verified) /* by chance, this time: its tags say nothing */
+            r->tries = TRIES;
         backup_next(r);
         return;
     }
@@ -274,7 +276,7 @@ static void step_quiet(struct backup_run *r)
         backup_next(r);
         return;
     }
-    struct job *j = backup_job(r, r->paths, r->n_paths, "");
+    struct backup_job *j = backup_job(r, r->paths, r->n_paths, "");
     j->was = backup_list_ref(r->list);
     j->moving = true;
     backup_list_later(r, j, on_listed_again);
@@ -392,7 +394,7 @@ static void on_compared(void *ctx, int status, const struct err *e)
 
 static void step_compare(struct backup_run *r)
 {
-    struct job *j = backup_job(r, r->paths, r->n_paths, r->scratch);
+    struct backup_job *j = backup_job(r, r->paths, r->n_paths, r->scratch);
     j->create = true; /* nothing of a directory may be among what is looked at */
     backup_list_later(r, j, on_compared);
 }
@@ -413,7 +415,7 @@ static void step_verify(struct backup_run *r)
         backup_next(r);
         return;
     }
-    struct job *j = backup_job(r, r->paths, r->n_paths, r->scratch);
+    struct backup_job *j = backup_job(r, r->paths, r->n_paths, r->scratch);
     j->verify = r->x->kind->verify;
     backup_verify_later(r, j, on_verified);
 }

@@ -65,7 +65,7 @@ static void on_compared(void *ctx, int status, const struct err *e)
 
 static void step_compare(struct backup_run *r)
 {
-    struct job *j = backup_job(r, r->was, r->n_was, r->scratch);
+    struct backup_job *j = backup_job(r, r->was, r->n_was, r->scratch);
     backup_list_later(r, j, on_compared);
 }
 
@@ -87,7 +87,7 @@ static void step_verify(struct backup_run *r)
         backup_next(r);
         return;
     }
-    struct job *j = backup_job(r, r->was, r->n_was, r->scratch);
+    struct backup_job *j = backup_job(r, r->was, r->n_was, r->scratch);
     j->verify = r->x->kind->verify;
     backup_verify_later(r, j, on_verified);
 }

@@ -117,8 +117,19 @@ void parts_close(struct continuity *c)
         parts[i].close(c);
 }
 
+/* What a backup has shown of the configuration is said with it. */
+static void tell_verified(struct continuity *c)
+{
+    const PB(BackupState) * states[64];
+    size_t n = c->backups && c->config ? backups_states(c->backups, states, 64) : 0;
+    for (size_t i = 0; i < n; i++)
+        if (states[i]->kind == REDOUBT__V1__BACKUP_KIND__BACKUP_KIND_CONFIG)
+            config_room_verified(c->config, states[i]->verified_point_unix_ms);
+}
+
 void parts_tick(struct continuity *c, int64_t now_ms)
 {
+    tell_verified(c);
     for (size_t i = 0; i < PARTS; i++)
         parts[i].tick(c, now_ms);
 }

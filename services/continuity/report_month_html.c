@@ -118,7 +118,7 @@ static void cards(const struct report_month *m, struct report_text *o)
                 report_share(&m->sum, true, s));
     report_addf(o, "<div><dt>Incidents</dt><dd>%u<small>and %u drills; %zu agents</small></dd></div>\n", m->n_real,
                 m->n_drill, m->n_agents);
-    report_addf(o, "<div><dt>Mean time to recovery</dt><dd>%s<small>validation included</small></dd></div>\n",
+    report_addf(o, "<div><dt>Mean recovery</dt><dd>%s<small>validation included</small></dd></div>\n",
                 m->mttr_ms < 0 ? "—" : report_took(m->mttr_ms, a));
     report_addf(o, "<div><dt>Between incidents</dt><dd>%s<small>mean</small></dd></div>\n",
                 m->mtbf_ms < 0 ? "—" : report_took(m->mtbf_ms, a));

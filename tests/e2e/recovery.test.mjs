@@ -25,7 +25,18 @@ ${[FROZEN, FALLEN].map((name) => `  - { name: ${name}, chain: [ { target: llm.a,
 `).join('')}alert:
   channels:
     - { name: record, type: file, path: ${path.join(dir, 'alerts.jsonl')} }
+continuity:
+  phases: { settle: 1s, validate: 1s }
+  repository: { repository: ${path.join(dir, 'outside', 'repository')}, password_file: ${path.join(dir, 'outside', 'password')} }
+  backups:
+    - { name: settings, kind: config, every: 1h }
+    - { name: trail, kind: audit, every: 1h }
+    - { name: weights, kind: learning, path: [${path.join(dir, 'learning')}], every: 1h }
+    - { name: streams, kind: nats, every: 1h }
+    - { name: shared, kind: redis, every: 1h }
 `;
+const SOURCES = ['settings', 'weights', 'streams', 'shared', 'trail']; // the trail last: it must reach as far as the bus says that it does
+const ALL = [...SERVICES, 'continuity'];
 
 // Names, kinds and contents of a directory.
 function tree(dir) {
@@ -63,37 +74,29 @@ class Site {
     await this.restic('backup', '--tag', 'redoubt', '--tag', `source=${source}`, '--tag', `kind=${kind}`, '--tag', `point=${Date.now()}`, dir);
   }
 
-  // Two versions of the configuration: what is in force is the second.
-  acceptConfig() {
-    fs.mkdirSync(path.dirname(this.history), { recursive: true });
-    execFileSync('git', ['init', '--quiet', '--bare', '--initial-branch=main', this.history]);
-    const now = fs.readFileSync(this.stack.config, 'utf8');
-    let commits = '';
-    for (const [i, text] of [`# the first one\n${now}`, now].entries())
-      commits += `commit refs/heads/main\ncommitter operator <operator@redoubt> ${1790000000 + i} +0000\ndata 9\nversion ${i}\nM 100644 inline redoubt.yaml\ndata ${Buffer.byteLength(text)}\n${text}\n`;
-    execFileSync('git', [`--git-dir=${this.history}`, 'fast-import', '--quiet'], { input: commits });
+  async json(...args) {
+    const r = await this.stack.cli([...args, '--json', '-c', this.stack.config]);
+    assert.equal(r.code, 0, `${args.join(' ')}: ${r.out}${r.err}`);
+    return JSON.parse(r.out);
   }
 
+  // Each source is saved anew, and what came back is what was saved.
   async backUp() {
-    const stage = path.join(this.stack.dir, 'stage');
-    fs.mkdirSync(path.join(stage, 'config'), { recursive: true });
-    fs.mkdirSync(this.outside);
-    fs.writeFileSync(this.password, 'a password that is kept elsewhere\n', { mode: 0o600 });
-    await this.restic('init');
-    this.git('bundle', 'create', '--quiet', path.join(stage, 'config', 'config.bundle'), 'refs/heads/main');
-    const saved = await this.stack.cli(['state', 'save', path.join(stage, 'state'), '-c', this.stack.config]);
-    assert.equal(saved.code, 0, saved.err + saved.out);
-    assert.equal((await this.stack.cli(['state', 'verify', path.join(stage, 'state')])).code, 0);
-    await this.save('config', 'config', path.join(stage, 'config'));
-    await this.save('nats', 'nats', path.join(stage, 'state', 'nats'));
-    await this.save('redis', 'redis', path.join(stage, 'state', 'redis'));
-    await this.save('learning', 'learning', this.learning);
-    await this.save('trail', 'audit', this.trail); // last: it must reach as far as the bus says that it does
-    fs.rmSync(stage, { recursive: true });
+    for (const source of SOURCES) {
+      const since = Date.now();
+      let s;
+      await until(() => `a copy of ${source}: ${JSON.stringify(s)}`, async () => {
+        if ((await this.stack.cli(['continuity', 'backup', source, '--by', 'e2e', '--reason', 'test', '-c', this.stack.config])).code > 0) return false;
+        return until('it', async () => {
+          s = (await this.json('continuity', 'status')).backups.find((x) => x.source === source);
+          return s && s.verifiedPointUnixMs >= since;
+        }, 20000);
+      }, 60000);
+    }
   }
 
   async lose() {
-    for (const name of this.stack.procs.keys()) await this.stack.kill(name);
+    for (const name of this.stack.procs.keys()) if (this.stack.running(name)) await this.stack.kill(name);
     for (const close of this.stack.clients.splice(0)) await Promise.resolve(close()).catch(() => {});
     for (const d of ['nats', 'redis', 'data', 'learning', 'redoubt.yaml']) fs.rmSync(path.join(this.stack.dir, d), { recursive: true });
   }
@@ -137,8 +140,17 @@ class Site {
 
 async function withSite(body) {
   const w = { llm: await llm(), backend: await backend() };
+  const prepare = (stack) => {
+    const site = new Site(stack, w);
+    fs.mkdirSync(site.outside);
+    fs.writeFileSync(site.password, 'a password that is kept elsewhere\n', { mode: 0o600 });
+    execFileSync('restic', ['-r', site.repository, '--password-file', site.password, '--no-cache', '--quiet', 'init']);
+    fs.mkdirSync(path.join(site.learning, 'model'), { recursive: true });
+    for (let i = 1; i <= 20; i++) fs.writeFileSync(path.join(site.learning, 'model', `weights-${i}`), `learned ${i}\n`.repeat(1000 * i));
+    return settings(w, stack.dir);
+  };
   try {
-    await withStack('recovery', (stack) => settings(w, stack.dir), (stack) => body(new Site(stack, w)), { services: SERVICES });
+    await withStack('recovery', prepare, (stack) => body(new Site(stack, w)), { services: ALL });
   } finally {
     for (const s of Object.values(w)) await s.close();
   }
@@ -146,19 +158,20 @@ async function withSite(body) {
 
 test('from nothing but its backups', { timeout: 300000 }, () => withSite(async (site) => {
   const { stack, w } = site;
-  fs.mkdirSync(path.join(site.learning, 'model'), { recursive: true });
-  for (let i = 0; i < 20; i++) fs.writeFileSync(path.join(site.learning, 'model', `weights-${i}`), `learned ${i}\n`.repeat(1000 * i));
-  site.acceptConfig();
   await site.open();
   await site.posture(FROZEN, 'POSTURE_NORMAL');
   await site.posture(FALLEN, 'POSTURE_NORMAL');
-  // One agent is frozen by a person, and both have lost their only LLM.
+  // One agent is frozen by a person, and both have lost their only LLM: incidents are open, their clocks run.
   assert.equal((await stack.cli(['freeze', FROZEN, '--by', 'e2e', '--reason', 'odd decisions'])).code, 0);
   w.llm.mode = '503';
   const before = { frozen: await site.posture(FROZEN, 'POSTURE_FROZEN'), fallen: await site.posture(FALLEN, 'POSTURE_SECURITY_FALLBACK') };
+  await until('incidents', async () => (await site.json('incident', 'list')).incidents.length >= 2, 30000);
+  await until('a history', () => fs.existsSync(site.history) && site.git('rev-list', '--all').trim(), 30000);
+  const open = new Map();
+  for (const { id } of (await site.json('incident', 'list')).incidents) open.set(id, await site.json('incident', 'show', id));
   const was = { learning: tree(site.learning), config: fs.readFileSync(stack.config, 'utf8'), log: site.git('log', '--format=%H %s', 'main') };
   await site.backUp();
-  const records = await site.records();
+  const records = (await site.records()).filter((x) => x.at_unix_ms < Date.now() - 60000 || x.service === 'fallback');
   await site.lose();
 
   // A new machine: empty servers, and what was kept outside.
@@ -172,8 +185,9 @@ test('from nothing but its backups', { timeout: 300000 }, () => withSite(async (
   assert.deepEqual(JSON.parse(list.out).sources.map((s) => s.kind), ['config', 'audit', 'learning', 'nats', 'redis']);
   const r = await site.recover();
   assert.equal(r.code, 0, r.out + r.err);
-  const steps = JSON.parse(r.out).steps;
+  const { steps } = JSON.parse(r.out);
   assert.deepEqual(steps.map((s) => [s.kind, s.result]), ['config', 'audit', 'learning', 'nats', 'redis'].map((k) => [k, 'restored']), r.out);
+  for (const s of steps) assert.doesNotMatch(s.detail, /NOT the newest/, `${s.source}: ${s.detail}`);
   assert.equal(r.err, '');
 
   // Everything is as it was, and nothing of the way there is left.
@@ -185,8 +199,7 @@ test('from nothing but its backups', { timeout: 300000 }, () => withSite(async (
     const v = await stack.cli(['audit', 'verify', path.join(site.trail, d)]);
     assert.equal(v.code, 0, v.out + v.err);
   }
-  const left = fs.readdirSync(stack.dir, { recursive: true }).filter((n) => n.includes('.redoubt-recover'));
-  assert.deepEqual(left, []);
+  assert.deepEqual(fs.readdirSync(stack.dir, { recursive: true }).filter((n) => n.includes('.redoubt-recover')), []);
 
   // Again: nothing is overwritten.
   const again = await site.recover();
@@ -194,20 +207,35 @@ test('from nothing but its backups', { timeout: 300000 }, () => withSite(async (
   for (const s of JSON.parse(again.out).steps) assert.equal(s.result, 'refused', `${s.source}: ${s.detail}`);
   assert.equal(tree(site.learning), was.learning);
 
-  for (const s of SERVICES) stack.run(s);
+  for (const s of ALL) stack.run(s);
   await site.open();
   const after = { frozen: await site.posture(FROZEN, 'POSTURE_FROZEN'), fallen: await site.posture(FALLEN, 'POSTURE_SECURITY_FALLBACK') };
-  const took = Date.now() - began;
   for (const k of ['frozen', 'fallen']) assert.ok(Number(after[k].epoch) >= Number(before[k].epoch), `${k}: its epoch went back`);
   assert.equal(after.frozen.frozen_by, before.frozen.frozen_by);
+  // The same incidents, their clocks since the same evidence.
+  await until('the incidents', async () => {
+    const l = await stack.cli(['incident', 'list', '--json', '-c', stack.config]);
+    return l.code === 0 && [...open.keys()].every((id) => JSON.parse(l.out).incidents.some((i) => i.id === id));
+  }, 60000);
+  const took = Date.now() - began;
+  for (const [id, old] of open) {
+    const now = await site.json('incident', 'show', id);
+    assert.equal(now.evidenceUnixMs, old.evidenceUnixMs);
+    for (const c of old.clocks) {
+      const same = now.clocks.find((x) => x.objective === c.objective);
+      assert.ok(same, `${id}: its clock ${c.objective} is gone`);
+      assert.equal(same.startedUnixMs, c.startedUnixMs);
+      assert.equal(same.stoppedUnixMs, 0);
+      assert.ok(same.elapsedMs > c.elapsedMs, `${id}: ${c.objective} was shortened from ${c.elapsedMs} to ${same.elapsedMs}`);
+    }
+  }
 
   // The trail goes on where it was, with a record of this.
   let now;
   await until('the record of the recovery', async () => (now = await site.records()).some((x) => x.action === 'recover.run'), 30000);
-  const mine = now.find((x) => x.action === 'recover.run');
-  assert.equal(mine.actor, 'e2e');
+  assert.equal(now.find((x) => x.action === 'recover.run').actor, 'e2e');
   const ids = new Set(now.map((x) => x.id));
-  assert.deepEqual(records.filter((x) => !ids.has(x.id)).map((x) => x.id), [], 'records that were in the trail are not any more');
+  assert.deepEqual(records.filter((x) => !ids.has(x.id)).map((x) => x.action), [], 'records that were in the trail are not any more');
   assert.deepEqual(site.trails(), chains, 'the trail was set aside');
   for (const d of chains) assert.equal((await stack.cli(['audit', 'verify', '--bus', path.join(site.trail, d), '-c', stack.config])).code, 0);
 
@@ -218,23 +246,20 @@ test('from nothing but its backups', { timeout: 300000 }, () => withSite(async (
   await site.posture(FALLEN, 'POSTURE_NORMAL');
 
   assert.ok(took < LIMIT_MS, `took ${took} ms`);
-  console.log(`full-site recovery: ${(took / 1000).toFixed(1)} s from empty servers to agents in their postures (${steps.map((s) => `${s.kind} ${s.tookMs} ms`).join(', ')})`);
+  console.log(`full-site recovery: ${(took / 1000).toFixed(1)} s from empty servers to agents in their postures and incidents with their clocks (${steps.map((s) => `${s.kind} ${s.tookMs} ms`).join(', ')})`);
 }));
 
 test('a step that fails says so, and the rest goes on', { timeout: 300000 }, () => withSite(async (site) => {
   const { stack } = site;
-  fs.mkdirSync(site.learning);
-  fs.writeFileSync(path.join(site.learning, 'weights'), 'first\n');
-  site.acceptConfig();
   await until('a trail', () => fs.existsSync(site.trail) && site.trails().length > 0, 30000);
+  await until('a history', () => fs.existsSync(site.history) && site.git('rev-list', '--all').trim(), 30000);
   await site.backUp();
-  // A newer copy of the trail that is damaged: one byte is another.
-  const segment = fs.readdirSync(site.trail, { recursive: true }).map((n) => path.join(site.trail, n)).filter((p) => fs.statSync(p).isFile()).sort((a, b) => fs.statSync(b).size - fs.statSync(a).size)[0];
-  const bytes = fs.readFileSync(segment);
-  const bad = Buffer.from(bytes);
+  // A newer copy of the trail that is damaged, made by hand where it lies: one byte is another.
+  const newest = fs.readdirSync(site.trail, { recursive: true }).map((n) => path.join(site.trail, n)).filter((p) => p.endsWith('.seg')).sort((a, b) => fs.statSync(b).size - fs.statSync(a).size)[0];
+  const bad = fs.readFileSync(newest);
   bad[bad.length >> 1] ^= 1;
-  await stack.kill('audit');
-  fs.writeFileSync(segment, bad);
+  for (const s of ALL) await stack.kill(s);
+  fs.writeFileSync(newest, bad);
   await site.save('trail', 'audit', site.trail);
   await site.lose();
   fs.mkdirSync(site.learning); // somebody has put something there already
@@ -257,13 +282,13 @@ test('a step that fails says so, and the rest goes on', { timeout: 300000 }, () 
 
   const forced = await site.recover('--from', 'learning', '--force');
   assert.equal(forced.code, 0, forced.out + forced.err);
-  assert.equal(fs.readFileSync(path.join(site.learning, 'weights'), 'utf8'), 'first\n');
+  assert.equal(fs.readdirSync(path.join(site.learning, 'model')).length, 20);
   const aside = fs.readdirSync(stack.dir).find((n) => n.startsWith('learning.before-'));
   assert.equal(fs.readFileSync(path.join(stack.dir, aside, 'weights'), 'utf8'), 'mine\n');
 
   const elsewhere = path.join(stack.dir, 'elsewhere');
-  assert.equal((await site.recover('--from', 'learning', '--learning-to', elsewhere)).code, 0);
-  assert.equal(fs.readFileSync(path.join(elsewhere, 'learning', 'weights'), 'utf8'), 'first\n');
+  assert.equal((await site.recover('--from', 'weights', '--learning-to', elsewhere)).code, 0);
+  assert.equal(tree(path.join(elsewhere, 'weights')), tree(site.learning));
   assert.equal((await site.recover('--from', 'nobody')).code, 2);
   fs.writeFileSync(site.password, 'another\n');
   const wrong = await site.recover();

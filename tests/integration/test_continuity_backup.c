@@ -318,6 +318,12 @@ static struct backup_source *act(const char *name, enum backup_act a)
     return x;
 }
 
+static void save_later(void)
+{
+    room.now_ms += 30 * MINUTE;
+    act("memory", BACKUP_SAVE);
+}
+
 static const PB(BackupState) * state_of(const char *name)
 {
     const PB(BackupState) * all[8];
@@ -550,26 +556,26 @@ static void old_copies_go_but_for_the_proven_and_the_kept(void **state)
 static void empty_and_shrunken_copies_do_not_count(void **state)
 {
     (void)state;
-    learning(", test: 1d");
-    later(30000);
+    learning(", test: 30d, check: 30d, read: 30d");
+    act("memory", BACKUP_SAVE);
     int64_t at = point(SET_RPO_LEARNING);
     assert_int_equal(shell("truncate -s 1000 data/large"), 0);
-    later(30 * MINUTE);
+    save_later();
     assert_true(is_told("memory/shrunken") && state_of("memory")->suspicious);
     assert_true(room.signal == CONDITION_DEGRADED && room.signals == 1);
     assert_int_equal(point(SET_RPO_LEARNING), at);
     assert_int_equal(shell("rm -rf data/*"), 0);
-    later(30 * MINUTE);
+    save_later();
     assert_true(is_told("memory/empty") && !is_told("memory/shrunken"));
     assert_int_equal(point(SET_RPO_LEARNING), at);
     /* The directory itself is gone. */
     assert_int_equal(shell("rmdir data"), 0);
-    later(30 * MINUTE);
+    save_later();
     says("memory", "If it is lost, restore it");
     assert_true(is_told("memory/empty") && is_told("memory/failed"));
     /* A full one again. */
     assert_int_equal(shell("mkdir data && head -c 400000 /dev/urandom > data/large"), 0);
-    later(30 * MINUTE);
+    save_later();
     assert_false(is_told("memory/empty") || is_told("memory/failed") || is_told("memory/late"));
     assert_int_equal(point(SET_RPO_LEARNING), room.now_ms);
     assert_true(room.signal == 0 && room.signals == 2);
@@ -610,7 +616,7 @@ static void damage_is_found(void **state)
 {
     (void)state;
     learning("");
-    later(30000);
+    act("memory", BACKUP_SAVE);
     assert_int_equal(
         shell("f=$(ls -S repository/data/*/* | head -1); chmod u+w $f; printf XXXX | dd of=$f bs=1 seek=2000 "
               "conv=notrunc 2> /dev/null"),
@@ -642,7 +648,7 @@ static void a_copy_that_was_changed_is_found(void **state)
 {
     (void)state;
     learning("");
-    later(30000);
+    act("memory", BACKUP_SAVE);
     struct backup_source *x = source("memory");
     /* Somebody who has the password puts other data under the same tags. */
     assert_int_equal(
@@ -664,6 +670,7 @@ static void a_copy_that_was_changed_is_found(void **state)
     act("memory", BACKUP_TEST);
     assert_true(is_told("memory/differs") && x->plan.point_ms == 0 && room.signal == CONDITION_DEGRADED);
     says("memory", "came back with another hash");
+    assert_int_equal(shell("head -c 400000 /dev/urandom > data/large"), 0);
     act("memory", BACKUP_SAVE);
     assert_true(is_told("memory/differs"));
     act("memory", BACKUP_TEST);
@@ -700,12 +707,12 @@ static void passwords_and_locks_are_explained(void **state)
 {
     (void)state;
     learning("");
-    later(30000);
+    act("memory", BACKUP_SAVE);
     /* A lock that a killed restic has left. */
     assert_int_equal(
-        shell("export RESTIC_PASSWORD_FILE=password; mkfifo hold; (cat hold | restic -q -r repository backup --stdin "
-              "& echo $! > pid; exec 9> hold; i=0; while [ $i -lt 200 ] && [ -z \"$(ls repository/locks)\" ]; do "
-              "i=$((i+1)); sleep 0.05; done; kill -9 $(cat pid)); test -n \"$(ls repository/locks)\""),
+        shell("export RESTIC_PASSWORD_FILE=password; rm -f hold; mkfifo hold; restic -q -r repository backup --stdin "
+              "< hold & p=$!; exec 9> hold; i=0; while [ $i -lt 400 ] && [ -z \"$(ls repository/locks)\" ]; do "
+              "i=$((i+1)); sleep 0.05; done; kill -9 $p; wait $p; test -n \"$(ls repository/locks)\""),
         0);
     struct backup_source *x = act("memory", BACKUP_CHECK); /* wants it for itself */
     assert_string_equal(x->error, "");

@@ -441,7 +441,8 @@ static void raise_(struct ref *r, const struct line *l)
         join(r, l, s->incident);
     } else {
         int i = choose(r, l);
-        if (i < 0 && again) { /* a person has closed it: it stays there */
+        /* A person had closed it while this was open: it stays there, but for what is new since. */
+        if (i < 0 && again && l->at <= r->incidents[s->incident]->validated) {
             s->sure = true;
             s->condition = l->condition;
             s->severity = l->severity;
