@@ -82,6 +82,7 @@ void config_room_bundle(struct config_room *r, const char *dir,
 
 struct gamedays *gamedays_open(struct continuity *c, struct err *e);
 void gamedays_close(struct gamedays *g);
+void gamedays_use(struct gamedays *g, const char *path); /* plays them with this program instead of `redoubt` */
 void gamedays_seen(struct gamedays *g, const PB(DrillState) * s);
 void gamedays_tick(struct gamedays *g, int64_t now_ms);
 void gamedays_reload(struct gamedays *g);
