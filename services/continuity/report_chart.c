@@ -74,7 +74,7 @@ static int64_t step_of(int64_t span_ms)
 static void axis(struct chart *c, int top)
 {
     int64_t step = step_of(c->r->end_ms - c->r->begin_ms);
-    char text[32], day[32], was[32] = "";
+    char text[32] = "", day[32] = "", was[32] = "";
     for (int64_t at = (c->r->begin_ms / step + 1) * step; at <= c->r->end_ms; at += step) {
         time_t s = (time_t)(at / 1000);
         struct tm tm;

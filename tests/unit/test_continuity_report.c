@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "page_check.h"
 #include "report_kit.h"
 
 /* ---- texts ---- */
@@ -231,6 +232,7 @@ static void test_story(void **state)
     has_not(html.s, "url(");
     has_not(html.s, "@import");
     assert_int_equal(count(html.s, "http"), 2); /* http-equiv, and the name of SVG's grammar, which nobody fetches */
+    page_good(html.s);
     kit_keep_example(md.s, html.s);
     free(md.s);
     free(html.s);
@@ -258,6 +260,7 @@ static void test_trouble(void **state)
         assert_null(k->trail.lines[i].proof);
     report_html_write(r, &none, &html);
     report_md_write(r, &none, &md);
+    page_good(html.s);
     has(html.s, "A trail does not verify");
     has(md.s, "A trail does not verify");
     assert_true(strstr(md.s, "A trail does not verify") < strstr(md.s, "| Incident |"));
@@ -271,6 +274,7 @@ static void test_trouble(void **state)
     html.n = md.n = 0;
     report_html_write(r, &none, &html);
     report_md_write(r, &none, &md);
+    page_good(html.s);
     has(html.s, "No proofs yet");
     has(md.s, "No proofs yet");
     report_free(r);
@@ -311,6 +315,7 @@ static void test_hostile(void **state)
     json_t *j = json_loads(proofs.s, 0, NULL);
     assert_non_null(j);
     json_decref(j);
+    page_good(html.s);
     kit_keep_file("hostile.html", html.s);
     report_free(r);
     free(md.s);
@@ -342,6 +347,7 @@ static void test_huge(void **state)
     assert_true(md.n < 4u * 1024 * 1024);
     assert_true(count(html.s, "<path class=\"c-") == 3); /* many agents are counted, not drawn one by one */
     assert_int_equal(r->n_agents, 500);
+    page_good(html.s);
     kit_keep_file("huge.html", html.s);
     report_free(r);
     free(md.s);

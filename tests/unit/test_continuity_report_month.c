@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "page_check.h"
+
 #define HOUR INT64_C(3600000)
 #define DAY  (24 * HOUR)
 
@@ -140,6 +142,7 @@ static void test_forms(void **state)
     has(html.s, "aria-labelledby=\"days-title days-desc\"");
     has(html.s, "95.0000 %");
     has(html.s, "failing");
+    page_good(html.s);
     assert_null(strstr(html.s, "<script"));
     assert_null(strstr(md.s, "<script"));
     has(csv.s, "agent,month,known_ms,");
@@ -163,6 +166,7 @@ static void test_forms(void **state)
     html = (struct report_text){0};
     report_month_settle(&m);
     report_month_html(&m, &html);
+    page_good(html.s);
     has(html.s, "The month is not over");
     assert_int_equal(m.mttr_ms, -1);
     assert_int_equal(m.mtbf_ms, -1);
