@@ -313,7 +313,7 @@ bool board_restore(struct board *b, const PB(IncidentChanged) * doc, int64_t now
     fresh.phases = own;
     fresh.notes = notes;
     memcpy(fresh.id, old.id, sizeof fresh.id);
-    fresh.asked = old.asked;
+    fresh.asked = true; /* until board_synced() */
     fresh.checked = fresh.phase == old.phase ? old.checked : INCIDENT_UNCHECKED;
     fresh.ask_ms = now_ms;
     merge_clocks(&fresh, &old);

@@ -381,10 +381,12 @@ static void go_down(struct world *w, struct line *l)
         PB(IncidentChanged) *doc = (PB(IncidentChanged) *)protobuf_c_message_unpack(PB_DESC(incident_changed), NULL,
                                                                                     docs[i].len, docs[i].bytes);
         assert_non_null(doc);
+        size_t clocks = doc->n_clocks;
         spoil(w, doc);
         assert_true(board_restore(w->board, doc, w->now));
         if (chance(w, 10))
             assert_true(board_restore(w->board, doc, w->now)); /* again: changes nothing */
+        doc->n_clocks = clocks; /* all are freed */
         protobuf_c_message_free_unpacked(&doc->base, NULL);
         free(docs[i].bytes);
     }
