@@ -433,7 +433,8 @@ const struct cli_row cli_rows[] = {
      .text = RECOVER_TEXT
      "Before: empty NATS and Redis servers run, and none of the suite's services. A step that fails says what to do, "
      "and the\n"
-     "rest goes on; run it again for what is missing, with --from. Nothing that is there is overwritten; with --force it "
+     "rest goes on; run it again for what is missing, with --from. Nothing that is there is overwritten; with "
+     "--force it "
      "is moved\n"
      "aside (streams and keys: replaced). If the newest copy is bad, the one before is taken, and that is said.",
      .run = cmd_recover_run,
