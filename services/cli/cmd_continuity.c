@@ -132,7 +132,8 @@ static int print_file(struct cli *c, const char *path)
         }
         if (room < 2 * (size_t)n + 64) {
             room = 2 * (size_t)n + 64;
-            if (!(clean = realloc(clean, room)))
+            free(clean);
+            if (!(clean = malloc(room)))
                 abort();
         }
         printf("%s%s", term_clean(line, 0, clean, room), ended ? "\n" : "");

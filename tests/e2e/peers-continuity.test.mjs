@@ -10,14 +10,15 @@ import { withStack } from './lib/stack.mjs';
 import { slow, until } from './lib/wait.mjs';
 
 const LIMIT = 60000;
-const settings = (dir) => `alert:
+const settings = (dir, drills = '') => `alert:
   channels: [{ name: record, type: file, path: ${path.join(dir, 'alerts.jsonl')} }]
   routes: [{ min_severity: info, channels: [record] }]
 continuity:
   repository: { repository: ${dir}/repository, password_file: ${dir}/password }
   backups:
-${['stops', 'tested', 'empties', 'never'].map((s) => `    - { name: ${s}, kind: files, path: [${dir}/${s}], every: ${4 * slow}s, late: ${12 * slow}s, timeout: ${20 * slow}s }\n`).join('')}  lease_ttl: 500ms
+${['stops', 'tested', 'empties', 'never'].map((s) => `    - { name: ${s}, kind: files, path: [${dir}/${s}], every: ${4 * slow}s, late: ${12 * slow}s, timeout: ${20 * slow}s }\n`).join('')}${drills}  lease_ttl: 500ms
 `;
+const GHOST = '  drills: [{ name: ghost-day, drill: llm-outage, agent: ghost, every: 1h }]\n';
 
 test('peers: backups', { timeout: 300000 * slow }, async (t) => {
   await withStack('peers-continuity', (stack) => {
@@ -32,7 +33,7 @@ test('peers: backups', { timeout: 300000 * slow }, async (t) => {
 case " $* " in *" backup "*"/stops"*) while [ -e ${stack.dir}/hang ]; do sleep 0.1; done ;; esac
 exec restic "$@"
 `, { mode: 0o755 });
-    return settings(stack.dir);
+    return settings(stack.dir, GHOST);
   }, async (stack) => {
     const nc = await stack.nats();
     const alerts = new Map(); // what is open, by the end of its key
@@ -104,6 +105,19 @@ exec restic "$@"
       fs.rmSync(path.join(stack.dir, 'hang'));
       await proven('stops', before.verifiedPointUnixMs);
       await until('that to be over', () => !alerts.has('continuity/backup/stops/late'), LIMIT);
+    });
+
+    await t.test('a drill whose target is gone says so, and can be removed', async () => {
+      const drills = async () => (await status()).drills.map((d) => d.name);
+      await until('the drill to be known', async () => (await drills()).includes('ghost-day'), LIMIT);
+      const r = await stack.cli(['continuity', 'drill', 'ghost-day', '--by', 'eve', '--reason', 'is it still there?']);
+      assert.notEqual(r.code, 0, r.out);
+      assert.match(r.err, /its agent is not in the settings any more/, 'it is said why');
+      assert.ok(stack.running('continuity'));
+      stack.writeSettings(settings(stack.dir));
+      stack.procs.get('continuity').child.kill('SIGHUP');
+      await until('the drill to be gone', async () => !(await drills()).includes('ghost-day'), LIMIT);
+      await until('nothing of it to be open', () => ![...alerts.keys()].some((k) => k.startsWith('continuity/drill/ghost-day/')), LIMIT);
     });
 
     await t.test('a repository that lies is found', async () => {
