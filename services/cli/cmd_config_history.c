@@ -47,6 +47,7 @@ static PB(ConfigHistory) * page(struct cli_link *k, const char *after, int *ret)
     PB(CommandReply) *r = NULL;
     PB(ConfigHistory) *h = NULL;
     m.after = (char *)after;
+    m.by = "operator"; /* an empty message is none */
     *ret = cli_ask_again(k, SERVICE, "config_history", &m, &r);
     if (*ret != CLI_OK)
         return NULL;
@@ -165,6 +166,7 @@ int cmd_config_diff(struct cli *c, const void *opts, int argc, char **argv)
     PB(ContinuityCommand) m = PB_INIT(CONTINUITY_COMMAND);
     PB(CommandReply) *r = NULL;
     struct cli_link k;
+    m.by = "operator"; /* an empty message is none */
     if (argc > 0)
         m.from = argv[0];
     if (argc > 1)
