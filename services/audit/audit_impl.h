@@ -109,7 +109,7 @@ void audit_past_end(struct audit *a);
 /* audit_say.c */
 void audit_tell(struct audit *a, const char *key, bool critical, bool resolved, const char *summary,
                 const char *detail);
-void audit_announce(struct audit *a); /* the newest checkpoint, on STATE */
+void audit_announce(struct audit *a);        /* the newest checkpoint, on STATE */
 void audit_announce_copied(struct audit *a); /* again, if the second directory has more of it than was said */
 void audit_told_alarm(struct audit *a, struct audit_alarm *alarm, int64_t value_ms, const char *key,
                       const char *summary, const char *over);

@@ -232,7 +232,7 @@ int recover_git(struct recover *r, const char *const *args, char **ret, size_t *
     static const char *const env[] = {"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
                                       "HOME=/", NULL};
     struct git g = {0};
-    for (size_t i = 0; args[i] && i < 14; i++)
+    for (size_t i = 0; i < 14 && args[i]; i++)
         argv[i + 1] = args[i];
     struct program *p = program_run(
         &r->loop, &(struct program_opts){.argv = argv, .env = env, .timeout_ms = GIT_MS, .max_output = GIT_MAX},

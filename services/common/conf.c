@@ -19,10 +19,10 @@ struct conf_ctx {
     const char *name;
     yaml_document_t *doc;
     struct conf_report *report;
-    size_t problems;           /* all, also those that the report had no room for */
-    char path[PATH_MAX_BYTES]; /* of what is being read: `targets[2].probe` */
-    yaml_node_t *object;       /* the mapping now being checked; NULL if it is left out of the file */
-    size_t line;               /* where it stands, or where its parent does */
+    size_t problems;              /* all, also those that the report had no room for */
+    char path[PATH_MAX_BYTES];    /* of what is being read: `targets[2].probe` */
+    yaml_node_t *object;          /* the mapping now being checked; NULL if it is left out of the file */
+    size_t line;                  /* where it stands, or where its parent does */
     struct conf_report *literals; /* secrets that stand in the file itself are told here; NULL = nobody asks */
 };
 
@@ -527,8 +527,8 @@ static void *read_document(struct conf_ctx *c, const struct conf_schema *s)
     return object;
 }
 
-static void *parse(const struct conf_schema *s, const char *name, const char *text, size_t len,
-                   struct conf_report *r, struct conf_report *literals)
+static void *parse(const struct conf_schema *s, const char *name, const char *text, size_t len, struct conf_report *r,
+                   struct conf_report *literals)
 {
     struct conf_ctx c = {.name = name, .report = r, .literals = literals};
     const char *nul = len ? memchr(text, 0, len) : NULL;
@@ -584,8 +584,7 @@ void *conf_parse(const struct conf_schema *s, const char *name, const char *text
     return parse(s, name, text, len, r, NULL);
 }
 
-void conf_literals(const struct conf_schema *s, const char *name, const char *text, size_t len,
-                   struct conf_report *r)
+void conf_literals(const struct conf_schema *s, const char *name, const char *text, size_t len, struct conf_report *r)
 {
     struct conf_report problems = {0};
     conf_free(s, parse(s, name, text, len, &problems, r));

@@ -288,7 +288,7 @@ void config_git_commit(struct config_git *g, const struct config_git_change *c, 
         fwrite(c->files[i].data, 1, c->files[i].len, f);
         fputc('\n', f);
     }
-    fprintf(f, "commit " BRANCH "\nmark :%u\n", CONFIG_GIT_FILES + 1);
+    fprintf(f, "commit " BRANCH "\nmark :%d\n", CONFIG_GIT_FILES + 1);
     fprintf(f, "author %s <redoubt@localhost> %" PRId64 " +0000\n", who, c->at_ms / 1000);
     fprintf(f, "committer redoubt <redoubt@localhost> %" PRId64 " +0000\n", c->at_ms / 1000);
     put_message(f, c);
@@ -298,7 +298,7 @@ void config_git_commit(struct config_git *g, const struct config_git_change *c, 
     for (unsigned i = 0; i < CONFIG_GIT_FILES; i++)
         if (c->files[i].data)
             fprintf(f, "M 100644 :%u %s\n", i + 1, c->files[i].name);
-    fprintf(f, "\nget-mark :%u\ndone\n", CONFIG_GIT_FILES + 1);
+    fprintf(f, "\nget-mark :%d\ndone\n", CONFIG_GIT_FILES + 1);
     if (fclose(f) != 0)
         abort();
     RUN_WITH(o, stream, len, g->dir_option, "fast-import", "--quiet", "--done", "--date-format=raw");

@@ -1,6 +1,6 @@
 /* test_rollback_swap.c - hashes of trees, and a directory that takes another's place, with an end of the process between any two steps. */
-#include "rollback/data_swap.h"
 #include "common/tree.h"
+#include "rollback/data_swap.h"
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
