@@ -39,6 +39,8 @@ const SOURCES = ['settings', 'weights', 'streams', 'shared', 'trail']; // the tr
 const ALL = [...SERVICES, 'continuity'];
 
 // Names, kinds and contents of a directory.
+// The same evidence on a new host's clock: a moment earlier is possible (the clock runs long), later never.
+const sinceThen = (is, was) => assert.ok(is <= was && is > was - 5000, `${was} has become ${is}`);
 function tree(dir) {
   const h = createHash('sha256');
   for (const name of fs.readdirSync(dir, { recursive: true }).sort()) {
@@ -232,11 +234,11 @@ test('from nothing but its backups', { timeout: 300000 }, () => withSite(async (
   const took = Date.now() - began;
   for (const [id, old] of open) {
     const now = await site.json('incident', 'show', id);
-    assert.equal(now.evidenceUnixMs, old.evidenceUnixMs);
+    sinceThen(now.evidenceUnixMs, old.evidenceUnixMs);
     for (const c of old.clocks) {
       const same = now.clocks.find((x) => x.objective === c.objective);
       assert.ok(same, `${id}: its clock ${c.objective} is gone`);
-      assert.equal(same.startedUnixMs, c.startedUnixMs);
+      sinceThen(same.startedUnixMs, c.startedUnixMs);
       assert.equal(same.stoppedUnixMs, 0);
       assert.ok(same.elapsedMs > c.elapsedMs, `${id}: ${c.objective} was shortened from ${c.elapsedMs} to ${same.elapsedMs}`);
     }
