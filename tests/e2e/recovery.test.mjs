@@ -38,9 +38,10 @@ continuity:
 const SOURCES = ['settings', 'weights', 'streams', 'shared', 'trail']; // the trail last: it must reach as far as the bus says that it does
 const ALL = [...SERVICES, 'continuity'];
 
-// Names, kinds and contents of a directory.
 // The same evidence on a new host's clock: a moment earlier is possible (the clock runs long), later never.
 const sinceThen = (is, was) => assert.ok(is <= was && is > was - 5000, `${was} has become ${is}`);
+
+// Names, kinds and contents of a directory.
 function tree(dir) {
   const h = createHash('sha256');
   for (const name of fs.readdirSync(dir, { recursive: true }).sort()) {
