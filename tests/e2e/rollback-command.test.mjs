@@ -309,13 +309,18 @@ test('run: the exit code is the result', { timeout: 120000 }, async () => {
 });
 
 // A comment that is wrong is worse than none.
-test('the example of a deployment is right when it is taken out of its comment', { timeout: 60000 }, async () => {
+test('the examples of a deployment and of continuity are right when they are taken out of their comments', { timeout: 60000 }, async () => {
   await withService('rb-example', async (stack) => {
     const text = fs.readFileSync(path.join(top, 'deploy/redoubt.yaml'), 'utf8');
     const at = text.indexOf('rollback:\n  deployments: []\n');
     assert.ok(at > 0);
-    const file = path.join(stack.dir, 'example.yaml');
-    fs.writeFileSync(file, text.slice(0, at) + text.slice(at).replace('deployments: []', 'deployments:').replace(/^ {2}#/gm, '  '));
+    const file = path.join(stack.dir, 'example.yaml'), continuity = text.indexOf('\n# How long things may take');
+    assert.ok(continuity > at);
+    const rollback = text.slice(at, continuity).replace('deployments: []', 'deployments:').replace(/^ {2}#/gm, '  ');
+    // Of continuity what is no sentence: items of lists, and the repository.
+    const rest = text.slice(continuity).replace(/^( {2}(own|backups|drills):) \[\]/gm, '$1').replace(/^ {2}#( {2}- )/gm, '  $1').replace(/^ {2}# ((repository:$| {2}repository:| {2}password_file:))/gm, '  $1');
+    assert.match(rest, /^ {4}- \{name: learning/m);
+    fs.writeFileSync(file, text.slice(0, at) + rollback + rest);
     const r = await stack.cli(['config', 'check', file]);
     assert.equal(r.code, 0, r.err);
     assert.match(r.out, /1 deployments/);
