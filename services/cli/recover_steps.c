@@ -314,7 +314,7 @@ static bool same_as(const char *path, const char *text, size_t len)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *is = malloc(len + 1);
     ssize_t n = fd >= 0 && is ? read(fd, is, len + 1) : -1;
-    bool same = n == (ssize_t)len && memcmp(is, text, len) == 0;
+    bool same = n >= 0 && (size_t)n == len && memcmp(is, text, (size_t)n) == 0;
     if (fd >= 0)
         close(fd);
     free(is);
