@@ -95,6 +95,8 @@ __attribute__((format(printf, 2, 3))) void backup_note(struct backup_run *r, con
 void backup_restic(struct backup_run *r, const char *const *args, restic_cb cb);
 /* restic has failed: what that says of the repository, too. */
 void backup_fail_restic(struct backup_run *r, const struct restic_result *said, const char *what);
+/* A step of restic has ended: the next one, or the failure with `what` before it. */
+void backup_step_ended(struct backup_run *r, const struct restic_result *said, const char *what);
 /* Work on a thread: one list, or the kind's look at what was restored. */
 struct backup_job {
     struct backup_run *r;

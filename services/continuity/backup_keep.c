@@ -12,12 +12,7 @@
 
 static void on_checked(void *ctx, const struct restic_result *said)
 {
-    struct backup_run *r = ctx;
-    r->running = NULL;
-    if (said->ok)
-        backup_next(r);
-    else
-        backup_fail_restic(r, said, "the repository does not pass its check: ");
+    backup_step_ended(ctx, said, "the repository does not pass its check: ");
 }
 
 static void step_check(struct backup_run *r)

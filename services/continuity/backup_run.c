@@ -151,6 +151,15 @@ void backup_fail_restic(struct backup_run *r, const struct restic_result *said, 
     backup_fail(r, said->lasting, "%s%.480s", what, said->text);
 }
 
+void backup_step_ended(struct backup_run *r, const struct restic_result *said, const char *what)
+{
+    r->running = NULL;
+    if (said->ok)
+        backup_next(r);
+    else
+        backup_fail_restic(r, said, what);
+}
+
 static bool same_id(const char *id, const char *asked)
 {
     return strlen(asked) >= 8 && strncmp(id, asked, strlen(asked)) == 0;

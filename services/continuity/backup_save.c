@@ -119,12 +119,7 @@ static void step_hash(struct backup_run *r)
 
 static void on_init(void *ctx, const struct restic_result *said)
 {
-    struct backup_run *r = ctx;
-    r->running = NULL;
-    if (said->ok)
-        backup_next(r);
-    else
-        backup_fail_restic(r, said, "");
+    backup_step_ended(ctx, said, "");
 }
 
 /* Made by the first copy. One that has been there and is gone is more likely a disk that is not mounted. */
@@ -286,12 +281,7 @@ static void step_quiet(struct backup_run *r)
 
 static void on_restored(void *ctx, const struct restic_result *said)
 {
-    struct backup_run *r = ctx;
-    r->running = NULL;
-    if (said->ok)
-        backup_next(r);
-    else
-        backup_fail_restic(r, said, "the copy could not be read back: ");
+    backup_step_ended(ctx, said, "the copy could not be read back: ");
 }
 
 /* What is new, and a few others; or all. Returns how many bytes that is. */

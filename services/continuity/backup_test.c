@@ -7,12 +7,7 @@
 
 static void on_restored(void *ctx, const struct restic_result *said)
 {
-    struct backup_run *r = ctx;
-    r->running = NULL;
-    if (said->ok)
-        backup_next(r);
-    else
-        backup_fail_restic(r, said, "the test restore failed: ");
+    backup_step_ended(ctx, said, "the test restore failed: ");
 }
 
 static void step_restore(struct backup_run *r)
