@@ -29,7 +29,7 @@ describe('bad input', { concurrency: 3 }, () => {
       'redoubt.v1.cmd.guard.queue_drop': ['guard', 'GuardCommand', { agent: AGENT, by: 'x', reason: 'x' }],
       'redoubt.v1.cmd.breaker.open': ['breaker', 'BreakerCommand', { target: PRIMARY, by: 'x', reason: 'x' }],
     };
-    await until('the primary closed', async () => (await last(nc, 'BreakerChanged', `redoubt.v1.breaker.${PRIMARY}`))?.state === 'BREAKER_STATE_CLOSED' || w.primary.requests.length > 10);
+    await until('the agent to call', () => w.primary.requests.length > 10);
     const pids = SERVICES.map((s) => stack.pid(s));
     const epoch = w.agent.epoch;
     const before = await last(nc, 'BreakerChanged', `redoubt.v1.breaker.${PRIMARY}`);
@@ -51,12 +51,12 @@ describe('bad input', { concurrency: 3 }, () => {
     for (const s of SERVICES) assert.match(stack.log(s), /bad input|dead/, `${s} logs it`);
     assert.deepEqual(SERVICES.map((s) => stack.pid(s)), pids);
     for (const s of SERVICES) assert.ok(stack.running(s), `${s} lives`);
-    assert.equal(w.agent.epoch, epoch, 'no posture changed');
+    assert.equal(w.agent.epoch, epoch, `no posture changed: ${JSON.stringify(w.agent.directives.slice(-3))}`);
     assert.deepEqual((await last(nc, 'BreakerChanged', `redoubt.v1.breaker.${PRIMARY}`))?.state, before?.state, 'no breaker moved');
     // Undecodable messages of a stream end as dead letters, with the reason.
     const jsm = await nc.jetstreamManager();
     await until('dead letters', async () => (await jsm.streams.info('REDOUBT_DEAD')).state.messages > 0);
-  }));
+  }, { patient: true }));
 
   test('wrong types in Redis', { timeout: 120000 }, () => withSmall('badredis', async (stack, w, nc) => {
     const redis = await stack.redis();
@@ -86,19 +86,19 @@ describe('bad input', { concurrency: 3 }, () => {
       const bad = await until(`the primary unhealthy with ${mode}`, async () => {
         const h = await last(nc, 'HealthChanged', `redoubt.v1.health.${PRIMARY}`);
         return ['HEALTH_STATE_UNHEALTHY', 'HEALTH_STATE_FLAPPING'].includes(h?.state) && h;
-      }, 30000);
-      faults[mode] = bad.evidence[0]?.fault;
+      }, 60000);
+      faults[mode] = bad.evidence.map((e) => e.fault);
       w.primary.mode = 'ok';
       await until(`the primary healthy after ${mode}`, async () => (await last(nc, 'HealthChanged', `redoubt.v1.health.${PRIMARY}`))?.state === 'HEALTH_STATE_HEALTHY', 40000);
     }
     assert.ok(stack.running('health'));
-    assert.equal(faults['429'], 'PROBE_FAULT_QUOTA');
-    assert.equal(faults['503'], 'PROBE_FAULT_OVERLOAD');
-    assert.equal(faults.hang, 'PROBE_FAULT_TIMEOUT');
-    for (const mode of ['truncated', 'cut']) assert.equal(faults[mode], 'PROBE_FAULT_CUT', mode);
-    for (const mode of ['schema', 'garbage', 'wrong-type']) assert.equal(faults[mode], 'PROBE_FAULT_SCHEMA', mode);
-    assert.equal(faults.huge, 'PROBE_FAULT_TOO_LARGE');
-  }));
+    assert.ok(faults['429'].includes('PROBE_FAULT_QUOTA'), `${faults['429']}`);
+    assert.ok(faults['503'].includes('PROBE_FAULT_OVERLOAD'), `${faults['503']}`);
+    assert.ok(faults.hang.includes('PROBE_FAULT_TIMEOUT'), `${faults.hang}`);
+    for (const mode of ['truncated', 'cut']) assert.ok(faults[mode].includes('PROBE_FAULT_CUT'), `${mode}: ${faults[mode]}`);
+    for (const mode of ['schema', 'garbage', 'wrong-type']) assert.ok(faults[mode].includes('PROBE_FAULT_SCHEMA'), `${mode}: ${faults[mode]}`);
+    assert.ok(faults.huge.includes('PROBE_FAULT_TOO_LARGE'), `${faults.huge}`);
+  }, { patient: true }));
 
   test('wrong settings: one clear line each, exit 2, and a reload changes nothing', { timeout: 120000 }, () => withSmall('badconf', async (stack, w, nc) => {
     const good = fs.readFileSync(stack.config, 'utf8');

@@ -11,12 +11,12 @@ export const PRIMARY = 'llm.sim.primary';
 export const BACKUP = 'llm.sim.backup';
 
 // body(stack, w, nc); w holds the world and, unless `agent` is false, an agent that has its first directive.
-export async function withSmall(name, body, { agent = true, options } = {}) {
+export async function withSmall(name, body, { agent = true, patient = false, options } = {}) {
   const w = { primary: await llm(), backup: await llm(), backend: await backend(), slack: await slack(), mail: await mail() };
   try {
     await withStack(name, (stack) => {
       w.record = path.join(stack.dir, 'alerts.jsonl');
-      w.settings = settings(w, w.record);
+      w.settings = settings(w, w.record, { patient });
       return w.settings;
     }, async (stack) => {
       const nc = await stack.nats();

@@ -12,10 +12,12 @@ const AGENT = 'mcp-security-agent';
 const PRIMARY = 'llm.sim.primary';
 const BACKUP = 'llm.sim.backup';
 
-export function settings(w, file) {
+// `patient`: for tests that ask what does NOT happen, which a busy machine must not spoil: nobody is called dead for being slow.
+export function settings(w, file, { patient = false } = {}) {
+  const timeout = patient ? '5s' : '1s';
   const target = (name, kind, probe) => `  - name: ${name}
     kind: ${kind}
-    probe: { ${probe}, interval: 500ms, fast_interval: 200ms, timeout: 1s, fall: 3, rise: 2 }
+    probe: { ${probe}, interval: 500ms, fast_interval: 200ms, timeout: ${timeout}, fall: 3, rise: 2 }
     breaker: { window: 10s, min_calls: 10, failure_ratio: 50%, consecutive: 4, open: 1s, open_max: 2s, permit: 2s, ramp_step: 300ms }
 `;
   return `targets:
@@ -27,7 +29,7 @@ ${target(PRIMARY, 'llm', `type: llm, url: "${w.primary.url}", model: gpt-4o`)}${
     backend: backend.sim
     override: { url: "${w.backend.url}", retry: 500ms }
     heartbeat: 200ms
-    heartbeat_fall: 5
+    heartbeat_fall: ${patient ? 100 : 5}
     ack: 500ms
     ack_alert: 3s
     restore_hold: 500ms
