@@ -8,6 +8,7 @@
 #include "common/subjects.h"
 #include "common/trim.h"
 #include <assert.h>
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -467,6 +468,8 @@ static int open_connections(struct service *s, struct err *e)
     if (s->desc->needs & SERVICE_STORE) {
         struct store_opts so = {.host = c->redis.host,
                                 .port = (int)c->redis.port,
+                                .sentinels = c->redis.sentinels,
+                                .sentinel_master = c->redis.sentinel_master,
                                 .user = c->redis.user,
                                 .password = c->redis.password,
                                 .db = (int)c->redis.db,
@@ -621,6 +624,18 @@ static void free_runtime(struct service *s)
     settings_free(s->settings);
 }
 
+/* For whoever asks after this very process, as a container's health check does: `redoubt ping`. */
+static void say_instance(const struct service *s)
+{
+    const char *path = getenv("REDOUBT_INSTANCE_FILE");
+    if (!path || !*path)
+        return;
+    FILE *f = fopen(path, "we");
+    bool ok = f && fprintf(f, "redoubt-%s.%s\n", s->desc->name, s->instance) > 0;
+    if ((f && fclose(f)) || !ok)
+        log_warn("cannot say who this is", F_STR("file", path), F_STR("why", strerror(errno)));
+}
+
 static int run(struct service *s)
 {
     struct runtime *r = rt(s);
@@ -642,6 +657,7 @@ static int run(struct service *s)
         log_error("cannot start", F_STR("why", e.text));
         return EXIT_FAILED;
     }
+    say_instance(s);
     log_info("started", F_STR("version", REDOUBT_VERSION), F_STR("dir", s->replica.dir));
     loop_run(&s->loop);
     loop_done(&s->loop);

@@ -86,7 +86,9 @@ struct service {
     void *state;
     void *priv;
 };
-/* Options: -c FILE (default $REDOUBT_CONFIG, then /etc/redoubt/redoubt.yaml), --check, --version, --help. Exit codes:
+/* $REDOUBT_INSTANCE_FILE, if it is set, is written once the service has started: one line, `redoubt-<service>.<instance>`, the end of its
+ * $SRV.PING subject.
+ * Options: -c FILE (default $REDOUBT_CONFIG, then /etc/redoubt/redoubt.yaml), --check, --version, --help. Exit codes:
  * 0 drained, 1 failed, 2 wrong usage or settings. SIGTERM/SIGINT drain, SIGHUP reloads. */
 int service_main(int argc, char **argv, const struct service_desc *d);
 bool service_tilted(const struct service *s);

@@ -15,6 +15,9 @@ static const struct conf_field nats_fields[] = {
         "NATS servers: nats://host:port or tls://host:port, several joined by commas."),
     ROW("user", STRING, user, "", 0, 0, "User of this service; empty = none."),
     ROW("password", SECRET, password, "", 0, 0, "Password of `user`."),
+    ROW("password_file", STRING, password_file, "", 0, 0,
+        "File whose first line is the password, instead of `password`; empty = none. In containers: a mounted "
+        "secret."),
     ROW("token", SECRET, token, "", 0, 0, "Token instead of user and password."),
     ROW("tls_ca_file", STRING, tls_ca_file, "", 0, 0,
         "PEM file with the authorities that sign the servers' certificates; empty = TLS only if the URL says "
@@ -30,8 +33,17 @@ static const struct conf_field nats_fields[] = {
 static const struct conf_field redis_fields[] = {
     ROW("host", STRING, host, "127.0.0.1", 1, 255, "Name or address of the Redis server."),
     ROW("port", INT, port, "6379", 1, 65535, "Its port."),
+    ROW("sentinels", STRING, sentinels, "", 0, 2048,
+        "Redis Sentinels instead of `host` and `port`: host:port, several joined by commas. They are asked which "
+        "server is the "
+        "primary, at each connect; it is used once it says so itself (ROLE), and left when it says otherwise. Empty "
+        "= none."),
+    ROW("sentinel_master", STRING, sentinel_master, "redoubt", 1, 255,
+        "What the Sentinels call the primary (`sentinel monitor NAME ...`)."),
     ROW("user", STRING, user, "", 0, 0, "ACL user; empty = `default`."),
     ROW("password", SECRET, password, "", 0, 0, "Its password; empty = no login."),
+    ROW("password_file", STRING, password_file, "", 0, 0,
+        "File whose first line is the password, instead of `password`; empty = none."),
     ROW("db", INT, db, "0", 0, 15, "Number of the database."),
     ROW("timeout", DURATION, timeout_ms, "1s", 10, MINUTE,
         "Longest wait for the answer to one command; then its outcome counts as unknown."),
@@ -350,7 +362,7 @@ static const struct conf_schema guard_schema = {"guard", sizeof(struct set_guard
 static const struct conf_schema nats_schema = {"nats", sizeof(struct set_nats), nats_fields, N_OF(nats_fields),
                                                settings_check_nats};
 static const struct conf_schema redis_schema = {"redis", sizeof(struct set_redis), redis_fields, N_OF(redis_fields),
-                                                NULL};
+                                                settings_check_redis};
 static const struct conf_schema log_schema = {"log", sizeof(struct set_log), log_fields, N_OF(log_fields), NULL};
 static const struct conf_schema target_schema = {"target", sizeof(struct set_target), target_fields,
                                                  N_OF(target_fields), NULL};

@@ -8,7 +8,8 @@
 struct set_nats {
     char *url;
     char *user;
-    char *password;
+    char *password;      /* of `password_file`, if that is given */
+    char *password_file; /* "" = none */
     char *token;
     char *tls_ca_file;
     int64_t replicas;  /* of streams: 1 or 3 */
@@ -17,8 +18,11 @@ struct set_nats {
 struct set_redis {
     char *host;
     int64_t port;
+    char *sentinels; /* host:port[,host:port...]; "" = host and port are the server */
+    char *sentinel_master;
     char *user;
-    char *password;
+    char *password;      /* of `password_file`, if that is given */
+    char *password_file; /* "" = none */
     int64_t db;
     int64_t timeout_ms;
 };

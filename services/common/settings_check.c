@@ -1,10 +1,63 @@
 /* settings_check.c - what settings must fit together, beyond the bounds of each. */
+#include "common/hostport.h"
 #include "common/settings_impl.h"
 #include "common/template.h"
+#include <errno.h>
 #include <jansson.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The first line of `file` becomes *password. */
+static void take_password(char **password, const char *file, struct conf_ctx *ctx)
+{
+    char line[1024];
+    if (!*file)
+        return;
+    if (**password) {
+        conf_problem(ctx, "password_file", "given together with password; allowed: one of both");
+        return;
+    }
+    FILE *f = fopen(file, "re");
+    const char *read = f ? fgets(line, sizeof line, f) : NULL;
+    int why = errno;
+    if (f)
+        (void)fclose(f);
+    if (read)
+        line[strcspn(line, "\r\n")] = 0;
+    if (!read || !*line) {
+        conf_problem(
+            ctx, "password_file",
+            "found %s, which %s%s; allowed: a file that this user may read, with the password in its first line",
+            file, f ? "is empty" : "cannot be read: ", f ? "" : strerror(why));
+        return;
+    }
+    char *copy = strdup(line);
+    sodium_memzero(line, sizeof line);
+    if (!copy) {
+        conf_problem(ctx, "password_file", "out of memory");
+        return;
+    }
+    free(*password);
+    *password = copy;
+}
+
+void settings_check_redis(void *object, struct conf_ctx *ctx)
+{
+    struct set_redis *r = object;
+    take_password(&r->password, r->password_file, ctx);
+    for (const char *p = r->sentinels; *p; p += strcspn(p, ","), p += *p == ',') {
+        char one[HOSTPORT_HOST_MAX + 8], host[HOSTPORT_HOST_MAX];
+        int port;
+        if ((size_t)snprintf(one, sizeof one, "%.*s", (int)strcspn(p, ","), p) >= sizeof one ||
+            hostport_split(one, 26379, host, &port)) {
+            conf_problem(ctx, "sentinels",
+                         "found %.300s; allowed: host:port, several joined by commas without spaces", one);
+            break;
+        }
+    }
+}
 
 void settings_check_nats(void *object, struct conf_ctx *ctx)
 {
@@ -20,6 +73,7 @@ void settings_check_nats(void *object, struct conf_ctx *ctx)
     }
     if (n->replicas % 2 == 0)
         conf_problem(ctx, "replicas", "found %d; allowed: 1, 3 or 5, so that a majority exists", (int)n->replicas);
+    take_password(&n->password, n->password_file, ctx);
     if (*n->token && *n->user)
         conf_problem(ctx, "token", "given together with user; allowed: one of both");
 }

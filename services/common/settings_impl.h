@@ -33,6 +33,7 @@ extern const char *const settings_probe_types[];
 extern const char *const settings_channel_types[];
 
 void settings_check_nats(void *object, struct conf_ctx *ctx);
+void settings_check_redis(void *object, struct conf_ctx *ctx);
 void settings_check_probe(void *object, struct conf_ctx *ctx);
 void settings_check_probe_network(const struct set_probe *p, struct conf_ctx *ctx); /* settings_probe.c */
 void settings_check_tcp_url(const char *url, struct conf_ctx *ctx);

@@ -14,10 +14,13 @@
 struct store;
 
 struct store_opts {
-    const char *host;     /* name or address; required */
-    int port;             /* 0 = 6379 */
-    const char *user;     /* ACL login; may be NULL */
-    const char *password; /* may be NULL */
+    const char *host; /* name or address; required without sentinels */
+    int port;         /* 0 = 6379 */
+    /* "host:port[,host:port...]": Redis Sentinels that are asked for the primary, at each connect, instead of host and port. NULL or "" = none. */
+    const char *sentinels;
+    const char *sentinel_master; /* what they call it; required with sentinels */
+    const char *user;            /* ACL login; may be NULL */
+    const char *password;        /* may be NULL */
     int db;
     int64_t command_timeout_ms; /* 0 = 1,000 */
     void (*on_up)(void *ctx);
