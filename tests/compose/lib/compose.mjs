@@ -147,13 +147,14 @@ export class Project {
 
   // A connection by the published port, as one of the users of the suite.
   async nats(user = 'operator') {
-    const nc = await connect({ servers: await this.published('nats', 4222), user, pass: (await this.volumeFile(`secret-${user}`, 'nats')).split('\n')[0],
+    const volume = `secret-${user === 'operator' ? 'cli' : user}`;
+    const nc = await connect({ servers: await this.published('nats', 4222), user, pass: (await this.volumeFile(volume, 'nats')).split('\n')[0],
       inboxPrefix: user === 'operator' ? '_INBOX_cli' : `_INBOX_${user}`, maxReconnectAttempts: -1, reconnectTimeWait: 200, waitOnFirstConnect: true, ignoreClusterUpdates: true });
     this.clients.push(() => nc.close());
     return nc;
   }
 
-  // redis-cli as one of the users: what it prints.
+  // redis-cli as one of the users (recovery may read everything): what it prints.
   async redisCli(user, ...args) {
     const password = (await this.volumeFile(`secret-${user}`, 'redis')).split('\n')[0];
     const r = await command('docker', ['exec', '-e', `REDISCLI_AUTH=${password}`, (await this.inspect('redis')).Id, 'redis-cli', '--user', user, ...args]);
