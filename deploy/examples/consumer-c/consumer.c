@@ -45,8 +45,6 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t rung;
     bool ring, stop, ended;
-    char subject[SUBJECT_MAX]; /* of the last bell; "" = of none */
-    char told[SUBJECT_MAX];    /* of the last line */
 } bell = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void fail(const char *what, const char *why)
@@ -270,9 +268,6 @@ static bool note_seen(const struct got *g)
 
 static void tell(const struct got *g)
 {
-    pthread_mutex_lock(&bell.lock);
-    snprintf(bell.told, sizeof bell.told, "%s", g->subject);
-    pthread_mutex_unlock(&bell.lock);
     if (note_seen(g))
         return;
     const ProtobufCMessageDescriptor *d = types_find(g->type);
@@ -300,11 +295,10 @@ static void tell(const struct got *g)
 
 /* ---- bells ---- */
 
-static void ring(const char *subject)
+static void set(bool *what)
 {
     pthread_mutex_lock(&bell.lock);
-    bell.ring = true;
-    snprintf(bell.subject, sizeof bell.subject, "%s", subject);
+    *what = true;
     pthread_cond_signal(&bell.rung);
     pthread_mutex_unlock(&bell.lock);
 }
@@ -312,7 +306,7 @@ static void ring(const char *subject)
 static void on_message(natsConnection *nc, natsSubscription *sub, natsMsg *m, void *ctx)
 {
     (void)nc, (void)sub, (void)ctx;
-    ring(natsMsg_GetSubject(m));
+    set(&bell.ring);
     natsMsg_Destroy(m);
 }
 
@@ -325,35 +319,25 @@ static void on_disconnected(natsConnection *nc, void *ctx)
 static void on_reconnected(natsConnection *nc, void *ctx)
 {
     (void)nc, (void)ctx;
-    pthread_mutex_lock(&bell.lock); /* whatever was missed */
-    bell.ring = true;
-    memcpy(bell.subject, bell.told, sizeof bell.subject);
-    pthread_cond_signal(&bell.rung);
-    pthread_mutex_unlock(&bell.lock);
+    set(&bell.ring); /* whatever was missed */
 }
 
 static void on_closed(natsConnection *nc, void *ctx)
 {
     (void)nc, (void)ctx;
-    pthread_mutex_lock(&bell.lock);
-    bell.ended = true;
-    pthread_cond_signal(&bell.rung);
-    pthread_mutex_unlock(&bell.lock);
+    set(&bell.ended);
 }
 
-static void *on_signals(void *set)
+static void *on_signals(void *signals)
 {
     int which;
-    sigwait(set, &which);
-    pthread_mutex_lock(&bell.lock);
-    bell.stop = true;
-    pthread_cond_signal(&bell.rung);
-    pthread_mutex_unlock(&bell.lock);
+    sigwait(signals, &which);
+    set(&bell.stop);
     return NULL;
 }
 
-/* Until a bell rings (true, its subject in buf) or the time is over. */
-static bool wait_bell(int ms, char buf[static SUBJECT_MAX])
+/* Until a bell rings (true) or the time is over. */
+static bool wait_bell(int ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -366,8 +350,6 @@ static bool wait_bell(int ms, char buf[static SUBJECT_MAX])
         ;
     bool rung = bell.ring;
     bell.ring = false;
-    if (rung)
-        snprintf(buf, SUBJECT_MAX, "%s", bell.subject);
     pthread_mutex_unlock(&bell.lock);
     return rung;
 }
@@ -400,15 +382,17 @@ static int read_on(natsConnection *nc, const char *filter, uint64_t *next)
     return r < 0 ? -1 : n;
 }
 
-/* A stream that was lost and made anew, or restored from an older copy, counts from an earlier number: what we wait for would never come. */
-static bool began_anew(natsConnection *nc, const char *subject, uint64_t next)
+/* A stream that was lost and made anew, or restored from an older copy, counts from an earlier number: what we wait for would never come.
+ * It is another one if it holds something before `next` that we do not know so. -1 if nobody can say. */
+static int began_anew(natsConnection *nc, const char *filter, uint64_t next)
 {
-    char last[SUBJECT_MAX + 64];
+    char query[SUBJECT_MAX + 64];
     struct got g;
-    snprintf(last, sizeof last, GET ".%s", subject);
-    if (get(nc, last, "", &g) != 1)
-        return false;
-    const struct seen *s = seen_of(subject);
+    snprintf(query, sizeof query, "{\"seq\":1,\"next_by_subj\":\"%s\"}", filter);
+    int r = get(nc, GET, query, &g);
+    if (r != 1)
+        return r;
+    const struct seen *s = seen_of(g.subject);
     bool anew = g.seq < next && !(s && s->seq == g.seq);
     natsMsg_Destroy(g.m);
     return anew;
@@ -419,20 +403,24 @@ static void follow(natsConnection *nc, const char *filter)
     uint64_t next = 1;
     size_t looks = 0;
     int vain = 0;
-    bool present = false;
-    char subject[SUBJECT_MAX] = "";
+    bool present = false, rang = false;
     while (!over()) {
-        int n = read_on(nc, filter, &next);
-        if (n > 0)
+        int n = read_on(nc, filter, &next), anew = 0;
+        if (n > 0) {
             vain = 0;
-        if (n == 0 && *subject && ++vain >= IN_VAIN) {
-            vain = 0;
-            if (began_anew(nc, subject, next)) {
+            rang = false;
+        } else if (n == 0 && rang && ++vain >= IN_VAIN) {
+            anew = began_anew(nc, filter, next);
+            if (anew > 0) {
                 fputs("consumer: " STREAM " has begun anew: reading it from its first message\n", stderr);
                 next = 1;
+                vain = 0;
                 continue;
             }
-            *subject = 0;
+            if (anew == 0) {
+                vain = 0;
+                rang = false;
+            }
         }
         if (n >= 0 && !present && !over()) {
             fprintf(stderr,
@@ -440,12 +428,11 @@ static void follow(natsConnection *nc, const char *filter)
                     next - 1);
             present = true;
         }
-        if (n < 0)
+        if (n < 0 || anew < 0)
             looks = LOOKS - 2;
-        if (wait_bell(look_again_ms[looks], subject))
-            looks = 0;
-        else if (looks < LOOKS - 1)
-            looks++;
+        bool now = wait_bell(look_again_ms[looks]);
+        rang |= now;
+        looks = now ? 0 : looks < LOOKS - 1 ? looks + 1 : looks;
     }
 }
 
@@ -491,7 +478,7 @@ int main(int argc, char **argv)
     char word[1024];
     natsOptions *o = NULL;
     natsConnection *nc = NULL;
-    sigset_t set;
+    sigset_t both;
     pthread_t signals;
     pthread_condattr_t monotonic;
     if (strlen(filter) >= SUBJECT_MAX - 64 || strpbrk(filter, "\"\\ \t\r\n"))
@@ -499,11 +486,11 @@ int main(int argc, char **argv)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&bell.rung, &monotonic);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, NULL); /* of every thread: one of them waits for these */
-    if (pthread_create(&signals, NULL, on_signals, &set))
+    sigemptyset(&both);
+    sigaddset(&both, SIGTERM);
+    sigaddset(&both, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &both, NULL); /* of every thread: one of them waits for these */
+    if (pthread_create(&signals, NULL, on_signals, &both))
         fail("cannot start", "no thread");
 
     TRY(natsOptions_Create(&o));
@@ -520,7 +507,7 @@ int main(int argc, char **argv)
     for (natsStatus s; (s = natsConnection_Connect(&nc, o)) != NATS_OK && !over();) {
         if (s != NATS_NO_SERVER && s != NATS_TIMEOUT && s != NATS_IO_ERROR && s != NATS_CONNECTION_CLOSED)
             fail("cannot connect", natsStatus_GetText(s));
-        (void)wait_bell(look_again_ms[2], word);
+        (void)wait_bell(look_again_ms[2]);
     }
     if (nc) {
         listen_to(nc, filter);

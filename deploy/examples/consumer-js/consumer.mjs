@@ -4,7 +4,6 @@
 //
 //   STREAM   REDOUBT_STATE (default): how everything stands. REDOUBT_EVENTS, REDOUBT_ALERTS, REDOUBT_AUDIT: what has happened
 //   FILTER   redoubt.v1.> (default), or a part of it: redoubt.v1.breaker.>
-//   FROM     first sequence (default 1): print it with each line, keep it, and a restart goes on where it was
 //   PROTO    folder with redoubt/v1/*.proto (default: ../../../proto, or ./proto in a container)
 //
 // How it works: every message of a stream has a sequence. What is next after the last one is asked for until there is nothing more: that is the
@@ -60,11 +59,11 @@ function decode(type, data) {
 
 // ---- reading on ----
 
-let next = Number(env.FROM || 1); // sequence
+let next = 1; // sequence
 let stopped = false;
 let ring = () => {};
-let told = null; // the subject of the last line
-const seen = new Map(); // subject -> {seq, id} as told last; of a stream with history, of the last line only
+let last = null; // {seq, id} of the last line
+const seen = new Map(); // the same by subject, for REDOUBT_STATE
 
 // One message, or null if there is none. Throws when nobody can say.
 async function get(nc, subject, query) {
@@ -78,9 +77,8 @@ async function get(nc, subject, query) {
 
 function tell(m) {
   const before = seen.get(m.subject);
-  if (stream !== 'REDOUBT_STATE') seen.clear();
-  seen.set(m.subject, { seq: m.seq, id: m.id });
-  told = m.subject;
+  last = { seq: m.seq, id: m.id };
+  if (stream === 'REDOUBT_STATE') seen.set(m.subject, last);
   if (before && m.id && before.id === m.id) return; // the stream has begun anew, and holds what was told already
   console.log(JSON.stringify({ seq: m.seq, time: m.time, subject: m.subject, id: m.id, type: m.type.replace(/^redoubt\.v1\./, ''), ...decode(m.type, m.data) }));
 }
@@ -96,29 +94,33 @@ async function readOn(nc) {
 }
 
 // A stream that was lost and made anew, or restored from an older copy, counts from an earlier number: what we wait for would never come.
-async function beganAnew(nc, subject) {
-  const last = await get(nc, `$JS.API.DIRECT.GET.${stream}.${subject}`, '');
-  return last && last.seq < next && seen.get(subject)?.seq !== last.seq;
+// It is another one if it holds something before `next` that we do not know, or not what we know.
+async function beganAnew(nc) {
+  const first = await get(nc, `$JS.API.DIRECT.GET.${stream}`, JSON.stringify({ seq: 1, next_by_subj: filter }));
+  if (!first || first.seq >= next) return false;
+  if (stream === 'REDOUBT_STATE') return seen.get(first.subject)?.seq !== first.seq;
+  return (await get(nc, `$JS.API.DIRECT.GET.${stream}`, JSON.stringify({ seq: last.seq })))?.id !== last.id;
 }
 
 async function follow(nc) {
-  let present = false, looks = 0, bell = null, vain = 0;
-  const rung = () => new Promise((done) => {
-    const timer = setTimeout(done, LOOK_AGAIN_MS[looks], null);
-    ring = (subject) => { clearTimeout(timer); done(subject); };
+  let present = false, looks = 0, rang = false, vain = 0;
+  const bell = () => new Promise((done) => {
+    const timer = setTimeout(done, LOOK_AGAIN_MS[looks], false);
+    ring = () => { clearTimeout(timer); done(true); };
   });
   while (!stopped) {
-    const wait = rung(); // before reading: a bell meanwhile counts
+    const wait = bell(); // before reading: a bell meanwhile counts
     try {
-      if (await readOn(nc)) vain = 0;
-      else if (bell && ++vain >= IN_VAIN) {
+      if (await readOn(nc)) {
         vain = 0;
-        if (await beganAnew(nc, bell)) {
+        rang = false;
+      } else if (rang && ++vain >= IN_VAIN) {
+        if (await beganAnew(nc)) {
           note(`${stream} has begun anew: reading it from its first message`);
           next = 1;
-          continue;
-        }
-        bell = null;
+        } else rang = false;
+        vain = 0;
+        if (rang) continue;
       }
       if (!present) note(`this is the present of ${stream}, up to sequence ${next - 1}; now every change`);
       present = true;
@@ -126,9 +128,9 @@ async function follow(nc) {
       if (!stopped) note(`${stream} does not answer (${e.message}); asking again`);
       looks = LOOK_AGAIN_MS.length - 2;
     }
-    const subject = await wait;
-    looks = subject === null ? Math.min(looks + 1, LOOK_AGAIN_MS.length - 1) : 0;
-    bell = subject ?? bell;
+    const now = await wait;
+    rang ||= now;
+    looks = now ? 0 : Math.min(looks + 1, LOOK_AGAIN_MS.length - 1);
   }
 }
 
@@ -147,10 +149,10 @@ nc.closed().then((e) => {
 (async () => {
   for await (const s of nc.status()) {
     if (s.type === Events.Disconnect) note('the connection is away; what happens meanwhile is read afterwards');
-    if (s.type === Events.Reconnect) ring(told); // whatever was missed
+    if (s.type === Events.Reconnect) ring(); // whatever was missed
     if (s.type === Events.Error) note(`the server says: ${s.data}`);
   }
 })();
 const bells = filter === 'redoubt.v1.>' ? KINDS.flatMap((k) => [`redoubt.v1.${k}`, `redoubt.v1.${k}.>`]) : [filter];
-for (const b of bells) nc.subscribe(b, { callback: (e, m) => { if (!e && KINDS.includes(m.subject.split('.')[2])) ring(m.subject); } });
+for (const b of bells) nc.subscribe(b, { callback: (e, m) => { if (!e && KINDS.includes(m.subject.split('.')[2])) ring(); } });
 await follow(nc);
