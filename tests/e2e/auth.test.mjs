@@ -250,3 +250,41 @@ test('setup: makes once, changes nothing twice, says what is wrong', () => {
     fs.rmSync(dir, { recursive: true, force: true });
   }
 });
+
+// `redoubt state` with the user that is for it, and with no other.
+test('recovery saves and restores the streams and the keys; the operator may not', { timeout: 240000 }, async () => {
+  await withStack('recovery', idle, async (stack) => {
+    const nc = await stack.nats('breaker');
+    await until('the streams', () => nc.request('$JS.API.STREAM.INFO.REDOUBT_DEAD').then((m) => !m.json().error, () => false));
+    await nc.jetstream().publish('redoubt.v1.breaker.some.target', encode('BreakerChanged', { target: 'some.target', state: 'BREAKER_STATE_OPEN', epoch: 7, changed_unix_ms: Date.now() }),
+      { headers: ceHeaders('BreakerChanged', 'breaker/some.target/7', 'breaker') });
+    const redis = await stack.redis('breaker');
+    await redis.sendCommand(['HSET', 'redoubt:{b:some.target}:doc', 'rev', '7']);
+    for (const s of ['audit', 'breaker']) await stack.kill(s, 'SIGTERM');
+    const as = async (user, args) => {
+      const own = stack.envOf;
+      stack.envOf = (name) => own.call(stack, name === 'cli' ? user : name);
+      try { return await stack.cli(['state', ...args]); } finally { stack.envOf = own; }
+    };
+    const saved = path.join(stack.dir, 'saved');
+    const no = await as('cli', ['save', path.join(stack.dir, 'not'), '--timeout', '2s']);
+    assert.notEqual(no.code, 0, 'the operator may not take the streams out');
+    const r = await as('recovery', ['save', saved]);
+    assert.equal(r.code, 0, `save: ${r.out}${r.err}`);
+    // Empty servers, as on a new site.
+    for (const s of ['nats', 'redis']) {
+      await stack.kill(s);
+      fs.rmSync(path.join(stack.dir, s), { recursive: true });
+      fs.mkdirSync(path.join(stack.dir, s));
+      stack.run(s);
+    }
+    await stack.ready();
+    const back = await as('recovery', ['restore', saved]);
+    assert.equal(back.code, 0, `restore: ${back.out}${back.err}`);
+    const ops = await stack.nats();
+    const jsm = await ops.jetstreamManager();
+    assert.ok(await jsm.direct.getMessage('REDOUBT_STATE', { last_by_subj: 'redoubt.v1.breaker.some.target' }));
+    assert.equal(await (await stack.redis('breaker')).sendCommand(['HGET', 'redoubt:{b:some.target}:doc', 'rev']), '7');
+    assert.deepEqual(stack.log('nats').split('\n').filter((l) => /Violation.*User "recovery"/.test(l)), []);
+  }, { Stack: RightsStack, services: ['audit', 'breaker'] });
+});
