@@ -20,7 +20,8 @@
 #define BACKUP      "llm.openai.gpt-3.5-turbo"
 #define BACKEND     "backend.mcp-security"
 #define OVERRIDE_MS 3600000 /* one hour: what the suite asks of the backend by default */
-#define MODE_MS     3000
+#define MODE_MS     10000
+#define ANSWER_MS   3000
 #define ASK_EVERY   500
 #define RESYNC_MS   86400000 /* states are read once; what changes is heard */
 
@@ -37,6 +38,12 @@ static struct demo {
     bool asking;
     PB(AgentState) * state; /* of the agent; NULL = not known */
     unsigned told, taken;   /* modes given to simulators, and answered */
+    struct order {
+        struct drill *d;
+        const char *mode;
+        bool good;
+        int64_t again_ms;      /* monotonic: when it is told again; 0 = it is not */
+    } orders[DRILL_DEMO_SIMS]; /* the last one of each */
     bool page_seen;
     size_t executed; /* by the backend when the story came to it */
 } D;
@@ -70,11 +77,16 @@ int drill_demo_world(const char *list, struct drill_demo_world *ret, struct err 
 
 /* ---- simulators ---- */
 
+/* One that has not begun to listen yet is told again; one that vanishes in the middle of the story ends it. */
 static void on_mode(void *ctx, const struct http_result *r)
 {
+    struct order *o = ctx;
     D.taken++;
-    if (r->fault != HTTP_OK || r->status != 200)
-        drill_fail(ctx, "a simulator did not take its mode: status %d %s", r->status, r->error);
+    o->good = r->fault == HTTP_OK && r->status == 200;
+    if (!o->good && o->d->step == 0 && !o->d->failed)
+        o->again_ms = clock_mono_ms() + ASK_EVERY;
+    else if (!o->good)
+        drill_fail(o->d, "simulator %s did not take its mode: status %d %s", sims[o - D.orders], r->status, r->error);
 }
 
 static void tell(struct drill *d, enum drill_demo_sim sim, const char *mode)
@@ -83,8 +95,24 @@ static void tell(struct drill *d, enum drill_demo_sim sim, const char *mode)
     snprintf(url, sizeof url, "http://%s/sim/mode", D.world->control[sim]);
     snprintf(body, sizeof body, "{\"mode\": \"%s\"}", mode);
     struct http_request r = {.url = url, .body = body, .body_len = strlen(body), .timeout_ms = MODE_MS};
+    D.orders[sim] = (struct order){.d = d, .mode = mode};
     D.told++;
-    (void)http_start(d->http, &r, NULL, on_mode, d);
+    (void)http_start(d->http, &r, NULL, on_mode, &D.orders[sim]);
+}
+
+/* Every simulator has taken its mode. */
+static DRILL_MARK_LOOK(look_told)
+{
+    (void)m;
+    unsigned good = 0;
+    for (size_t i = 0; i < DRILL_DEMO_SIMS; i++) {
+        const struct order *o = &D.orders[i];
+        good += o->good;
+        if (o->again_ms != 0 && clock_mono_ms() >= o->again_ms)
+            tell(d, (enum drill_demo_sim)i, o->mode);
+    }
+    snprintf(detail, size, "%u of them", good);
+    return good == DRILL_DEMO_SIMS;
 }
 
 /* Mode `verb` of each simulator that `who` names, joined by blanks. */
@@ -104,7 +132,7 @@ static void leave(struct drill *d)
         return;
     for (size_t i = 0; i < DRILL_DEMO_SIMS; i++)
         tell(d, (enum drill_demo_sim)i, "ok");
-    for (int64_t until = clock_mono_ms() + MODE_MS; D.taken < D.told && clock_mono_ms() < until;) {
+    for (int64_t until = clock_mono_ms() + ANSWER_MS; D.taken < D.told && clock_mono_ms() < until;) {
         bool never = false;
         loop_run_until(&d->loop, &never, 10);
     }
@@ -223,7 +251,7 @@ static void ask_state(struct drill *d)
     struct bus_out o = {.subject = SUBJECT_CMD "fallback.state", .type = wire_type(&c), .data = data, .len = len};
     D.asking = true;
     D.state_asked_ms = clock_mono_ms();
-    bus_request(d->bus, &o, MODE_MS, on_state, d);
+    bus_request(d->bus, &o, ANSWER_MS, on_state, d);
     free(data);
 }
 
@@ -329,6 +357,7 @@ static const struct drill_step steps[] = {
      .text = "the suite, the simulators and the agent are looked at; the mail server refuses from now on",
      .act = act_begin,
      .marks = {{.key = "connected", .text = "the bus answers", .look = look_connected},
+               {.key = "sims", .text = "every simulator listens", .look = look_told},
                {.key = "services", .text = "every service answers", .look = look_services},
                DRILL_HEALTHY("primary", PRIMARY),
                DRILL_HEALTHY("backup", BACKUP),

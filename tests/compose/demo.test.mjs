@@ -23,7 +23,7 @@ function checkTimeline(text) {
 describe('profile demo', { skip: noEngine }, () => {
   test('the story is one command, and can be told again', { timeout: 900000 }, () => withProject('demo', {}, async (p) => {
     for (let i = 0; i < 2; i++) {
-      const r = await p.compose(['--profile', 'demo', 'run', '--rm', '-T', 'story'], { timeout_ms: 420000 });
+      const r = await p.compose(['run', '--rm', '-T', 'story'], { timeout_ms: 420000 });
       assert.equal(r.code, 0, `${r.out}\n${r.err}`);
       checkTimeline(r.out);
       assert.doesNotMatch(r.err, /warn|deprecat|obsolete/i, 'compose has nothing to complain of');
