@@ -14,6 +14,7 @@
 #include "common/metric.h"
 #include "common/sm.h"
 #include "common/store_finder.h"
+#include "common/store_format.h"
 #include "common/store_lookup.h"
 #include "common/store_ring.h"
 #include "common/store_sentinel.h"
@@ -234,6 +235,7 @@ static void link_connected(void *ctx)
         r |= greet(s, 1, (const char *[]){"ROLE"});
     if (s->finder || s->wary) /* a write that changes nothing: is refused where writes are */
         r |= greet(s, 2, (const char *[]){"DEL", NO_KEY});
+    r |= greet(s, 2, (const char *[]){"GET", STORE_FORMAT_KEY});
     /* Refused while Redis loads its data, or wants a password that we do not have. */
     r |= greet(s, 1, (const char *[]){"PING"});
     if (r)
@@ -243,7 +245,8 @@ static void link_connected(void *ctx)
 static void greeted(struct store *s, const struct store_item *c, const redisReply *reply)
 {
     struct err e;
-    if (strcmp(c->greeting, "ROLE") == 0 && store_role_read(reply, &e)) {
+    if ((strcmp(c->greeting, "ROLE") == 0 && store_role_read(reply, &e)) ||
+        (strcmp(c->greeting, "GET") == 0 && store_format_read(reply, &e))) {
         drop(s, e.text);
         return;
     }
