@@ -1,5 +1,7 @@
 /* cli_bus.c - one command's connection to the suite. */
 #include "cli/cli_bus.h"
+#include "cli/settings_brief.h"
+#include "cli/status_model.h"
 #include <signal.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -65,7 +67,16 @@ static const char *shown(const char *url)
     return at ? at + 1 : url;
 }
 
-int cli_link_open(struct cli_link *k, struct cli *c)
+/* Rights are given per user, replies included: who logs in as a service, as its container's health check does, has that service's inbox. */
+static void inbox_of(const char *user, char *buf, size_t size)
+{
+    bool service = false;
+    for (size_t i = 0; user && i < status_services_n; i++)
+        service = service || strcmp(user, status_services[i]) == 0;
+    snprintf(buf, size, "_INBOX_%s", service ? user : "cli");
+}
+
+static int open_link(struct cli_link *k, struct cli *c, bool brief)
 {
     *k = (struct cli_link){.c = c};
     struct err e = {""};
@@ -74,14 +85,18 @@ int cli_link_open(struct cli_link *k, struct cli *c)
     const char *env = getenv("REDOUBT_NATS");
     k->url = c->nats_url ? c->nats_url : !c->config_path && env && *env ? env : NULL;
     if (!k->url || c->config_path) {
-        if (!(k->settings = cli_settings(c)))
+        k->settings = brief ? settings_brief(cli_config_path(c)) : NULL;
+        if (!k->settings && !(k->settings = cli_settings(c)))
             return CLI_USAGE;
         if (!k->url)
             k->url = k->settings->nats.url;
     }
     if (sodium_init() < 0)
         return cli_fail(c, CLI_FAILED, "no source of randomness");
-    snprintf(k->inbox, sizeof k->inbox, "_INBOX_cli.%08x%08x", randombytes_random(), randombytes_random());
+    const struct set_nats *n = k->settings ? &k->settings->nats : NULL;
+    char prefix[40];
+    inbox_of(n ? n->user : NULL, prefix, sizeof prefix);
+    snprintf(k->inbox, sizeof k->inbox, "%s.%08x%08x", prefix, randombytes_random(), randombytes_random());
     static const int caught[2] = {SIGINT, SIGTERM};
     for (int i = 0; i < 2; i++) {
         uv_signal_init(&k->loop.uv, &k->signals[i]);
@@ -89,14 +104,13 @@ int cli_link_open(struct cli_link *k, struct cli *c)
         uv_signal_start(&k->signals[i], on_signal, caught[i]);
         uv_unref((uv_handle_t *)&k->signals[i]);
     }
-    const struct set_nats *n = k->settings ? &k->settings->nats : NULL;
     struct bus_opts o = {.url = k->url,
                          .name = "redoubt-cli",
                          .user = n ? n->user : NULL,
                          .password = n ? n->password : NULL,
                          .token = n ? n->token : NULL,
                          .tls_ca_file = n ? n->tls_ca_file : NULL,
-                         .inbox_prefix = "_INBOX_cli",
+                         .inbox_prefix = prefix,
                          .guest = true, /* streams are the services' business */
                          .on_up = on_up,
                          .on_down = on_down,
@@ -108,6 +122,16 @@ int cli_link_open(struct cli_link *k, struct cli *c)
         return cli_fail(c, CLI_UNREACHABLE, "no NATS server with JetStream answers at %s%s%s", shown(k->url),
                         *k->trouble ? ": " : "", k->trouble);
     return CLI_OK;
+}
+
+int cli_link_open(struct cli_link *k, struct cli *c)
+{
+    return open_link(k, c, false);
+}
+
+int cli_link_open_brief(struct cli_link *k, struct cli *c)
+{
+    return open_link(k, c, true);
 }
 
 static void set_true(void *ctx)

@@ -51,6 +51,19 @@ const struct cli_row cli_rows[] = {
      .connects = true,
      .run = cmd_status,
      OPTS(status_opts, opts_status)},
+    {.path = "ping",
+     .args = "[SERVICE]",
+     .max_args = 1,
+     .summary = "who answers, and how fast; fails if nobody does",
+     .text =
+         "Asks $SRV.PING: of every service, of SERVICE (health, breaker, ...), or of one replica. Without arguments "
+         "and with\n"
+         "$REDOUBT_INSTANCE_FILE set, as in a container: of the very replica that has written that file; exit code "
+         "1 with one line\n"
+         "if it does not answer in time.",
+     .connects = true,
+     .run = cmd_ping,
+     OPTS(ping_opts, opts_ping)},
     {.path = "tail",
      .args = "[SUBJECT]",
      .max_args = 1,
@@ -645,6 +658,14 @@ const struct cli_row cli_rows[] = {
      .summary = "the drills one after the other, with one table of their figures",
      .run = cmd_drill_all,
      OPTS(drill_all_opts, opts_drill_all)},
+    {.path = "drill demo",
+     .summary = "the LLM outage on a running suite with the example's settings and simulators around it",
+     .text = "Tells the simulators to fail and to be well again, listens, and says what happened when. They are told "
+             "to be well\n"
+             "however it ends. `docker-compose --profile demo` runs it.",
+     .connects = true,
+     .run = cmd_drill_demo,
+     OPTS(drill_demo_opts, opts_drill_demo)},
     {.path = "drill stop",
      .args = "DIR",
      .min_args = 1,
