@@ -87,6 +87,7 @@ const REPLICAS = ['health', 'breaker', 'fallback', 'guard', 'alert'];
 test('upgraded in the middle of an outage, mixed, and back again', { timeout: 500000, skip: previous.why }, async () => {
   await runStory('upgrade-services', {
     options: { programs: previous.bin },
+    patient: true,
     async disturb(stack, _w, step) {
       if (step === 0) { // killed at the worst moment; the others stay as they are
         for (const s of ['breaker', 'audit', 'guard']) await swap(stack, s, bin, 'SIGKILL');
