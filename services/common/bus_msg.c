@@ -55,7 +55,7 @@ void bus_view(struct bus_view *v, natsMsg *m)
     if (natsMsgHeader_Keys(m, &keys, &n) != NATS_OK) /* the one call that a message without headers pays */
         return;
     for (int i = 0; i < n; i++) {
-        v->copied |= strcmp(keys[i], "Nats-Stream") == 0;
+        v->copied |= strcmp(keys[i], "Nats-Stream") == 0 || strcmp(keys[i], "Status") == 0;
         const char **to = strcmp(keys[i], "ce-id") == 0         ? &v->m.id
                           : strcmp(keys[i], "ce-type") == 0     ? &v->m.type
                           : strcmp(keys[i], "ce-source") == 0   ? &v->m.source

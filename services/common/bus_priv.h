@@ -65,7 +65,8 @@ struct bus_view {
     /* JetStream sends what it is asked for (deliveries, messages read directly) to any subject that the asker names, with the server's own
      * rights: on a subject of the suite that is nobody's word, but a copy of somebody else's from another time. */
     bool delivered; /* by a consumer */
-    bool copied;    /* from a stream, by a direct get; also where it was then stored again */
+    bool
+        copied; /* from a stream, by a direct get (or the word that there is none); also where that was then stored */
 };
 /* Valid as long as m is. */
 void bus_view(struct bus_view *v, natsMsg *m);
