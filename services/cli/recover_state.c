@@ -115,6 +115,8 @@ void recover_redis(const struct recover_state *x, bool restore, struct recover_s
     struct store *store = store_open(&loop,
                                      &(struct store_opts){.host = host,
                                                           .port = port,
+                                                          .sentinels = x->redis || !s ? NULL : s->redis.sentinels,
+                                                          .sentinel_master = s ? s->redis.sentinel_master : NULL,
                                                           .user = s ? s->redis.user : NULL,
                                                           .password = s ? s->redis.password : NULL,
                                                           .db = s ? (int)s->redis.db : 0,
@@ -123,9 +125,13 @@ void recover_redis(const struct recover_state *x, bool restore, struct recover_s
                                                           .ctx = &up},
                                      &e);
     if (!store || !loop_run_until(&loop, &up, CONNECT_MS)) {
-        snprintf(ret->text, sizeof ret->text,
-                 "no Redis answers at %.100s:%d: %.200s. Start it, or name it with --redis", host, port,
-                 store ? store_last_error(store) : e.text);
+        bool sought = !x->redis && s && *s->redis.sentinels;
+        char where[HOSTPORT_HOST_MAX + 8];
+        snprintf(where, sizeof where, "%s:%d", host, port);
+        if (sought)
+            snprintf(where, sizeof where, "%s", s->redis.sentinels);
+        snprintf(ret->text, sizeof ret->text, "no Redis answers %s %.100s: %.200s. Start it, or name it with --redis",
+                 sought ? "by the Sentinels" : "at", where, store ? store_last_error(store) : e.text);
     } else {
         struct backup_redis_opts o = {.loop = &loop, .store = store, .dir = x->dir, .force = x->force};
         if (restore)

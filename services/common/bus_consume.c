@@ -1,4 +1,5 @@
 /* bus_consume.c - durable push consumers: messages held until they are acknowledged, given back, or dead. */
+#include "common/bus_migrate.h"
 #include "common/bus_priv.h"
 #include "common/clock.h"
 #include "common/metric.h"
@@ -355,43 +356,34 @@ static void on_made(void *ctx, const struct bus_answer *a)
         not_ready(c, "cannot be made", a);
 }
 
-static void make(struct bus_consumer *c)
+/* `config` is taken. */
+static void make(struct bus_consumer *c, json_t *config)
 {
-    json_t *config = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:o}", "durable_name", c->o.durable,
-                               "deliver_subject", c->deliver, "deliver_group", c->o.durable, "deliver_policy", "all",
-                               "ack_policy", "explicit", "replay_policy", "instant", "max_deliver", -1,
-                               "max_ack_pending", c->o.max_ack_pending, "ack_wait", bus_json_ns(c->o.ack_wait_ms));
-    json_object_set_new(config, "filter_subject", json_string(c->o.filter));
     json_t *body = json_pack("{s:s, s:o}", "stream_name", c->o.stream, "config", config);
     bus_api_call(c->b, &c->api, body, on_made, c, "$JS.API.CONSUMER.DURABLE.CREATE.%s.%s", c->o.stream, c->o.durable);
-}
-
-static bool is(const json_t *config, const char *key, const char *value)
-{
-    const char *have = json_string_value(json_object_get(config, key));
-    return strcmp(have ? have : "", value) == 0;
 }
 
 static void on_info(void *ctx, const struct bus_answer *a)
 {
     struct bus_consumer *c = ctx;
+    const struct bus_migrate_wish w = {.deliver = c->deliver,
+                                       .group = c->o.durable,
+                                       .filter = c->o.filter,
+                                       .ack_wait_ms = c->o.ack_wait_ms,
+                                       .max_ack_pending = c->o.max_ack_pending};
     if (a->status == BUS_REFUSED && a->err_code == CONSUMER_NOT_FOUND) {
-        make(c);
+        make(c, bus_migrate_new_consumer(&w, c->o.durable));
         return;
     }
     if (a->status != BUS_OK) {
         not_ready(c, "is not known", a);
         return;
     }
-    const json_t *k = json_object_get(a->json, "config");
-    bool same = is(k, "deliver_subject", c->deliver) && is(k, "deliver_group", c->o.durable) &&
-                is(k, "filter_subject", c->o.filter) &&
-                json_integer_value(json_object_get(k, "ack_wait")) == (json_int_t)c->o.ack_wait_ms * 1000000 &&
-                json_integer_value(json_object_get(k, "max_ack_pending")) == c->o.max_ack_pending;
-    if (same)
-        ready(c, a->json);
+    json_t *want = bus_migrate_consumer(&w, json_object_get(a->json, "config"));
+    if (want)
+        make(c, want); /* updated in place; what may not be updated, the server says */
     else
-        make(c); /* updates what may be updated; otherwise the server says what is in the way */
+        ready(c, a->json);
 }
 
 static void on_check(struct bus_wait *w)

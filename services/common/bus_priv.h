@@ -172,6 +172,7 @@ struct bus {
         size_t i; /* row; bus_streams_n = done */
         int64_t delay_ms, done_ms;
         bool running, without_bytes, made; /* made: a stream was not there */
+        unsigned said_odd;                 /* by row */
     } ensure;
     struct bus_consumer *consumers;
     struct bus_watch *watches;

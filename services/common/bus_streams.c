@@ -1,4 +1,5 @@
 /* bus_streams.c - the suite's streams as rows, ensured on each connect. */
+#include "common/bus_migrate.h"
 #include "common/bus_priv.h"
 #include "common/clock.h"
 #include "common/metric.h"
@@ -110,6 +111,7 @@ static json_t *config_of(const struct bus *b, const struct bus_stream *r)
     json_object_set_new(c, "max_age", bus_json_ns(r->max_age_ms));
     json_object_set_new(c, "max_msgs_per_subject", json_integer(r->max_per_subject ? r->max_per_subject : -1));
     json_object_set_new(c, "duplicate_window", bus_json_ns(DUPLICATES_MS));
+    bus_migrate_mark(c, BUS_FORMAT);
     return c;
 }
 
@@ -152,36 +154,25 @@ static void on_created(void *ctx, const struct bus_answer *a)
     next(b);
 }
 
-/* The stream's configuration with what is missing; NULL if nothing is. Limits that somebody has set stay. */
-static json_t *missing(const struct bus *b, const struct bus_stream *r, json_t *is)
-{
-    bool changed = false;
-    json_t *want = json_deep_copy(is), *subjects = json_object_get(want, "subjects");
-    for (const char *const *f = r->subjects; *f; f++) {
-        size_t i;
-        json_t *have;
-        bool found = false;
-        json_array_foreach(subjects, i, have) found |=
-            strcmp(json_string_value(have) ? json_string_value(have) : "", *f) == 0;
-        if (!found && json_array_append_new(subjects, json_string(*f)) == 0)
-            changed = true;
-    }
-    if (json_integer_value(json_object_get(want, "num_replicas")) < replicas(b)) {
-        json_object_set_new(want, "num_replicas", json_integer(replicas(b)));
-        changed = true;
-    }
-    if (changed)
-        return want;
-    json_decref(want);
-    return NULL;
-}
-
 static void on_info(void *ctx, const struct bus_answer *a)
 {
     struct bus *b = ctx;
     const struct bus_stream *r = &bus_streams[b->ensure.i];
     if (a->status == BUS_OK) {
-        json_t *want = missing(b, r, json_object_get(a->json, "config"));
+        const json_t *is = json_object_get(a->json, "config");
+        struct bus_answer no = {.status = BUS_REFUSED};
+        struct err e;
+        if (bus_migrate_usable(is, BUS_FORMAT, &e)) {
+            no.error = e.text;
+            fail(b, "cannot be used", &no);
+            return;
+        }
+        const char *odd = bus_migrate_odd(r, is);
+        if (odd && !(b->ensure.said_odd & (1u << b->ensure.i))) /* once: the server cannot change it */
+            bus_error(b, "stream %s %s", r->name, odd);
+        if (odd)
+            b->ensure.said_odd |= 1u << b->ensure.i;
+        json_t *want = bus_migrate_stream(r, replicas(b), BUS_FORMAT, is);
         if (want)
             bus_api_call(b, &b->ensure.api, want, on_updated, b, "$JS.API.STREAM.UPDATE.%s", r->name);
         else

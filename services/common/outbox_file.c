@@ -16,7 +16,7 @@
 
 /* ---- records ---- */
 
-#define MAGIC          0x314f4252u /* "RBO1" */
+#define MAGIC          0x314f4252u /* "RBO1": the last digit is the version */
 #define FILE_BYTES_MAX (64u << 20) /* segments end at a few MiB */
 
 struct header {
@@ -292,9 +292,26 @@ static void apply_acks(struct outbox_shelf *s, const struct outbox_record *r, in
     }
 }
 
+/* A record as a later version would begin it: no damage, but nothing that could be read, or cut off, here. Not one of ours with a bit flipped. */
+static bool newer(const unsigned char *at, size_t len)
+{
+    struct outbox_record r;
+    if (len < 4 || memcmp(at, "RBO", 3) != 0 || at[3] <= '1' || at[3] > '9')
+        return false;
+    size_t n = len < OUTBOX_RECORD_MAX ? len : OUTBOX_RECORD_MAX;
+    unsigned char *ours = malloc(n);
+    if (!ours)
+        return true; /* nothing is cut off without having looked */
+    memcpy(ours, at, n);
+    ours[3] = '1';
+    bool flipped = outbox_record_read(ours, n, &r) > 0;
+    free(ours);
+    return !flipped;
+}
+
 /* Reads one file's records. Damage in the middle costs only the records that it hit: the next whole one is searched for. */
 static int scan(struct outbox_shelf *s, struct outbox_segment *g, const unsigned char *buf, size_t len,
-                int64_t now_mono_ms)
+                int64_t now_mono_ms, struct err *e)
 {
     static const unsigned char first = MAGIC & 0xff;
     size_t at = 0, good_end = 0;
@@ -302,6 +319,11 @@ static int scan(struct outbox_shelf *s, struct outbox_segment *g, const unsigned
     while (at < len) {
         struct outbox_record r;
         size_t size = buf[at] == first ? outbox_record_read(buf + at, len - at, &r) : 0;
+        if (size == 0 && !damaged && newer(buf + at, len - at))
+            return err_set(e,
+                           "version %c of the outbox is not known here: a newer Redoubt wrote it. Run that one "
+                           "until it has sent what is in it, or move the file away",
+                           buf[at + 3]);
         if (size == 0) {
             s->damaged_places += !damaged;
             s->damaged_bytes++;
@@ -312,7 +334,7 @@ static int scan(struct outbox_shelf *s, struct outbox_segment *g, const unsigned
         damaged = false;
         if (r.kind == OUTBOX_ITEM) {
             if (add_item(s, g, &r, at, size))
-                return -1;
+                return err_set(e, "out of memory");
         } else if (r.kind == OUTBOX_ACKS) {
             apply_acks(s, &r, now_mono_ms);
         }
@@ -351,8 +373,9 @@ static int load_segment(struct outbox_shelf *s, int dir_fd, const char *dir, uin
     }
     int64_t now = clock_mono_ms();
     g->settled_mono_ms = now;
-    if (scan(s, g, buf, len, now)) {
-        err_set(e, "%s/%s: out of memory", dir, name);
+    struct err why = {""};
+    if (scan(s, g, buf, len, now, &why)) {
+        err_set(e, "%s/%s: %s", dir, name, why.text);
         goto out;
     }
     if (!keep && g->size < len && ftruncate(g->fd, (off_t)g->size) != 0) {

@@ -5,12 +5,19 @@
  *
  * What can fail: the name, the connection, the greeting, or an answer that is overdue. All of it ends in drop(): what
  * is in flight becomes STORE_UNKNOWN, and after a pause (50 ms doubling to 2 s, with jitter) it starts again. A callback that
- * is not an answer never runs from inside the call that caused it: it goes by way of the ring `late`. */
+ * is not an answer never runs from inside the call that caused it: it goes by way of the ring `late`.
+ *
+ * With Sentinels (store_finder.c) they are asked first, and on while up; only a server whose ROLE is primary will do. And any server that takes
+ * no writes (READONLY, NOREPLICAS) is left: for who stands on shared state, it is away. */
 #include "common/store.h"
 #include "common/clock.h"
 #include "common/metric.h"
 #include "common/sm.h"
+#include "common/store_finder.h"
+#include "common/store_format.h"
+#include "common/store_lookup.h"
 #include "common/store_ring.h"
+#include "common/store_sentinel.h"
 #include "common/store_uv.h"
 #include <assert.h>
 #include <sodium.h>
@@ -22,11 +29,13 @@
 #define COMMAND_TIMEOUT_MS 1000
 #define BACKOFF_MIN_MS     50
 #define BACKOFF_MAX_MS     2000
+#define SEEK_MAX_MS        500  /* the same with Sentinels: a fail-over is followed as soon as one knows it */
 #define STEADY_MS          2000 /* up for this long: the next pause starts small again */
 #define OVERDUE_FACTOR     4    /* answers that do come may be this much late */
 #define PULL_AGAIN_MS      5
-#define FLIGHT_MAX         (64 * 1024) /* commands */
-#define FLIGHT_BYTES_MAX   (64u << 20) /* of commands not yet answered */
+#define NO_KEY             "redoubt:{store}:none" /* never set */
+#define FLIGHT_MAX         (64 * 1024)            /* commands */
+#define FLIGHT_BYTES_MAX   (64u << 20)            /* of commands not yet answered */
 
 METRIC_DEFINE(commands, METRIC_COUNTER, "redoubt_store_commands_total", "Commands sent to Redis.");
 METRIC_DEFINE(refused, METRIC_COUNTER, "redoubt_store_refused_total",
@@ -35,31 +44,31 @@ METRIC_DEFINE(unknown, METRIC_COUNTER, "redoubt_store_unknown_total", "Commands 
 METRIC_DEFINE(errors, METRIC_COUNTER, "redoubt_store_errors_total", "Commands that Redis answered with an error.");
 METRIC_DEFINE(overdue, METRIC_COUNTER, "redoubt_store_overdue_total", "Connections dropped for an overdue answer.");
 METRIC_DEFINE(connects, METRIC_COUNTER, "redoubt_store_connects_total", "Connections to Redis that came up.");
+METRIC_DEFINE(no_writes, METRIC_COUNTER, "redoubt_store_no_writes_total",
+              "Connections dropped because the server took no writes: a replica, or a primary with too few.");
 METRIC_DEFINE(up_now, METRIC_GAUGE, "redoubt_store_up", "1 while Redis is connected.");
 
-enum state { PAUSING, RESOLVING, CONNECTING, GREETING, UP, CLOSING, STATES };
+enum state { PAUSING, SEEKING, RESOLVING, CONNECTING, GREETING, UP, CLOSING, STATES };
 static const struct sm_table store_sm = {
     .name = "store",
     .n = STATES,
-    .state_names = (const char *const[]){"pausing", "resolving", "connecting", "greeting", "up", "closing"},
+    .state_names =
+        (const char *const[]){"pausing", "seeking", "resolving", "connecting", "greeting", "up", "closing"},
     .allowed = (const uint32_t[]){
-        [PAUSING] = SM_BIT(RESOLVING) | SM_BIT(CONNECTING) | SM_BIT(CLOSING),
-        [RESOLVING] = SM_BIT(CONNECTING) | SM_BIT(PAUSING) | SM_BIT(CLOSING),
-        [CONNECTING] = SM_BIT(CONNECTING) | SM_BIT(GREETING) | SM_BIT(PAUSING) | SM_BIT(CLOSING),
-        [GREETING] = SM_BIT(UP) | SM_BIT(PAUSING) | SM_BIT(CLOSING),
+        [PAUSING] = SM_BIT(SEEKING) | SM_BIT(RESOLVING) | SM_BIT(CLOSING),
+        [SEEKING] = SM_BIT(RESOLVING) | SM_BIT(PAUSING) | SM_BIT(CLOSING),
+        [RESOLVING] = SM_BIT(CONNECTING) | SM_BIT(SEEKING) | SM_BIT(PAUSING) | SM_BIT(CLOSING),
+        [CONNECTING] = SM_BIT(CONNECTING) | SM_BIT(GREETING) | SM_BIT(SEEKING) | SM_BIT(PAUSING) | SM_BIT(CLOSING),
+        [GREETING] = SM_BIT(UP) | SM_BIT(SEEKING) | SM_BIT(PAUSING) | SM_BIT(CLOSING),
         [UP] = SM_BIT(PAUSING) | SM_BIT(CLOSING),
         [CLOSING] = 0,
     }};
 
-/* Outlives its store if the resolver hangs. */
-struct lookup {
-    uv_getaddrinfo_t req;
-    struct store *store; /* NULL once the store is closed */
-};
 struct store {
     struct loop *loop;
-    char *host;
-    int port;
+    struct store_place at;       /* where it is, or shall be; with Sentinels, what one of them named last */
+    struct store_finder *finder; /* NULL without Sentinels */
+    char *master;                /* what they call it */
     char *user, *password;
     int db;
     int64_t timeout_ms;
@@ -69,11 +78,11 @@ struct store {
 
     int state;
     struct loop_timer timer; /* what it is for depends on the state: pause, attempt, or the oldest answer */
-    struct lookup *lookup;   /* at most one: a hanging resolver must not fill libuv's threads */
-    struct addrinfo *addrs, *next_addr;
+    struct store_lookup lookup;
     struct store_link *link;
     int links_open;
     int greetings_left;
+    bool wary; /* the server before took no writes: the greeting tries one */
     int64_t pause_ms, up_since_ms;
     char error[ERR_TEXT_MAX];
 
@@ -81,7 +90,7 @@ struct store {
     size_t flight_bytes;
     uint64_t answers; /* ever taken */
     bool late_due;    /* deliver() is deferred */
-    bool timer_closed;
+    bool timer_closed, finder_closed;
     loop_cb close_done;
     void *close_ctx;
 };
@@ -138,17 +147,22 @@ static void pause_then_retry(struct store *s)
     sm_move(&store_sm, &s->state, PAUSING);
     uint32_t spread = (uint32_t)(s->pause_ms / 2); /* 75 to 125 %: replicas do not come in step */
     int64_t wait = s->pause_ms - spread / 2 + randombytes_uniform(spread + 1);
-    s->pause_ms = s->pause_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : s->pause_ms * 2;
+    int64_t max_ms = s->finder ? SEEK_MAX_MS : BACKOFF_MAX_MS;
+    s->pause_ms = s->pause_ms * 2 > max_ms ? max_ms : s->pause_ms * 2;
     loop_timer_start(&s->timer, wait, 0);
 }
 
 /* The connection, or the attempt, is over. */
 static void drop(struct store *s, const char *why)
 {
-    bool was_up = s->state == UP;
-    bool attempt = s->state == RESOLVING || s->state == CONNECTING;
-    snprintf(s->error, sizeof s->error, "Redis at %s port %d: %s", s->host, s->port, why);
+    bool was_up = s->state == UP, attempt = s->state == RESOLVING || s->state == CONNECTING;
+    bool named = s->finder && (attempt || s->state == GREETING); /* one of the Sentinels has sent us here */
+    if (s->state == SEEKING)
+        snprintf(s->error, sizeof s->error, "Redis %s: no primary: %.400s", s->master, why);
+    else
+        snprintf(s->error, sizeof s->error, "Redis at %s port %d: %s", s->at.host, s->at.port, why);
     loop_timer_stop(&s->timer);
+    store_lookup_cancel(&s->lookup);
     if (s->link) {
         store_link_close(s->link);
         s->link = NULL;
@@ -159,10 +173,16 @@ static void drop(struct store *s, const char *why)
         if (clock_mono_ms() - s->up_since_ms >= STEADY_MS)
             s->pause_ms = BACKOFF_MIN_MS;
     }
-    if (attempt && s->next_addr) { /* a name with several addresses: the next one at once */
+    if (attempt && store_lookup_more(&s->lookup)) { /* a name with several addresses: the next one at once */
         try_next(s);
         return;
     }
+    if (named && store_finder_seek_on(s->finder)) {
+        sm_move(&store_sm, &s->state, SEEKING);
+        return;
+    }
+    if (s->finder)
+        store_finder_rest(s->finder);
     pause_then_retry(s);
     if (was_up && s->on_down)
         s->on_down(s->ctx);
@@ -211,6 +231,11 @@ static void link_connected(void *ctx)
         snprintf(db, sizeof db, "%d", s->db);
         r |= greet(s, 2, (const char *[]){"SELECT", db});
     }
+    if (s->finder)
+        r |= greet(s, 1, (const char *[]){"ROLE"});
+    if (s->finder || s->wary) /* a write that changes nothing: is refused where writes are */
+        r |= greet(s, 2, (const char *[]){"DEL", NO_KEY});
+    r |= greet(s, 2, (const char *[]){"GET", STORE_FORMAT_KEY});
     /* Refused while Redis loads its data, or wants a password that we do not have. */
     r |= greet(s, 1, (const char *[]){"PING"});
     if (r)
@@ -219,6 +244,12 @@ static void link_connected(void *ctx)
 
 static void greeted(struct store *s, const struct store_item *c, const redisReply *reply)
 {
+    struct err e;
+    if ((strcmp(c->greeting, "ROLE") == 0 && store_role_read(reply, &e)) ||
+        (strcmp(c->greeting, "GET") == 0 && store_format_read(reply, &e))) {
+        drop(s, e.text);
+        return;
+    }
     /* A user that may not PING is greeted all the same: it is who it says it is. */
     if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) != 0) {
         char why[ERR_TEXT_MAX];
@@ -229,7 +260,10 @@ static void greeted(struct store *s, const struct store_item *c, const redisRepl
     if (--s->greetings_left > 0)
         return;
     sm_move(&store_sm, &s->state, UP);
+    s->wary = false;
     s->up_since_ms = clock_mono_ms();
+    if (s->finder)
+        store_finder_watch(s->finder, s->at.host, s->at.port);
     metric_add(&connects, 1);
     metric_set(&up_now, 1);
     if (s->on_up)
@@ -238,7 +272,8 @@ static void greeted(struct store *s, const struct store_item *c, const redisRepl
 
 static void link_reply(void *ctx, const redisReply *reply);
 
-static void link_lost(void *ctx, const char *why)
+/* The connection is; or nobody names a primary; or it is another one now. */
+static void lost(void *ctx, const char *why)
 {
     drop(ctx, why);
 }
@@ -250,13 +285,13 @@ static void link_closed(void *ctx)
     finish_close(s);
 }
 
-static const struct store_link_events link_events = {link_connected, link_reply, link_lost, link_closed};
+static const struct store_link_events link_events = {link_connected, link_reply, lost, link_closed};
 
 static void connect_to(struct store *s, const char *ip)
 {
     struct err e;
     sm_move(&store_sm, &s->state, CONNECTING);
-    s->link = store_link_open(s->loop, ip, s->port, &link_events, s, &e);
+    s->link = store_link_open(s->loop, ip, s->at.port, &link_events, s, &e);
     if (!s->link) {
         drop(s, e.text);
         return;
@@ -268,81 +303,64 @@ static void connect_to(struct store *s, const char *ip)
 /* Takes the next address of the name. On a refused one drop() comes back here; the list is short. */
 static void try_next(struct store *s)
 {
-    char ip[64] = "";
-    const struct addrinfo *a = s->next_addr;
-    s->next_addr = a->ai_next;
-    if (a->ai_family == AF_INET)
-        uv_ip4_name((const struct sockaddr_in *)(const void *)a->ai_addr, ip, sizeof ip);
-    else if (a->ai_family == AF_INET6)
-        uv_ip6_name((const struct sockaddr_in6 *)(const void *)a->ai_addr, ip, sizeof ip);
-    connect_to(s, ip);
-}
-
-static void free_addrs(struct store *s)
-{
-    if (s->addrs)
-        uv_freeaddrinfo(s->addrs);
-    s->addrs = s->next_addr = NULL;
-}
-
-static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
-{
-    struct lookup *lookup = req->data;
-    struct store *s = lookup->store;
-    free(lookup);
-    if (s)
-        s->lookup = NULL;
-    if (!s || s->state != RESOLVING) { /* closed, or given up, while the resolver was at work */
-        if (res)
-            uv_freeaddrinfo(res);
-        return;
-    }
-    free_addrs(s);
-    s->addrs = res;
-    loop_timer_stop(&s->timer);
-    if (status < 0 || !res) {
-        drop(s, status < 0 ? uv_strerror(status) : "the name has no address");
-        return;
-    }
-    s->next_addr = res;
-    try_next(s);
-}
-
-static int look_up(struct store *s)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    if (s->lookup)
-        return UV_EBUSY;
-    struct lookup *lookup = calloc(1, sizeof *lookup);
-    if (!lookup)
-        return UV_ENOMEM;
-    lookup->store = s;
-    lookup->req.data = lookup;
-    int r = uv_getaddrinfo(&s->loop->uv, &lookup->req, on_resolved, s->host, NULL, &hints);
-    if (r < 0)
-        free(lookup);
+    char ip[STORE_IP_MAX];
+    if (store_lookup_next(&s->lookup, ip))
+        connect_to(s, ip);
     else
-        s->lookup = lookup;
-    return r;
+        drop(s, "the name has no address");
+}
+
+static void on_resolved(void *ctx, const char *why)
+{
+    struct store *s = ctx;
+    loop_timer_stop(&s->timer);
+    if (why)
+        drop(s, why);
+    else
+        try_next(s);
+}
+
+static void resolve(struct store *s)
+{
+    struct err e = {""};
+    sm_move(&store_sm, &s->state, RESOLVING);
+    int r = store_lookup_start(&s->lookup, s->at.host, &e);
+    if (r > 0)
+        try_next(s);
+    else if (r < 0)
+        drop(s, e.text);
+    else
+        loop_timer_start(&s->timer, s->timeout_ms, 0);
 }
 
 static void start(struct store *s)
 {
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-    free_addrs(s);
-    if (uv_ip4_addr(s->host, s->port, &v4) == 0 || uv_ip6_addr(s->host, s->port, &v6) == 0) {
-        connect_to(s, s->host);
+    if (!s->finder) {
+        resolve(s);
         return;
     }
-    sm_move(&store_sm, &s->state, RESOLVING);
-    int r = look_up(s);
-    if (r < 0) {
-        drop(s, r == UV_EBUSY ? "the name is still being looked up" : uv_strerror(r));
-        return;
-    }
-    loop_timer_start(&s->timer, s->timeout_ms, 0);
+    sm_move(&store_sm, &s->state, SEEKING);
+    store_finder_seek(s->finder);
 }
+
+/* ---- what the Sentinels say ---- */
+
+static void finder_named(void *ctx, const char *host, int port)
+{
+    struct store *s = ctx;
+    snprintf(s->at.host, sizeof s->at.host, "%s", host);
+    s->at.port = port;
+    resolve(s);
+}
+
+static void finder_closed(void *ctx)
+{
+    struct store *s = ctx;
+    s->finder_closed = true;
+    finish_close(s);
+}
+
+static const struct store_finder_events finder_events = {finder_named, lost, lost, finder_closed};
 
 static int64_t oldest_age_ms(const struct store *s)
 {
@@ -379,6 +397,8 @@ static void on_timer(void *ctx)
     switch ((enum state)s->state) {
     case PAUSING:
         start(s);
+        break;
+    case SEEKING: /* the finder has limits of its own */
         break;
     case RESOLVING:
         drop(s, "the name was not resolved in time");
@@ -423,29 +443,14 @@ void store_cmd(struct store *s, store_cb cb, void *ctx, int argc, const char *co
     free(cmd);
 }
 
-/* EVALSHA and EVAL differ in the first two arguments only. What stands before `numkeys` in "*N $7 EVALSHA $40 SHA": */
-static size_t evalsha_head(const char *cmd)
-{
-    const char *count_end = strstr(cmd, "\r\n");
-    assert(count_end);
-    return (size_t)(count_end - cmd) + strlen("\r\n$7\r\nEVALSHA\r\n$40\r\n") + 40 + strlen("\r\n");
-}
-
 static const char no_sha[] = "0000000000000000000000000000000000000000";
 
 /* Sends the script's whole text with the arguments of a formatted EVALSHA. */
 static int send_eval(struct store *s, const char *evalsha, size_t len, struct store_item model)
 {
-    size_t head = evalsha_head(evalsha), body = strlen(model.script->body);
-    size_t max = len + body + 64;
-    char *cmd = malloc(max);
-    if (!cmd)
-        return -1;
-    int count_len = (int)(strstr(evalsha, "\r\n") - evalsha);
-    size_t n = (size_t)snprintf(cmd, max, "%.*s\r\n$4\r\nEVAL\r\n$%zu\r\n%s\r\n", count_len, evalsha, body,
-                                model.script->body);
-    memcpy(cmd + n, evalsha + head, len - head);
-    int r = push_sent(s, cmd, n + len - head, model);
+    size_t n;
+    char *cmd = store_eval_command(evalsha, len, model.script->body, &n);
+    int r = cmd ? push_sent(s, cmd, n, model) : -1;
     free(cmd);
     return r;
 }
@@ -542,7 +547,16 @@ static void link_reply(void *ctx, const redisReply *reply)
     store_item_done(&c);
     if (error) {
         metric_add(&errors, 1);
-        snprintf(s->error, sizeof s->error, "Redis at %s port %d: %s", s->host, s->port, reply->str);
+        snprintf(s->error, sizeof s->error, "Redis at %s port %d: %s", s->at.host, s->at.port, reply->str);
+    }
+    if (error && store_no_writes(reply->str)) {
+        char why[ERR_TEXT_MAX];
+        snprintf(why, sizeof why, "%.300s", reply->str);
+        metric_add(&no_writes, 1);
+        s->wary = true;
+        later(s, c.cb, c.ctx, STORE_DOWN); /* nothing was done */
+        drop(s, why);
+        return;
     }
     if (c.cb)
         c.cb(c.ctx, error ? STORE_ERROR : STORE_OK, reply);
@@ -560,8 +574,8 @@ static void first_start(void *ctx)
 
 static void store_free(struct store *s)
 {
-    free_addrs(s);
-    free(s->host);
+    store_lookup_free(&s->lookup);
+    free(s->master);
     free(s->user);
     if (s->password)
         sodium_memzero(s->password, strlen(s->password));
@@ -573,19 +587,27 @@ static void store_free(struct store *s)
 
 struct store *store_open(struct loop *l, const struct store_opts *o, struct err *e)
 {
-    if (!o->host || !o->host[0] || o->port < 0 || o->port > 65535 || o->db < 0) {
+    bool sought = o->sentinels && o->sentinels[0];
+    bool host = o->host && o->host[0] && strlen(o->host) < HOSTPORT_HOST_MAX;
+    if ((!host && !sought) || o->port < 0 || o->port > 65535 || o->db < 0) {
         err_set(e, "Redis: needs a host, a port of 0 to 65535 and a database of 0 or more");
+        return NULL;
+    }
+    if (sought && (!o->sentinel_master || !o->sentinel_master[0])) {
+        err_set(e, "Redis: needs the name by which the Sentinels know the primary");
         return NULL;
     }
     struct store *s = calloc(1, sizeof *s);
     if (!s)
         goto no_memory;
     s->loop = l;
-    s->host = strdup(o->host);
-    s->port = o->port ? o->port : 6379;
+    if (host)
+        snprintf(s->at.host, sizeof s->at.host, "%s", o->host);
+    s->at.port = o->port ? o->port : 6379;
+    s->master = strdup(sought ? o->sentinel_master : "");
     s->user = o->user && o->user[0] ? strdup(o->user) : NULL;
     s->password = o->password && o->password[0] ? strdup(o->password) : NULL;
-    if (!s->host || (o->user && o->user[0] && !s->user) || (o->password && o->password[0] && !s->password))
+    if (!s->master || (o->user && o->user[0] && !s->user) || (o->password && o->password[0] && !s->password))
         goto no_memory;
     s->db = o->db;
     s->timeout_ms = o->command_timeout_ms > 0 ? o->command_timeout_ms : COMMAND_TIMEOUT_MS;
@@ -594,7 +616,17 @@ struct store *store_open(struct loop *l, const struct store_opts *o, struct err 
     s->ctx = o->ctx;
     s->state = PAUSING;
     s->pause_ms = BACKOFF_MIN_MS;
+    s->finder_closed = !sought;
+    if (sought) {
+        struct store_finder_opts fo = {o->sentinels, s->master, s->user, s->password, s->timeout_ms};
+        s->finder = store_finder_open(l, &fo, &finder_events, s, e);
+        if (!s->finder) {
+            store_free(s);
+            return NULL;
+        }
+    }
     metric_set(&up_now, 0);
+    store_lookup_init(&s->lookup, l, on_resolved, s);
     loop_timer_init(l, &s->timer, on_timer, s);
     s->late_due = true;
     loop_defer(l, first_start, s);
@@ -626,7 +658,7 @@ static void timer_is_closed(void *ctx)
 
 static void finish_close(struct store *s)
 {
-    if (s->state != CLOSING || !s->timer_closed || s->late_due || s->links_open > 0)
+    if (s->state != CLOSING || !s->timer_closed || !s->finder_closed || s->late_due || s->links_open > 0)
         return;
     loop_cb done = s->close_done;
     void *ctx = s->close_ctx;
@@ -648,10 +680,9 @@ void store_close(struct store *s, loop_cb done, void *ctx)
         s->link = NULL;
     }
     fail_flight(s, STORE_CLOSED);
-    if (s->lookup) {
-        s->lookup->store = NULL;
-        (void)uv_cancel((uv_req_t *)&s->lookup->req); /* its callback comes in any case */
-    }
+    store_lookup_free(&s->lookup);
+    if (s->finder)
+        store_finder_close(s->finder);
     loop_timer_close(&s->timer, timer_is_closed);
 }
 

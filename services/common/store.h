@@ -37,7 +37,7 @@ void store_close(struct store *s, loop_cb done, void *ctx);
 
 enum store_status {
     STORE_OK,
-    STORE_DOWN,    /* not connected: nothing was sent */
+    STORE_DOWN, /* not connected: nothing was sent; or the server takes no writes now (and is left): nothing was done */
     STORE_UNKNOWN, /* sent, but no answer came: it may have happened */
     STORE_ERROR,   /* Redis said no; text in reply->str */
     STORE_CLOSED,

@@ -28,5 +28,7 @@ void store_item_done(struct store_item *c);             /* frees what is kept fo
 
 /* store_command.c: malloc'ed and ended by a NUL; lens NULL = strlen of each. NULL if memory is out. */
 char *store_command(int argc, const char *const *argv, const size_t *lens, size_t *ret_len);
+/* The EVAL of a script's whole text with the keys and arguments of a formatted EVALSHA. */
+char *store_eval_command(const char *evalsha, size_t len, const char *body, size_t *ret_len);
 
 #endif

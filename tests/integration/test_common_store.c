@@ -255,6 +255,45 @@ static void passwords(void **state)
     assert_int_equal(strncmp(a.text, "NOPERM", 6), 0);
 }
 
+/* What a newer version has written is not touched: until its mark is gone, there is no store. */
+static void a_newer_version_s_documents(void **state)
+{
+    struct env *v = *state;
+    struct answer a = {0};
+    struct harness_proc *p = harness_redis(v->h, "redis", NULL);
+    open_with(v, "127.0.0.1", p->port, NULL, NULL);
+    wait_up(v);
+    static const struct {
+        const char *mark;
+        bool ours;
+    } rows[] = {{"1", true}, {"2", false}, {"99999999999999999999", false}, {"nonsense", true}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        a = (struct answer){0};
+        store_cmd(v->store, on_answer, &a, 3, (const char *[]){"SET", "redoubt:{suite}:format", rows[i].mark}, NULL);
+        wait_answer(v, &a);
+        assert_int_equal(a.st, STORE_OK);
+        shut(v);
+        open_with(v, "127.0.0.1", p->port, NULL, NULL);
+        if (rows[i].ours) {
+            wait_up(v);
+            continue;
+        }
+        bool said = false;
+        for (int n = 0; n < 5000 && !said; n++) {
+            bool never = false;
+            (void)loop_run_until(&v->loop, &never, 2);
+            said = strstr(store_last_error(v->store), "newer version of Redoubt") != NULL;
+        }
+        assert_true(said);
+        assert_false(v->up);
+        shut(v);
+        harness_kill(p); /* without persistence: it is empty then, and ours again */
+        harness_start(p);
+        open_with(v, "127.0.0.1", p->port, NULL, NULL);
+        wait_up(v);
+    }
+}
+
 static void frozen_server(void **state)
 {
     struct env *v = *state;
@@ -451,6 +490,7 @@ int main(void)
         T(killed_and_restarted),
         T(started_late),
         T(passwords),
+        T(a_newer_version_s_documents),
         T(frozen_server),
         T(own_pause_is_no_deadline),
         T(scripts),

@@ -32,7 +32,7 @@ export class Stack {
   }
 
   // `settings(ports)` gives the text of redoubt.yaml below its nats/redis/data_dir part.
-  async start(settings, { services = SERVICES, redisArgs = [] } = {}) {
+  async start(settings, { services = SERVICES, redisArgs = [], programs = bin, before = async () => {} } = {}) {
     this.natsPort = await freePort();
     this.redisPort = await freePort();
     for (const d of ['nats', 'redis', 'data', 'log']) fs.mkdirSync(path.join(this.dir, d));
@@ -42,10 +42,11 @@ export class Stack {
     this.define('nats', 'nats-server', [...this.natsArgs(), '-a', '127.0.0.1', '-p', String(this.natsPort), '-js', '-sd', path.join(this.dir, 'nats')]);
     this.define('redis', 'redis-server', [...this.redisArgs(), '--bind', '127.0.0.1', '--port', String(this.redisPort), '--dir', path.join(this.dir, 'redis'),
       '--appendonly', 'yes', '--save', '', ...redisArgs]);
-    for (const s of [...SERVICES, 'continuity', 'rollback']) this.define(s, path.join(bin, `redoubt-${s}`), ['-c', this.config]);
+    for (const s of [...SERVICES, 'continuity', 'rollback']) this.defineService(s, s, programs);
     this.run('nats');
     this.run('redis');
     await this.ready();
+    await before(this);
     for (const s of services) this.run(s);
   }
 
@@ -66,6 +67,11 @@ ${text}`);
 
   async ready() {
     for (const port of [this.natsPort, this.redisPort]) await until(`port ${port} to open`, () => portOpen(port));
+  }
+
+  // `programs`: where they are; another version's, for tests of upgrades.
+  defineService(name, service, programs = bin) {
+    this.define(name, path.join(programs, `redoubt-${service}`), ['-c', this.config]);
   }
 
   define(name, command, args) {

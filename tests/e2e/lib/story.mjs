@@ -69,11 +69,11 @@ export const STEPS = [
 ];
 
 // Runs the story. `disturb(stack, world, stepIndex)` is called right after each act; -1 is before the first.
-export async function runStory(name, { disturb = async () => {}, options, check = async () => {} } = {}) {
+export async function runStory(name, { disturb = async () => {}, options, check = async () => {}, patient = false } = {}) {
   const w = { primary: await llm(), backup: await llm(), backend: await backend(), slack: await slack(), mail: await mail() };
   w.mail.mode = 'refuse-rcpt';
   try {
-    await withStack(name, (stack) => settings(w, path.join(stack.dir, 'alerts.jsonl')), async (stack) => {
+    await withStack(name, (stack) => settings(w, path.join(stack.dir, 'alerts.jsonl'), { patient }), async (stack) => {
       const nc = await stack.nats('agent');
       w.agent = new Agent(nc, AGENT, { [PRIMARY]: w.primary.url, [BACKUP]: w.backup.url });
       w.agent.start();
