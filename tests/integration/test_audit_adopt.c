@@ -120,8 +120,8 @@ static bool is_signed(struct adopt *a, int i)
     struct err e = {""};
     trail_dir(a, i, dir);
     struct audit_verify_opts v = {.dirs = {dir}, .n_dirs = 1};
-    return audit_verify_trail(&v, &a->t->report, &e) == 0 && a->t->report.torn_bytes == 0 &&
-           a->t->report.checkpoint.size == a->t->report.last_seq;
+    int rc = audit_verify_trail(&v, &a->t->report, &e);
+    return rc == 0 && a->t->report.torn_bytes == 0 && a->t->report.checkpoint.size == a->t->report.last_seq;
 }
 
 static int count_status(struct adopt *a, const char *what)
@@ -138,6 +138,20 @@ static void pour(struct adopt *a, int until)
         town_say(a->t, a->sent % 3 ? TOWN_CONTINUITY : TOWN_STRICT, a->sent, 100);
         a->sent++;
     }
+}
+
+/* All three take part. */
+static bool each_has_some(struct adopt *a)
+{
+    for (int i = 0; i < REPLICAS; i++) {
+        char dir[700];
+        struct err e = {""};
+        trail_dir(a, i, dir);
+        struct audit_verify_opts v = {.dirs = {dir}, .n_dirs = 1};
+        if (access(dir, F_OK) || audit_verify_trail(&v, &a->t->report, &e) || a->t->report.last_seq == 0)
+            return false;
+    }
+    return true;
 }
 
 static uint64_t bytes_there(const struct adopt *a)
@@ -179,8 +193,11 @@ static void pour_until_grown(struct adopt *a, int until, uint64_t by)
     do {                                                                                                             \
         int64_t end_ms_ = clock_mono_ms() + 6 * HARNESS_WAIT_MS;                                                     \
         while (!(cond)) {                                                                                            \
-            if (clock_mono_ms() > end_ms_)                                                                           \
+            if (clock_mono_ms() > end_ms_) {                                                                         \
+                (void)town_shell("cat %s/said >&2; grep -v duplicate %s/audit-*.log >&2", (a)->t->base,              \
+                                 harness_dir((a)->t->h));                                                            \
                 fail_msg("line %d: waited in vain for: %s; %s", __LINE__, #cond, town_status((a)->t));               \
+            }                                                                                                        \
             for (int turn_ = 0; turn_ < 20; turn_++)                                                                 \
                 town_turn((a)->t);                                                                                   \
         }                                                                                                            \
@@ -194,10 +211,17 @@ static void test_killed_and_scaled_down(void **state)
     struct town *t = a->t;
     char mirror[400], copy[700], hex[2 * AUDIT_CHAIN_BYTES + 1];
     snprintf(mirror, sizeof mirror, "segment: 32KiB, mirror: \"%s/mirror\"", t->base);
-    assert_int_equal(town_shell("mkdir -p %s/mirror", t->base), 0);
+    assert_int_equal(town_shell("mkdir -p %s/mirror %s/to", t->base, t->base), 0);
     town_configure(t, mirror);
     for (int i = 0; i < REPLICAS; i++)
         run(a, i);
+    for (int from = 0; !each_has_some(a); from += 30) {
+        if (from > RECORDS / (KILLS + 2))
+            fail_msg("not all of them take records: %s", town_status(t));
+        pour(a, from);
+        for (int turn = 0; turn < 10; turn++)
+            town_turn(t);
+    }
     for (int k = 0; k < KILLS; k++) {
         int victim = (int)draw(a, REPLICAS);
         pour_until_grown(a, RECORDS / (KILLS + 2) * (k + 1), 1 + draw(a, 60000));
