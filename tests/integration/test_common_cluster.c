@@ -109,6 +109,7 @@ struct load {
     struct kit_bus *kb;
     const char *subject, *kind;
     unsigned char *acked, *came; /* by number */
+    uint64_t *seq;
     int sent, n_acked, n_came, bad, in_flight;
     bool stopping;
     int64_t last_ms, longest_ms; /* without an acknowledgement */
@@ -129,6 +130,7 @@ static void on_stored(void *ctx, const struct bus_stored *r)
     l->in_flight--;
     if (r->status == BUS_OK) {
         l->acked[o->n] = 1;
+        l->seq[o->n] = r->seq;
         l->n_acked++;
         if (now - l->last_ms > l->longest_ms)
             l->longest_ms = now - l->last_ms;
@@ -168,12 +170,45 @@ static void on_consumed(void *ctx, const struct bus_msg *m, struct bus_hold *h)
     bus_ack(h);
 }
 
-static bool all_came(const struct load *l)
+static int missing(const struct load *l)
 {
+    int n = 0;
     for (int i = 0; i < l->sent; i++)
-        if (l->acked[i] && !l->came[i])
-            return false;
-    return true;
+        n += l->acked[i] && !l->came[i];
+    return n;
+}
+
+static void print_info(struct kit_bus *kb, const char *what, const char *name)
+{
+    char subject[160];
+    snprintf(subject, sizeof subject, "$JS.API.%s.INFO.%s", what, name);
+    json_t *j = api(kb, subject);
+    json_object_del(j, "config");
+    char *text = json_dumps(j, JSON_COMPACT);
+    print_message("%s %s: %s\n", what, name, text);
+    free(text);
+    json_decref(j);
+}
+
+/* Everything that was acknowledged is consumed; otherwise the test ends with what the server knows of it. */
+static void wait_all_came(struct load *l, const char *stream, const char *durable)
+{
+    int64_t end = clock_mono_ms() + FOLLOW_MS;
+    while (missing(l) > 0 && clock_mono_ms() < end)
+        kit_turn(l->kb->k);
+    if (missing(l) == 0)
+        return;
+    char name[128];
+    snprintf(name, sizeof name, "%s.%s", stream, durable);
+    print_info(l->kb, "STREAM", stream);
+    print_info(l->kb, "CONSUMER", name);
+    for (int i = 0, said = 0; i < l->sent && said < 5; i++)
+        if (l->acked[i] && !l->came[i]) {
+            print_message("%s-%d was stored as %" PRIu64 "\n", l->kind, i, l->seq[i]);
+            said++;
+        }
+    fail_msg("%d of %d acknowledged messages of %s were not consumed after %d ms; %s", missing(l), l->n_acked,
+             l->kind, FOLLOW_MS, l->kb->k->last_error);
 }
 
 static void begin_load(struct load *l, struct kit_bus *kb, const char *kind, const char *subject)
@@ -181,8 +216,16 @@ static void begin_load(struct load *l, struct kit_bus *kb, const char *kind, con
     *l = (struct load){.kb = kb, .kind = kind, .subject = subject, .last_ms = clock_mono_ms()};
     l->acked = calloc(MESSAGES, 1);
     l->came = calloc(MESSAGES, 1);
-    assert_true(l->acked && l->came);
+    l->seq = calloc(MESSAGES, sizeof *l->seq);
+    assert_true(l->acked && l->came && l->seq);
     pump(l);
+}
+
+static void end_load(struct load *l)
+{
+    free(l->acked);
+    free(l->came);
+    free(l->seq);
 }
 
 static void run_for(struct kit *k, int64_t ms)
@@ -248,7 +291,8 @@ static void leaders_die_under_load(void **state)
     }
     alerts.stopping = records.stopping = true;
     KIT_WAIT_MS(k, alerts.in_flight == 0 && records.in_flight == 0, FOLLOW_MS);
-    KIT_WAIT_MS(k, all_came(&alerts) && all_came(&records), FOLLOW_MS);
+    wait_all_came(&alerts, STREAM_ALERTS, "t-alert");
+    wait_all_came(&records, STREAM_AUDIT, "t-audit");
     assert_int_equal(alerts.bad + records.bad, 0);
     assert_int_equal(alerts.n_acked, alerts.sent);
     print_message("acknowledged %d and %d, lost 0\n", alerts.n_acked, records.n_acked);
@@ -274,12 +318,10 @@ static void leaders_die_under_load(void **state)
     assert_true(kb.downs > downs);
     alerts.stopping = true;
     KIT_WAIT_MS(k, alerts.in_flight == 0, FOLLOW_MS);
-    KIT_WAIT_MS(k, all_came(&alerts), FOLLOW_MS);
+    wait_all_came(&alerts, STREAM_ALERTS, "t-alert");
     kit_close(&kb);
-    free(alerts.acked);
-    free(alerts.came);
-    free(records.acked);
-    free(records.came);
+    end_load(&alerts);
+    end_load(&records);
 }
 
 /* A server that answers nothing of JetStream keeps its clients; they look elsewhere after a while. */
