@@ -32,7 +32,7 @@ class Town {
   // Until that many are at work.
   async settled(service, n) {
     const redis = await this.stack.redis();
-    await until(`${n} of ${service} in the list`, async () => (await redis.hLen(`redoubt:{${service}}:members`)) === n, 30000);
+    await until(`${n} of ${service} in the list`, async () => (await redis.zCard(`redoubt:{${service}}:members`)) === n, 30000);
   }
 
   trailDirs() {

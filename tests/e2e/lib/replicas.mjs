@@ -9,6 +9,7 @@ export class Replicas {
   constructor(stack) {
     this.stack = stack;
     this.of = new Map(); // service -> names of processes that should run
+    this.sizes = new Map(); // of logs, before the present process
     this.made = 0;
     this.over = false;
     this.failed = []; // who ended without being told to, or badly
@@ -27,7 +28,8 @@ export class Replicas {
     while (names.length > n) going.push(...names.splice(Math.floor(which * names.length), 1));
     await Promise.all(going.map(async (name) => {
       const end = await this.stack.kill(name, 'SIGTERM');
-      if (end.code !== 0) this.failed.push(`${name} was told to end, and ended with ${JSON.stringify(end)}`);
+      // Between its exec and its first line nobody hears a signal.
+      if (end.code !== 0 && !(end.signal === 'SIGTERM' && this.silent(name))) this.failed.push(`${name} was told to end, and ended with ${JSON.stringify(end)}`);
     }));
   }
 
@@ -40,7 +42,9 @@ export class Replicas {
   }
 
   async supervise(name, names) {
+    const log = path.join(this.stack.dir, 'log', `${name}.log`);
     for (;;) {
+      this.sizes.set(name, fs.existsSync(log) ? fs.statSync(log).size : 0);
       this.stack.run(name);
       const end = await this.stack.procs.get(name).exited;
       if (this.over || !names.includes(name)) return;
@@ -48,6 +52,11 @@ export class Replicas {
       await pause(AGAIN_MS);
       if (this.over || !names.includes(name)) return;
     }
+  }
+
+  // Has its present process said nothing yet?
+  silent(name) {
+    return fs.statSync(path.join(this.stack.dir, 'log', `${name}.log`)).size === this.sizes.get(name);
   }
 
   async kill(service, which) {

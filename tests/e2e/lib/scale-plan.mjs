@@ -11,7 +11,7 @@ export const OUTAGES = {
 };
 
 // `most`: service -> replicas at most; one is always there. Gives {first, events}: first the replicas in the beginning, events of {n, service, kind: up|down|kill, from,
-// to, after_ms, which, outage}, where `outage` is what is away while it happens ('' = nothing).
+// to, after_ms, which, outage, hurry}, where `outage` is what is away while it happens ('' = nothing); after one with `hurry` the next follows at once.
 export function plan(seed, n, most) {
   const draw = random(seed);
   const of = (list) => list[Math.floor(draw() * list.length)];
@@ -32,7 +32,7 @@ export function plan(seed, n, most) {
     const from = has[service];
     if (kind === 'up') has[service] = from + 1 + Math.floor(draw() * (most[service] - from));
     if (kind === 'down') has[service] = from - 1 - Math.floor(draw() * (from - 1));
-    events.push({ n: i + 1, service, kind, from, to: has[service], after_ms: Math.floor(draw() * 1200), which: draw(), outage });
+    events.push({ n: i + 1, service, kind, from, to: has[service], after_ms: Math.floor(draw() * 1200), which: draw(), outage, hurry: draw() < 0.35 });
   }
   return { first, events };
 }
