@@ -7,7 +7,8 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { baselineText } from './lib/actor.mjs';
 import { Replicas } from './lib/replicas.mjs';
-import { agentNames, runScaling, settings, withWorld } from './lib/scale-story.mjs';
+import { tell } from './lib/scale-same.mjs';
+import { agentNames, MOST, runScaling, settings, withWorld } from './lib/scale-story.mjs';
 import { withStack } from './lib/stack.mjs';
 import { until } from './lib/wait.mjs';
 
@@ -45,15 +46,17 @@ class Town {
   }
 }
 
-test(`${EVENTS} events`, { timeout: 600000 }, () => withWorld('127.0.0.1', (w) => withStack('scale', (stack) => {
+// `body(town)` on a suite that has no replicas yet.
+const withTown = (name, body) => withWorld('127.0.0.1', (w) => withStack(name, (stack) => {
   fs.writeFileSync(path.join(stack.dir, 'baseline.yaml'), baselineText());
   return settings(w, AGENTS, { baseline: path.join(stack.dir, 'baseline.yaml'), record: path.join(stack.dir, 'alerts.jsonl') });
 }, async (stack) => {
   const signed = await stack.cli(['baseline', 'sign', path.join(stack.dir, 'baseline.yaml'), '--by', 'e2e']);
   assert.equal(signed.code, 0, signed.err);
   const town = new Town(stack, w, await stack.nats('agents'));
+  let told;
   try {
-    await runScaling(town, { seed: SEED, n: EVENTS, agents: AGENTS });
+    told = await body(town);
   } finally {
     await town.replicas.stop();
   }
@@ -62,4 +65,17 @@ test(`${EVENTS} events`, { timeout: 600000 }, () => withWorld('127.0.0.1', (w) =
     const r = await stack.cli(['audit', 'verify', dir]);
     assert.equal(r.code, 0, `audit verify: ${r.out}${r.err}`);
   }
-}, { services: [] })));
+  return told;
+}, { services: [] }));
+
+test(`${EVENTS} events`, { timeout: 600000 }, () => withTown('scale', (town) => runScaling(town, { seed: SEED, n: EVENTS, agents: AGENTS })));
+
+test('one replica of each or several: the same directives, alerts and actions', { timeout: 300000 }, async () => {
+  const tellWith = (n) => withTown(`same-${n}`, async (town) => {
+    for (const service of Object.keys(MOST)) await town.scale(service, n);
+    await town.settled('health', n);
+    return tell(town, AGENTS);
+  });
+  const [one, several] = await Promise.all([tellWith(1), tellWith(3)]);
+  assert.deepEqual(several, one);
+});

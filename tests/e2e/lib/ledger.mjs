@@ -4,7 +4,8 @@ import { readStream } from './agent.mjs';
 import { pause } from './wait.mjs';
 
 const SUBJECTS = { directive: 'Directive', breaker: 'BreakerChanged', health: 'HealthChanged', incident: 'IncidentChanged' };
-const entity = { directive: (d) => [d.state.agent, d.state.epoch], breaker: (d) => [d.target, d.epoch], health: (d) => [d.target, d.epoch], incident: (d) => [d.id, d.epoch] };
+// What has one epoch once; of an incident that is said by each leader for itself (proto/README.md).
+const entity = { directive: (d) => [d.state.agent, d.state.epoch], breaker: (d) => [d.target, d.epoch], health: (d) => [d.target, d.epoch], incident: (d) => [`${d.id}/${d.fence}`, d.epoch] };
 
 export class Ledger {
   constructor(nc, { alert_ms = 150, record_ms = 60 } = {}) {
@@ -80,7 +81,7 @@ export class Ledger {
   people(told) {
     const lost = [], twice = [];
     for (const [id, summary] of this.alerts) {
-      const times = told.filter((t) => t.text.includes(summary)).map((t) => t.at);
+      const times = told.filter((t) => t.text.includes(summary)).map((t) => t.at).toSorted((a, b) => a - b);
       if (times.length === 0) lost.push(id);
       if (times.length > 1) twice.push({ id, at: times });
     }
@@ -110,10 +111,24 @@ export class Ledger {
     return found;
   }
 
-  // Alerts on the stream that have no receipt yet.
-  async untold() {
-    const receipts = await this.receipts();
-    return (await readStream(this.nc, 'REDOUBT_ALERTS')).map((m) => decode('Alert', m.data).id).filter((id) => !receipts.has(id));
+  // Problems of which people heard something last that is not how they are: [text].
+  async outdated() {
+    const alerts = (await readStream(this.nc, 'REDOUBT_ALERTS')).map((m) => decode('Alert', m.data));
+    const is = new Map(alerts.map((a) => [a.dedup_key, a])), of = new Map(alerts.map((a) => [a.id, a])), heard = new Map();
+    const receipts = (await readStream(this.nc, 'REDOUBT_EVENTS', 'redoubt.v1.delivery.>')).map((m) => decode('DeliveryReceipt', m.data));
+    for (const r of receipts.toSorted((x, y) => x.ended_unix_ms - y.ended_unix_ms)) {
+      const a = of.get(r.alert_id);
+      if (a && r.status === 'DELIVERY_STATUS_ACCEPTED') heard.set(a.dedup_key, a);
+    }
+    return [...heard].filter(([key, a]) => a.resolved !== is.get(key).resolved).map(([key, a]) => `${key}: ${a.id} was heard last, ${is.get(key).id} is so`);
+  }
+
+  // How many alerts are on the stream of which the alert service has not said that they are dealt with.
+  async open() {
+    const jsm = await this.nc.jetstreamManager();
+    const { state } = await jsm.streams.info('REDOUBT_ALERTS');
+    const list = await jsm.consumers.list('REDOUBT_ALERTS').next();
+    return Math.max(...list.filter((c) => c.config.durable_name).map((c) => state.last_seq - c.ack_floor.stream_seq));
   }
 }
 

@@ -136,7 +136,7 @@ export async function mail(host = '127.0.0.1') {
       const parts = [];
       stream.on('data', (p) => parts.push(p));
       stream.on('end', () => {
-        s.messages.push({ from: session.envelope.mailFrom.address, to: session.envelope.rcptTo.map((r) => r.address), text: Buffer.concat(parts).toString() });
+        s.messages.push({ at: Date.now(), from: session.envelope.mailFrom.address, to: session.envelope.rcptTo.map((r) => r.address), text: Buffer.concat(parts).toString() });
         done();
       });
     },
