@@ -56,10 +56,11 @@ static int check_second(const char *dir, const char *root, const char *instance,
     for (struct dirent *f; n && d && !rc && (f = readdir(d));) {
         size_t len = strlen(f->d_name);
         if (len > n && strcmp(f->d_name + len - n, tail) == 0 && is_name(f->d_name, len))
-            rc = err_set(e,
-                         "a part of the trail in %s may be in %s/%s, written under another host name: write `%s` into "
-                         "%s/" AUDIT_HOME_FILE " if it is, or create %s if it is not",
-                         dir, root, f->d_name, f->d_name, dir, path);
+            rc =
+                err_set(e,
+                        "a part of the trail in %s may be in %s/%s, written under another host name: write `%s` into "
+                        "%s/" AUDIT_HOME_FILE " if it is, or create %s if it is not",
+                        dir, root, f->d_name, f->d_name, dir, path);
     }
     if (d)
         closedir(d);

@@ -264,6 +264,8 @@ static int look(struct audit_log *a, struct audit_report *r, struct err *e)
 
 static int begin_anew(struct audit_log *a, struct audit_log_found *found, struct err *e)
 {
+    if (a->o.only_whole)
+        return err_set(e, "%s", found->why[0] ? found->why : "there is no trail");
     if (any_file(a) && set_aside(a, found, e))
         return -1;
     return begin_chain(a, found, e);
