@@ -22,6 +22,10 @@ class Town {
     Object.assign(this, { stack, w, nc, replicas: new Replicas(stack) });
   }
 
+  async begin(first) {
+    for (const [service, n] of Object.entries(first)) await this.scale(service, n);
+  }
+
   scale(service, n, which) {
     return this.replicas.scale(service, n, which);
   }
@@ -72,7 +76,7 @@ test(`${EVENTS} events`, { timeout: 600000 }, () => withTown('scale', (town) => 
 
 test('one replica of each or several: the same directives, alerts and actions', { timeout: 300000 }, async () => {
   const tellWith = (n) => withTown(`same-${n}`, async (town) => {
-    for (const service of Object.keys(MOST)) await town.scale(service, n);
+    await town.begin(Object.fromEntries(Object.keys(MOST).map((service) => [service, n])));
     await town.settled('health', n);
     return tell(town, AGENTS);
   });

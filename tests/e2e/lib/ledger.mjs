@@ -8,9 +8,10 @@ const SUBJECTS = { directive: 'Directive', breaker: 'BreakerChanged', health: 'H
 const entity = { directive: (d) => [d.state.agent, d.state.epoch], breaker: (d) => [d.target, d.epoch], health: (d) => [d.target, d.epoch], incident: (d) => [`${d.id}/${d.fence}`, d.epoch] };
 
 export class Ledger {
-  constructor(nc, { alert_ms = 150, record_ms = 60 } = {}) {
-    Object.assign(this, { nc, alert_ms, record_ms });
-    this.js = nc.jetstream();
+  // `nc` reads; `says` = {nc, service} raises alerts and appends records, in that service's name.
+  constructor(nc, { says = { nc, service: 'test' }, alert_ms = 150, record_ms = 60 } = {}) {
+    Object.assign(this, { nc, alert_ms, record_ms, service: says.service });
+    this.js = says.nc.jetstream();
     this.alerts = new Map(); // id -> summary; acknowledged by the stream
     this.records = new Set(); // ids; acknowledged by the stream
     this.said = new Map(); // "<what>/<entity>/<epoch>" -> Set of documents
@@ -66,7 +67,7 @@ export class Ledger {
   async append() {
     for (let n = 1; !this.stopped; n++) {
       const id = `ledger-r-${n}`;
-      if (await this.publish('redoubt.v1.audit.test', 'AuditRecord', { id, at_unix_ms: Date.now(), at_mono_ns: n, service: 'test', instance: 'ledger-test-0', audit_class: 'AUDIT_CLASS_CONTINUITY',
+      if (await this.publish(`redoubt.v1.audit.${this.service}`, 'AuditRecord', { id, at_unix_ms: Date.now(), at_mono_ns: n, service: this.service, instance: 'ledger-test-0', audit_class: 'AUDIT_CLASS_CONTINUITY',
         action: 'test.noted', actor: 'test', subject: 'thing', outcome: 'AUDIT_OUTCOME_DONE', detail: `number ${n}` })) this.records.add(id);
       await pause(this.record_ms);
     }

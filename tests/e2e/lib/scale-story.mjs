@@ -1,6 +1,7 @@
 // scale-story.mjs - replicas come, go and are killed while outages come and go; at the end nothing is lost, nothing done twice, and everybody where they belong.
 //
-// The suite is a `town`, made of processes or of containers: {w, nc, scale(service, n, which), kill(service, which), trails(), replicas(service)}; see withWorld for w.
+// The suite is a `town`, made of processes or of containers: {w, nc, begin(replicas), scale(service, n, which), kill(service, which), settled(service, n), trails()}, and where
+// not everybody may do everything {ops, says}: who reads, and who raises alerts and appends records. See withWorld for w.
 import assert from 'node:assert/strict';
 import { decode } from './contract.mjs';
 import { Actor, accounts, CountingBackend } from './actor.mjs';
@@ -108,15 +109,15 @@ const short = (a) => [a.name, a.state?.posture, a.state?.llm_target, a.state?.ba
 
 // The story; prints its table. Gives the sums.
 export async function runScaling(town, { seed, n, agents: names, most = MOST, say = console.log }) {
-  const { w, nc } = town;
   const { first, events } = plan(seed, n, most);
   say(`seed ${seed}; at first ${JSON.stringify(first)}`);
+  await town.begin(first);
+  const { w, nc, ops = nc, says } = town;
   const kills = []; // {service, at}
   const cuts = []; // when the chat went away
-  const ledger = new Ledger(nc);
+  const ledger = new Ledger(ops, { says });
   const agents = names.map((name) => new Actor(nc, name, { [PRIMARY]: w.primary.url, [BACKUP]: w.backup.url }, { heartbeat_ms: 500, call_ms: 250, pace_ms: 60 }));
   const where = (e) => `${e ? `event ${JSON.stringify(e)} of seed ${seed}; ` : ''}${JSON.stringify(agents.map(short))}`;
-  for (const [service, replicas] of Object.entries(first)) await town.scale(service, replicas);
   for (const a of agents) a.start();
   ledger.start();
   const began = Date.now(), rows = [];
@@ -157,7 +158,7 @@ export async function runScaling(town, { seed, n, agents: names, most = MOST, sa
 }
 
 async function settle(town, { ledger, agents, kills, cuts, where }) {
-  const { w, nc } = town;
+  const { w, ops: nc = town.nc } = town;
   // Actions: what was taken over is done, once; what was never answered is asked for again until it is.
   const open = () => agents.flatMap((a) => [...a.unknown].map((u) => `${a.name}/${u}`));
   await until(() => `every action to be accounted for; ${accounts(agents, w.backend).slice(0, 5)}; open: ${open()}; ${where()}`,
@@ -232,10 +233,10 @@ async function overlapping(nc) {
   return { n: all.size, twice };
 }
 
-// Rows of the same keys as text.
+// Rows of the same keys as a table.
 function table(rows) {
   const heads = Object.keys(rows[0]);
   const wide = heads.map((h) => Math.max(h.length, ...rows.map((r) => String(r[h]).length)));
-  const line = (cells) => cells.map((c, i) => String(c).padEnd(wide[i])).join('  ').trimEnd();
+  const line = (cells) => `| ${cells.map((c, i) => String(c).padEnd(wide[i])).join(' | ')} |`;
   return ['', line(heads), ...rows.map((r) => line(heads.map((h) => r[h])))].join('\n');
 }
