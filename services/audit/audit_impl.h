@@ -108,7 +108,7 @@ void audit_intake_end(struct audit *a);      /* what waits goes back to the stre
 void audit_intake_close(struct audit *a);    /* frees */
 void audit_intake_remember(struct audit *a); /* the ids that the trail holds already */
 /* A strict record that was read where it stands; its message comes again later, and is known by its id then. */
-void audit_intake_strict(struct audit *a, const PB(AuditRecord) * r, const void *data, size_t len);
+void audit_intake_strict(struct audit *a, const void *data, size_t len);
 bool audit_intake_waits(const PB(AuditRecord) * r); /* not a strict one: may be put off */
 
 /* audit_past.c: strict records behind those that wait. */

@@ -48,8 +48,8 @@ struct pending {
 /* A message that waits until it is known what the other replicas' trails hold. */
 struct asked {
     struct asked *next;
-    struct bus_hold *hold;
-    struct bus_msg m; /* what of it is read below; texts and data are copies */
+    struct bus_hold *hold; /* NULL: a strict record that was read where it stands */
+    struct bus_msg m;      /* what of it is read below; texts and data are copies */
     char bytes[];
 };
 struct audit_asking {
@@ -330,6 +330,20 @@ static void take(struct audit *a, const struct bus_msg *m, struct bus_hold *h)
         let_go(p);
 }
 
+/* What another has, signed for or not yet, needs no second place: its message comes, and is judged then. */
+static void take_strict(struct audit *a, const void *data, size_t len)
+{
+    PB(AuditRecord) *r = a->phase == AUDIT_RUNS ? wire_unpack(PB_DESC(audit_record), data, len, NULL) : NULL;
+    struct pending *p = r && others_have(a, r->id) == AUDIT_KIN_NONE ? calloc(1, sizeof *p) : NULL;
+    if (p) {
+        *p = (struct pending){.a = a, .left = 1};
+        append_record(p, r, data, len);
+        if (--p->left == 0)
+            let_go(p);
+    }
+    wire_free(r);
+}
+
 /* ---- what the others' trails hold ---- */
 
 static void ask(struct audit *a);
@@ -354,7 +368,10 @@ static void on_asked(uv_work_t *w, int status)
     while (list) {
         struct asked *q = list;
         list = q->next;
-        take(a, &q->m, q->hold);
+        if (q->hold)
+            take(a, &q->m, q->hold);
+        else
+            take_strict(a, q->m.data, q->m.len);
         free(q);
     }
     if (k->first)
@@ -393,20 +410,20 @@ static char *copy(char **to, const void *from, size_t len)
 }
 
 /* One replica alone has nobody to ask. */
-static void on_record(void *ctx, const struct bus_msg *m, struct bus_hold *h)
+static bool is_alone(const struct audit *a)
 {
-    struct audit *a = ctx;
+    const struct audit_asking *k = a->asking;
+    return k->known && !k->under_way && !k->first && audit_kin_count(a->kin) == 0;
+}
+
+/* False: no memory for it. */
+static bool wait_in_line(struct audit *a, const struct bus_msg *m, struct bus_hold *h)
+{
     struct audit_asking *k = a->asking;
-    if (a->phase != AUDIT_RUNS || (k->known && !k->under_way && !k->first && audit_kin_count(a->kin) == 0)) {
-        take(a, m, h);
-        return;
-    }
     size_t subject = strlen(m->subject), type = m->type ? strlen(m->type) : 0;
     struct asked *q = malloc(sizeof *q + subject + type + m->len + 3);
-    if (!q) {
-        bus_nak(h, RETRY_MS, "out of memory");
-        return;
-    }
+    if (!q)
+        return false;
     *q = (struct asked){.hold = h, .m = {.stream_seq = m->stream_seq, .deliveries = m->deliveries, .len = m->len}};
     char *to = q->bytes;
     q->m.subject = copy(&to, m->subject, subject);
@@ -415,17 +432,25 @@ static void on_record(void *ctx, const struct bus_msg *m, struct bus_hold *h)
     *k->last = q;
     k->last = &q->next;
     ask(a);
+    return true;
 }
 
-void audit_intake_strict(struct audit *a, const PB(AuditRecord) * r, const void *data, size_t len)
+static void on_record(void *ctx, const struct bus_msg *m, struct bus_hold *h)
 {
-    struct pending *p = calloc(1, sizeof *p);
-    if (!p)
-        return;
-    *p = (struct pending){.a = a, .left = 1};
-    append_record(p, r, data, len);
-    if (--p->left == 0)
-        let_go(p);
+    struct audit *a = ctx;
+    if (a->phase != AUDIT_RUNS || is_alone(a))
+        take(a, m, h);
+    else if (!wait_in_line(a, m, h))
+        bus_nak(h, RETRY_MS, "out of memory");
+}
+
+void audit_intake_strict(struct audit *a, const void *data, size_t len)
+{
+    struct bus_msg m = {.subject = "", .data = data, .len = len};
+    if (is_alone(a))
+        take_strict(a, data, len);
+    else
+        (void)wait_in_line(a, &m, NULL); /* its message comes by itself, some time */
 }
 
 static bool remember(void *ctx, const struct audit_record *rec)

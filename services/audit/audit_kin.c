@@ -282,15 +282,25 @@ static bool settle(struct kin *n)
     return true;
 }
 
+static void name_dirs(const struct audit_kin *k, int index, char dirs[2][600])
+{
+    char name[AUDIT_HOME_MAX];
+    snprintf(dirs[0], 600, "%s%d", k->base, index);
+    dirs[1][0] = 0;
+    if (!*k->second_root)
+        return;
+    audit_home_of(dirs[0], index, k->instance, name);
+    snprintf(dirs[1], 600, "%.520s/%s", k->second_root, name);
+}
+
 static void refresh(struct audit_kin *k, int index)
 {
     struct kin *n = &k->list[index];
     bool other;
-    char name[AUDIT_HOME_MAX];
-    snprintf(n->dirs[0], sizeof n->dirs[0], "%s%d", k->base, index);
-    if (*k->second_root && !n->dirs[1][0]) {
-        audit_home_of(n->dirs[0], index, k->instance, name);
-        snprintf(n->dirs[1], sizeof n->dirs[1], "%.520s/%s", k->second_root, name);
+    if (!n->seen) {
+        char dirs[2][600]; /* as long as it is followed they are the same */
+        name_dirs(k, index, dirs);
+        memcpy(n->dirs, dirs, sizeof n->dirs);
     }
     if (!look_at_points(n, &other)) {
         forget(n);

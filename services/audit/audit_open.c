@@ -299,7 +299,7 @@ int audit_log_recover(struct audit_log *a, struct audit_log_found *found, struct
         rc = go_on_empty(a, r, found);
     else if (rc == 1)
         rc = begin_anew(a, found, e);
-    if (!found->set_aside[0])
+    if (rc == 0 && !found->set_aside[0])
         found->why[0] = 0;
     if (rc == 0 && a->pruned) {
         struct audit_prune p = {.place = audit_log_place_of(a), .dirs = {a->dirs[0], a->dirs[1]}, .key = &a->key};

@@ -294,10 +294,77 @@ static void test_killed_and_scaled_down(void **state)
     assert_false(town_raised(t, "audit/tampered"));
 }
 
+/* ---- who takes care of a trail is killed in the middle of it ---- */
+
+static void test_killed_in_the_middle(void **state)
+{
+    struct adopt *a = *state;
+    struct town *t = a->t;
+    char audit[400];
+    snprintf(audit, sizeof audit, "segment: 32KiB, mirror: \"%s/mirror\"", t->base);
+    town_configure(t, audit); /* its disk is not there: no trail can be complete */
+    run(a, 0);
+    ADOPT_UNTIL(a, town_shell("test -e %s/data/audit/0/checkpoint", t->base) == 0);
+    run(a, 1);
+    for (int from = 0; town_shell("ls %s/data/audit/1/*.seg >%s/said 2>&1", t->base, t->base); from += 30) {
+        pour(a, from);
+        for (int turn = 0; turn < 10; turn++)
+            town_turn(t);
+    }
+    TOWN_UNTIL(t, t->stored == t->want_stored);
+    ADOPT_UNTIL(a, look(a) == a->sent);
+    end(a, 0, false);
+    ADOPT_UNTIL(a, town_status_has(t, "\"state\":\"catches_up\""));
+    end(a, 1, false);
+    /* Whoever starts goes on with the first, and takes care of the second. */
+    run(a, 2);
+    ADOPT_UNTIL(a, town_status_has(t, "\"state\":\"catches_up\""));
+    assert_int_equal(town_shell("mkdir %s/mirror", t->base), 0);
+    ADOPT_UNTIL(a, count_status(a, "\"state\":\"kept\"") == 1);
+    for (int i = 0; i < 2; i++)
+        ADOPT_UNTIL(a, is_signed(a, i));
+    assert_int_equal(look(a), a->sent);
+    assert_int_equal(doubled(a), 0);
+    assert_int_equal(town_shell("ls -d %s/data/audit/2 2>%s/said", t->base, t->base), 2);
+    assert_false(town_raised(t, "audit/tampered"));
+}
+
+/* ---- a trail that was damaged is left as it is, and people are told ---- */
+
+static void test_damaged(void **state)
+{
+    struct adopt *a = *state;
+    struct town *t = a->t;
+    char path[800], name[AUDIT_NAME_MAX];
+    town_configure(t, "segment: 1MiB");
+    run(a, 0);
+    ADOPT_UNTIL(a, town_shell("test -e %s/data/audit/0/checkpoint", t->base) == 0);
+    pour(a, 200);
+    TOWN_UNTIL(t, t->stored == t->want_stored);
+    ADOPT_UNTIL(a, look(a) == 200);
+    run(a, 1);
+    ADOPT_UNTIL(a, town_shell("test -e %s/data/audit/1/checkpoint", t->base) == 0);
+    end(a, 0, true); /* all is signed for */
+    audit_segment_name(1, name);
+    snprintf(path, sizeof path, "%s/data/audit/0/%s", t->base, name);
+    town_flip(path, 2000);
+    ADOPT_UNTIL(a, town_raised(t, "audit/tampered"));
+    ADOPT_UNTIL(a, town_status_has(t, "\"state\":\"refused\""));
+    assert_int_equal(town_shell("ls -d %s/data/audit/0/set-aside-* >%s/said 2>&1", t->base, t->base), 2);
+    /* It is in nobody's way. */
+    pour(a, 400);
+    TOWN_UNTIL(t, t->stored == t->want_stored);
+    char dir[700];
+    trail_dir(a, 1, dir);
+    ADOPT_UNTIL(a, town_look(t, dir) == 200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_killed_and_scaled_down, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_killed_in_the_middle, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
