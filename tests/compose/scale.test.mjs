@@ -77,7 +77,7 @@ test(`${EVENTS} events`, { skip: noEngine, timeout: 900000 }, async () => {
     fs.chmodSync(at('baseline.yaml.signoff'), 0o644);
     await withProject('scale', { config: at('redoubt.yaml'), env: { REDOUBT_BASELINE: at('baseline.yaml') } }, async (project) => {
       // The network first: its address here is where the world is found.
-      await project.ok(['up', '--no-start', '--no-build', 'nats']);
+      await project.up(['nats']);
       const network = await api('GET', `/networks/${project.name}_bus`);
       await withWorld(network.IPAM.Config[0].Gateway, async (w) => {
         const text = settings(w, AGENTS, { baseline: '${REDOUBT_BASELINE}', record: '/var/lib/redoubt/alert/alerts.jsonl' });
