@@ -3,12 +3,15 @@
 #define REDOUBT_AUDIT_IMPL_H
 
 #include "audit/audit_anchor.h"
+#include "audit/audit_home.h"
+#include "audit/audit_kin.h"
 #include "audit/audit_log.h"
 #include "audit/audit_mirror.h"
 #include "audit/audit_room.h"
 #include "audit/audit_seen.h"
 #include "audit/audit_serve.h"
 #include "audit/audit_shell.h"
+#include <jansson.h>
 
 #define AUDIT_IN_HAND_MAX 1000
 #define AUDIT_CONSUMER    "redoubt-audit"
@@ -38,11 +41,12 @@ struct audit {
     struct service *s;
     struct audit_tie *tie;
     enum audit_phase phase;
-    bool trusted;           /* the trail is the one that the bus remembers, or its successor */
-    struct loop_timer sign; /* the checkpoints' */
-    struct audit_log *log;  /* NULL while it is opened again */
-    char second_dir[512];   /* of this replica; "" = none */
-    bool told_aside;        /* at the start, that a trail was set aside */
+    bool trusted;              /* the trail is the one that the bus remembers, or its successor */
+    struct loop_timer sign;    /* the checkpoints' */
+    struct audit_log *log;     /* NULL while it is opened again */
+    char name[AUDIT_HOME_MAX]; /* of the trail, wherever it has a place */
+    char second_dir[512];      /* of this replica; "" = none */
+    bool told_aside;           /* at the start, that a trail was set aside */
 
     /* intake */
     struct audit_entry *flying; /* by id: on their way to the disk */
@@ -54,6 +58,9 @@ struct audit {
     uint64_t put_off; /* messages given back since only strict ones are taken */
     struct audit_past *past;
     bool past_failed; /* one that was read where it stands could not be written: they are read again */
+    struct audit_kin *kin;
+    struct audit_asking *asking; /* what came, and is held against the others' trails first */
+    struct audit_wards *wards;
 
     /* anchors */
     struct bus_watch *watch;
@@ -97,9 +104,11 @@ struct audit *audit_tie_give(struct audit_tie *t); /* NULL = the state is gone *
 
 /* audit_intake.c */
 int audit_intake_open(struct audit *a, struct err *e);
+void audit_intake_end(struct audit *a);      /* what waits goes back to the stream */
+void audit_intake_close(struct audit *a);    /* frees */
 void audit_intake_remember(struct audit *a); /* the ids that the trail holds already */
 /* A strict record that was read where it stands; its message comes again later, and is known by its id then. */
-void audit_intake_strict(struct audit *a, const PB(AuditRecord) * r, const void *data, size_t len);
+void audit_intake_strict(struct audit *a, const void *data, size_t len);
 bool audit_intake_waits(const PB(AuditRecord) * r); /* not a strict one: may be put off */
 
 /* audit_past.c: strict records behind those that wait. */
@@ -117,6 +126,13 @@ void audit_told_alarm(struct audit *a, struct audit_alarm *alarm, int64_t value_
 /* audit_trust.c: the trail against what the bus remembers. */
 int audit_trust_open(struct audit *a, struct err *e);
 void audit_trust_end(struct audit *a);
+
+/* audit_ward.c: the trails of replicas that are gone. */
+int audit_wards_open(struct audit *a, struct err *e);
+bool audit_wards_read(struct audit *a, const PB(AuditRead) * q, const char *reply); /* true: it is one of them */
+void audit_wards_drain(struct audit *a); /* as one of open_ends for each that is under way */
+void audit_wards_close(struct audit *a);
+json_t *audit_wards_json(const struct audit *a);
 
 /* audit_rounds.c: room, retention, lag, the mirror's state. */
 void audit_room_moved(struct audit *a, const struct audit_room_event *ev, const char *why);

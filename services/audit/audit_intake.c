@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/metric.h"
 #include "common/subjects.h"
+#include <assert.h>
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -11,9 +12,12 @@
 #include <string.h>
 #include <uthash.h>
 
-#define RETRY_MS   1000
-#define PUT_OFF_MS 5000
-#define NEVER_DEAD UINT64_MAX /* that the disk does not take it is no fault of a record */
+#define RETRY_MS      1000
+#define PUT_OFF_MS    5000
+#define LOOK_MS       1000       /* whether there are others, while nothing comes */
+#define OTHERS_MS     2000       /* a record that another has not signed for is asked for again after that */
+#define OTHERS_MAX_MS 60000      /* and a checkpoint's time */
+#define NEVER_DEAD    UINT64_MAX /* that the disk does not take it is no fault of a record */
 
 METRIC_DEFINE(appended, METRIC_COUNTER, "redoubt_audit_appended_total", "Records that are durable in the trail.");
 METRIC_DEFINE(duplicates, METRIC_COUNTER, "redoubt_audit_duplicates_total",
@@ -24,6 +28,9 @@ METRIC_DEFINE(failures, METRIC_COUNTER, "redoubt_audit_write_failures_total",
               "Records that could not be made durable at once.");
 METRIC_DEFINE(put_off, METRIC_COUNTER, "redoubt_audit_put_off_total",
               "Times that a message was left on the stream, since the disk has room for strict records only.");
+METRIC_DEFINE(
+    waited, METRIC_COUNTER, "redoubt_audit_waited_total",
+    "Times that a message was left on the stream, since another replica's trail holds it without a checkpoint yet.");
 METRIC_DEFINE(written_after_ms, METRIC_GAUGE, "redoubt_audit_written_after_ms",
               "From the newest record's time of writing to its place in the trail.");
 METRIC_DEFINE(chain_size, METRIC_GAUGE, "redoubt_audit_chain_records", "Records in the chain.");
@@ -37,6 +44,21 @@ struct pending {
         failed; /* one of them could not be made durable: the message comes again, and those that were are known by their ids */
     bool dead; /* goes to the dead letters, with its trace in the trail */
     char why[ERR_TEXT_MAX];
+};
+/* A message that waits until it is known what the other replicas' trails hold. */
+struct asked {
+    struct asked *next;
+    struct bus_hold *hold; /* NULL: a strict record that was read where it stands */
+    struct bus_msg m;      /* what of it is read below; texts and data are copies */
+    char bytes[];
+};
+struct audit_asking {
+    uv_work_t work;
+    struct audit *a;
+    struct loop_timer timer;
+    bool under_way, known; /* known: who else is there */
+    struct asked *first, **last;
+    struct asked **mark; /* of those that are asked for: what comes behind it waits for the next time */
 };
 struct audit_entry {
     struct pending *p;
@@ -180,11 +202,18 @@ static void append_gap(struct pending *p, const struct bus_msg *m, const char *i
     free(gap);
 }
 
+/* While they are read nothing can be asked. */
+static enum audit_kin_has others_have(const struct audit *a, const char *id)
+{
+    return a->asking->under_way ? AUDIT_KIN_NONE : audit_kin_find(a->kin, id);
+}
+
 static void append_record(struct pending *p, const PB(AuditRecord) * r, const void *data, size_t len)
 {
     struct audit_entry *same;
     HASH_FIND_STR(p->a->flying, r->id, same);
-    if (same || audit_seen_has(&p->a->seen, r->id)) { /* if that one fails, its own message comes again */
+    if (same || audit_seen_has(&p->a->seen, r->id) || /* if that one fails, its own message comes again */
+        others_have(p->a, r->id) == AUDIT_KIN_HAS) {
         metric_add(&duplicates, 1);
     } else if (!append(p, r->id, r->at_unix_ms, data, len)) {
         p->failed = true;
@@ -233,7 +262,7 @@ static void take_unreadable(struct pending *p, const struct bus_msg *m, const ch
     /* The stream's sequence names it: it is the same when the message comes again. */
     char id[80];
     snprintf(id, sizeof id, "unreadable-%" PRIu64, m->stream_seq);
-    if (audit_seen_has(&p->a->seen, id)) {
+    if (audit_seen_has(&p->a->seen, id) || others_have(p->a, id) == AUDIT_KIN_HAS) {
         metric_add(&duplicates, 1);
         return;
     }
@@ -242,9 +271,27 @@ static void take_unreadable(struct pending *p, const struct bus_msg *m, const ch
     append_gap(p, m, id);
 }
 
-static void on_record(void *ctx, const struct bus_msg *m, struct bus_hold *h)
+/* A record that stands in another's trail and is not signed for yet may be taken back by its owner: it is waited for. An owner that is gone has a keeper
+ * soon. For ever it is not: better twice in the trails than not at all. */
+static bool wait_for_others(const struct audit *a, const struct bus_msg *m, bool many, const void *message)
 {
-    struct audit *a = ctx;
+    bool open = false;
+    if (!many)
+        open = others_have(a, ((const PB(AuditRecord) *)message)->id) == AUDIT_KIN_OPEN;
+    const PB(AuditBatch) *b = message;
+    for (size_t i = 0; many && i < b->n_records && !open; i++)
+        open = others_have(a, b->records[i]->id) == AUDIT_KIN_OPEN;
+    int64_t waited_ms = (int64_t)m->deliveries * OTHERS_MS;
+    if (open && waited_ms > a->s->settings->audit.checkpoint_ms + OTHERS_MAX_MS) {
+        log_warn("a record stands in another replica's trail, and nobody signs for it: it is written here as well",
+                 F_INT("stream_seq", m->stream_seq));
+        return false;
+    }
+    return open;
+}
+
+static void take(struct audit *a, const struct bus_msg *m, struct bus_hold *h)
+{
     struct pending *p = a->phase == AUDIT_RUNS ? calloc(1, sizeof *p) : NULL;
     if (!p) {
         bool draining = a->phase != AUDIT_RUNS;
@@ -259,6 +306,12 @@ static void on_record(void *ctx, const struct bus_msg *m, struct bus_hold *h)
     void *message = wire_unpack(many ? PB_DESC(audit_batch) : PB_DESC(audit_record), m->data, m->len, &e);
     if (!message) {
         take_unreadable(p, m, e.text);
+    } else if (wait_for_others(a, m, many, message)) {
+        metric_add(&waited, 1);
+        bus_nak(h, OTHERS_MS, "it stands in another replica's trail, and is not signed for yet");
+        free(p);
+        wire_free(message);
+        return;
     } else if (may_wait(a, many, message)) {
         a->put_off++;
         metric_add(&put_off, 1);
@@ -277,15 +330,127 @@ static void on_record(void *ctx, const struct bus_msg *m, struct bus_hold *h)
         let_go(p);
 }
 
-void audit_intake_strict(struct audit *a, const PB(AuditRecord) * r, const void *data, size_t len)
+/* What another has, signed for or not yet, needs no second place: its message comes, and is judged then. */
+static void take_strict(struct audit *a, const void *data, size_t len)
 {
-    struct pending *p = calloc(1, sizeof *p);
-    if (!p)
+    PB(AuditRecord) *r = a->phase == AUDIT_RUNS ? wire_unpack(PB_DESC(audit_record), data, len, NULL) : NULL;
+    struct pending *p = r && others_have(a, r->id) == AUDIT_KIN_NONE ? calloc(1, sizeof *p) : NULL;
+    if (p) {
+        *p = (struct pending){.a = a, .left = 1};
+        append_record(p, r, data, len);
+        if (--p->left == 0)
+            let_go(p);
+    }
+    wire_free(r);
+}
+
+/* ---- what the others' trails hold ---- */
+
+static void ask(struct audit *a);
+
+static void on_ask(uv_work_t *w)
+{
+    audit_kin_refresh(((struct audit_asking *)w->data)->a->kin);
+}
+
+static void on_asked(uv_work_t *w, int status)
+{
+    struct audit_asking *k = w->data;
+    struct audit *a = k->a;
+    /* Only those that came before the others were read. */
+    struct asked *list = k->mark == &k->first ? NULL : k->first, *rest = *k->mark;
+    *k->mark = NULL;
+    k->first = rest;
+    if (!rest)
+        k->last = &k->first;
+    k->under_way = false;
+    k->known |= status == 0;
+    while (list) {
+        struct asked *q = list;
+        list = q->next;
+        if (q->hold)
+            take(a, &q->m, q->hold);
+        else
+            take_strict(a, q->m.data, q->m.len);
+        free(q);
+    }
+    if (k->first)
+        ask(a);
+    audit_end_closed(a);
+}
+
+static void ask(struct audit *a)
+{
+    struct audit_asking *k = a->asking;
+    if (k->under_way)
         return;
-    *p = (struct pending){.a = a, .left = 1};
-    append_record(p, r, data, len);
-    if (--p->left == 0)
-        let_go(p);
+    k->under_way = true;
+    k->mark = k->last;
+    a->open_ends++;
+    int rc = uv_queue_work(&a->s->loop.uv, &k->work, on_ask, on_asked);
+    assert(rc == 0 && "uv_queue_work fails only without a work callback");
+    (void)rc;
+}
+
+static void on_look(void *ctx)
+{
+    struct audit *a = ctx;
+    if (a->phase == AUDIT_RUNS)
+        ask(a);
+}
+
+static char *copy(char **to, const void *from, size_t len)
+{
+    char *at = *to;
+    if (len)
+        memcpy(at, from, len);
+    at[len] = 0;
+    *to += len + 1;
+    return at;
+}
+
+/* One replica alone has nobody to ask. */
+static bool is_alone(const struct audit *a)
+{
+    const struct audit_asking *k = a->asking;
+    return k->known && !k->under_way && !k->first && audit_kin_count(a->kin) == 0;
+}
+
+/* False: no memory for it. */
+static bool wait_in_line(struct audit *a, const struct bus_msg *m, struct bus_hold *h)
+{
+    struct audit_asking *k = a->asking;
+    size_t subject = strlen(m->subject), type = m->type ? strlen(m->type) : 0;
+    struct asked *q = malloc(sizeof *q + subject + type + m->len + 3);
+    if (!q)
+        return false;
+    *q = (struct asked){.hold = h, .m = {.stream_seq = m->stream_seq, .deliveries = m->deliveries, .len = m->len}};
+    char *to = q->bytes;
+    q->m.subject = copy(&to, m->subject, subject);
+    q->m.type = copy(&to, m->type, type);
+    q->m.data = copy(&to, m->data, m->len);
+    *k->last = q;
+    k->last = &q->next;
+    ask(a);
+    return true;
+}
+
+static void on_record(void *ctx, const struct bus_msg *m, struct bus_hold *h)
+{
+    struct audit *a = ctx;
+    if (a->phase != AUDIT_RUNS || is_alone(a))
+        take(a, m, h);
+    else if (!wait_in_line(a, m, h))
+        bus_nak(h, RETRY_MS, "out of memory");
+}
+
+void audit_intake_strict(struct audit *a, const void *data, size_t len)
+{
+    struct bus_msg m = {.subject = "", .data = data, .len = len};
+    if (is_alone(a))
+        take_strict(a, data, len);
+    else
+        (void)wait_in_line(a, &m, NULL); /* its message comes by itself, some time */
 }
 
 static bool remember(void *ctx, const struct audit_record *rec)
@@ -318,6 +483,48 @@ int audit_intake_open(struct audit *a, struct err *e)
                                    .filter = SUBJECT_AUDIT ">",
                                    .max_ack_pending = AUDIT_IN_HAND_MAX,
                                    .dead_after = NEVER_DEAD};
+    struct audit_kin_opts ko = {.dir = a->s->replica.dir,
+                                .index = a->s->replica.index,
+                                .second_root = a->s->settings->audit.second_dir,
+                                .instance = a->s->instance};
+    struct audit_asking *k = calloc(1, sizeof *k);
+    a->kin = audit_kin_open(&ko);
+    if (!k || !a->kin) {
+        free(k);
+        return err_set(e, "out of memory");
+    }
+    *k = (struct audit_asking){.work.data = k, .a = a, .last = &k->first};
+    a->asking = k;
+    loop_timer_init(&a->s->loop, &k->timer, on_look, a);
+    loop_timer_start(&k->timer, LOOK_MS, LOOK_MS);
+    ask(a);
     a->consumer = bus_consume(a->s->bus, &co, on_record, a);
     return a->consumer ? 0 : err_set(e, "cannot consume " STREAM_AUDIT);
+}
+
+void audit_intake_end(struct audit *a)
+{
+    struct audit_asking *k = a->asking;
+    if (!k)
+        return;
+    a->open_ends++;
+    loop_timer_stop(&k->timer);
+    loop_timer_close(&k->timer, audit_end_closed);
+    /* What is asked about comes back by on_asked, and goes back to the stream. */
+}
+
+void audit_intake_close(struct audit *a)
+{
+    struct audit_asking *k = a->asking;
+    if (k && k->under_way) /* its thread hangs in a disk, and still has the memory */
+        return;
+    while (k && k->first) {
+        struct asked *q = k->first;
+        k->first = q->next;
+        free(q);
+    }
+    free(k);
+    audit_kin_close(a->kin);
+    a->asking = NULL;
+    a->kin = NULL;
 }

@@ -14,6 +14,7 @@ struct audit_log_opts {
     const char *second_dir;        /* where new segments go when told so (audit_log_place); NULL or "" = none */
     const char *key_file;          /* NULL or "" = audit.key in dir */
     const char *distrust;          /* NULL, or why the trail that is there is not gone on with: it is set aside */
+    bool only_whole;               /* what does not verify is left as it is, and not opened; no chain is begun */
     int64_t segment_bytes;         /* a new segment begins beyond this */
     const struct audit_disk *disk; /* NULL = the real one */
     /* Sees what the last two segments hold already, at open; may be NULL. */

@@ -264,6 +264,8 @@ static int look(struct audit_log *a, struct audit_report *r, struct err *e)
 
 static int begin_anew(struct audit_log *a, struct audit_log_found *found, struct err *e)
 {
+    if (a->o.only_whole)
+        return err_set(e, "%s", found->why[0] ? found->why : "there is no trail");
     if (any_file(a) && set_aside(a, found, e))
         return -1;
     return begin_chain(a, found, e);
@@ -297,7 +299,7 @@ int audit_log_recover(struct audit_log *a, struct audit_log_found *found, struct
         rc = go_on_empty(a, r, found);
     else if (rc == 1)
         rc = begin_anew(a, found, e);
-    if (!found->set_aside[0])
+    if (rc == 0 && !found->set_aside[0])
         found->why[0] = 0;
     if (rc == 0 && a->pruned) {
         struct audit_prune p = {.place = audit_log_place_of(a), .dirs = {a->dirs[0], a->dirs[1]}, .key = &a->key};

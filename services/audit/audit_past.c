@@ -4,9 +4,14 @@
 #include "common/log.h"
 #include "common/metric.h"
 #include "common/subjects.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #define READ_MS       3000
 #define WAIT_MS       1000 /* at the stream's end, and after an error */
@@ -21,13 +26,29 @@ struct audit_past {
     struct loop_timer timer;
     uint64_t next; /* sequence of the stream */
     bool asking, ended;
+    int lock_fd; /* of replicas on one volume one at a time reads: two would write the same */
 };
 
 static void read_next(void *ctx);
 
 static void free_past(void *ctx)
 {
-    free(ctx);
+    struct audit_past *p = ctx;
+    if (p->lock_fd >= 0)
+        close(p->lock_fd);
+    free(p);
+}
+
+/* False: another one reads. Where no lock can be had, as on a disk that takes no name any more, it is read all the same. */
+static bool lock(const struct audit *a, int *ret_fd)
+{
+    char path[REPLICA_PATH + 32];
+    snprintf(path, sizeof path, "%s/../past.lock", a->s->replica.dir);
+    *ret_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*ret_fd < 0 || flock(*ret_fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return true;
+    close(*ret_fd);
+    return false;
 }
 
 static void end_if_idle(struct audit_past *p)
@@ -48,13 +69,13 @@ static void take(struct audit *a, const struct bus_msg *m)
         void *data = audit_intake_waits(b->records[i]) ? NULL : wire_pack(b->records[i], &len, NULL);
         if (data) {
             metric_add(&read_past, 1);
-            audit_intake_strict(a, b->records[i], data, len);
+            audit_intake_strict(a, data, len);
         }
         free(data);
     }
     if (!many && !audit_intake_waits(message)) {
         metric_add(&read_past, 1);
-        audit_intake_strict(a, message, m->data, m->len);
+        audit_intake_strict(a, m->data, m->len);
     }
     wire_free(message);
 }
@@ -101,10 +122,11 @@ void audit_past_go(struct audit *a)
 {
     if (a->past || a->put_off < PUT_OFF_LEAST)
         return;
-    struct audit_past *p = calloc(1, sizeof *p);
+    int fd;
+    struct audit_past *p = lock(a, &fd) ? calloc(1, sizeof *p) : NULL;
     if (!p)
         return; /* the next one that is put off tries again */
-    *p = (struct audit_past){.a = a, .next = a->top_seq + 1};
+    *p = (struct audit_past){.a = a, .next = a->top_seq + 1, .lock_fd = fd};
     loop_timer_init(&a->s->loop, &p->timer, read_next, p);
     a->past = p;
     log_info("strict records are read past those that wait", F_INT("from", p->next));

@@ -1,21 +1,16 @@
 /* audit_rounds.c - what the audit service looks after from time to time: room on the disks, how far it is behind, its mirror, retention. */
 #include "audit/audit_impl.h"
-#include "audit/audit_keep.h"
-#include "audit/audit_segments.h"
+#include "audit/audit_retain.h"
 #include "common/log.h"
 #include "common/metric.h"
 #include "common/subjects.h"
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 #define ASK_MS        3000
 #define KEEP_EVERY_MS 60000
@@ -216,7 +211,7 @@ int audit_copies_open(struct audit *a, struct err *e)
         return 0;
     struct audit_mirror_opts o = {.sources = {a->s->replica.dir, a->second_dir},
                                   .root = root,
-                                  .instance = a->s->instance,
+                                  .instance = a->name,
                                   .on_change = audit_on_mirror,
                                   .ctx = a};
     if (!(a->mirror = audit_mirror_open(&a->s->loop, &o, e)))
@@ -232,71 +227,12 @@ int audit_copies_open(struct audit *a, struct err *e)
 struct keep {
     uv_work_t work;
     struct audit *a;
-    char dirs[2][512], mirror[512];
-    struct audit_keep_rule rule;
-    struct audit_keep_facts facts;
-    uint64_t last; /* what came of it: delete up to this record; 0 = nothing */
-    struct err e;
+    struct audit_retain r;
 };
-
-/* Head and length of a file, and its last hash. */
-struct traits {
-    off_t size;
-    unsigned char head[AUDIT_HEADER_BYTES], end[AUDIT_HASH_BYTES];
-};
-static int traits_of(const char *dir, uint64_t first, struct traits *ret, struct err *e)
-{
-    char path[600], name[AUDIT_NAME_MAX];
-    struct stat st = {0};
-    audit_segment_name(first, name);
-    snprintf(path, sizeof path, "%.540s/%s", dir, name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    errno = fd < 0 ? errno : ENODATA;
-    bool ok = fd >= 0 && fstat(fd, &st) == 0 && st.st_size >= AUDIT_HEADER_BYTES &&
-              pread(fd, ret->head, sizeof ret->head, 0) == (ssize_t)sizeof ret->head &&
-              pread(fd, ret->end, sizeof ret->end, st.st_size - AUDIT_HASH_BYTES) == (ssize_t)sizeof ret->end;
-    ret->size = st.st_size;
-    int rc = ok ? 0 : err_set(e, "cannot read %s: %s", path, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return rc;
-}
-
-/* The mirror says that it has them; its disk is asked again before anything goes. */
-static bool is_mirrored(const struct keep *k, const struct audit_segment_at *s, struct err *e)
-{
-    struct traits ours, theirs;
-    if (traits_of(k->dirs[s->dir], s->first, &ours, e) || traits_of(k->mirror, s->first, &theirs, e))
-        return false;
-    if (ours.size == theirs.size && memcmp(ours.head, theirs.head, sizeof ours.head) == 0 &&
-        memcmp(ours.end, theirs.end, sizeof ours.end) == 0)
-        return true;
-    err_set(e, "the mirror's segment of record %" PRIu64 " is not the trail's", s->first);
-    return false;
-}
 
 static void on_keep(uv_work_t *w)
 {
-    struct keep *k = w->data;
-    const char *dirs[2] = {k->dirs[0], k->dirs[1]};
-    struct audit_segments have;
-    if (audit_segments_list(dirs, 2, &have, &k->e))
-        return;
-    struct audit_keep_segment *list = calloc(have.n + 1, sizeof *list);
-    bool ok = list != NULL;
-    for (size_t i = 0; ok && i < have.n; i++) {
-        struct traits t;
-        struct audit_header h;
-        ok = traits_of(dirs[have.list[i].dir], have.list[i].first, &t, &k->e) == 0 &&
-             audit_header_parse(t.head, sizeof t.head, &h, &k->e) == 0;
-        if (ok)
-            list[i] = (struct audit_keep_segment){have.list[i].first, (int64_t)t.size, h.created_unix_ms};
-    }
-    size_t n = ok ? audit_keep_decide(&k->rule, &k->facts, list, have.n) : 0;
-    for (size_t i = 0; i < n && is_mirrored(k, &have.list[i], &k->e); i++)
-        k->last = list[i + 1].first_seq - 1;
-    free(list);
-    audit_segments_free(&have);
+    audit_retain_look(&((struct keep *)w->data)->r);
 }
 
 static void on_pruned(void *ctx, const char *error)
@@ -319,11 +255,11 @@ static void on_kept(uv_work_t *w, int status)
 {
     struct keep *k = w->data;
     struct audit *a = k->a;
-    if (k->e.text[0])
-        log_warn("segments of the audit trail that are due stay", F_STR("why", k->e.text));
-    if (status == 0 && k->last > 0 && a->phase == AUDIT_RUNS) {
+    if (k->r.e.text[0])
+        log_warn("segments of the audit trail that are due stay", F_STR("why", k->r.e.text));
+    if (status == 0 && k->r.last > 0 && a->phase == AUDIT_RUNS) {
         a->open_ends++;
-        audit_log_prune(a->log, k->last, on_pruned, a);
+        audit_log_prune(a->log, k->r.last, on_pruned, a);
     } else {
         a->keeping = false;
     }
@@ -348,16 +284,8 @@ void audit_on_keep(struct service *s)
         return;
     a->kept_segment = st.segment_first;
     a->kept_ms = clock_mono_ms();
-    *k = (struct keep){.work.data = k,
-                       .a = a,
-                       .rule = {.keep_ms = c->keep_ms, .keep_bytes = c->keep_bytes},
-                       .facts = {.now_unix_ms = clock_wall_ms(),
-                                 .mirrored = m.state == AUDIT_MIRROR_FOLLOWS ? m.size : 0,
-                                 .checkpoint = m.signed_to < st.checkpoint_size ? m.signed_to : st.checkpoint_size,
-                                 .last_pruned = st.pruned}};
-    snprintf(k->dirs[0], sizeof k->dirs[0], "%s", s->replica.dir);
-    snprintf(k->dirs[1], sizeof k->dirs[1], "%s", a->second_dir);
-    snprintf(k->mirror, sizeof k->mirror, "%s", m.dir);
+    *k = (struct keep){.work.data = k, .a = a};
+    audit_retain_fill(&k->r, c, &st, &m, s->replica.dir, a->second_dir);
     a->keeping = true;
     work(a, &k->work, on_keep, on_kept);
 }

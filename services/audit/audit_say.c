@@ -80,7 +80,7 @@ void audit_announce(struct audit *a)
     snprintf(subject, sizeof subject, SUBJECT_CHECKPOINT "%s", chain);
     PB(AuditCheckpoint) c = REDOUBT__V1__AUDIT_CHECKPOINT__INIT;
     c.chain = chain;
-    c.instance = (char *)a->s->instance;
+    c.instance = a->name;
     c.size = st.checkpoint_size;
     c.note = note;
     c.at_unix_ms = st.checkpoint_unix_ms;
@@ -155,6 +155,8 @@ void audit_on_status(struct service *s, const void *message, const struct bus_ms
                           (json_int_t)a->behind, "lag_ms", (json_int_t)a->behind_ms, "rpo_ms", (json_int_t)rpo_ms(a));
     if (j)
         add_mirror(a, j);
+    if (j && a->wards)
+        json_object_set_new(j, "adopted", audit_wards_json(a));
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     PB(CommandReply) reply = REDOUBT__V1__COMMAND_REPLY__INIT;
     reply.status = REDOUBT__V1__COMMAND_STATUS__COMMAND_STATUS_OK;

@@ -1,6 +1,7 @@
 /* audit_serve.c - gives a trail's durable bytes to copies on other hosts. */
 #include "audit/audit_serve.h"
 #include "audit/audit_segments.h"
+#include "common/log.h"
 #include "common/metric.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -25,8 +26,11 @@ struct reading {
     char dirs[2][512];
     uint64_t first, offset, open_first, open_bytes;
     size_t max;
+    bool unowned;
+    char left[AUDIT_NOTE_MAX + 1]; /* the checkpoint that an unowned trail was left with */
     /* What came of it: */
     int status; /* 0 = OK */
+    bool not_ours;
     struct err e;
     unsigned char data[AUDIT_SERVE_BYTES];
     size_t len;
@@ -86,11 +90,31 @@ static void read_notes(struct reading *r)
     read_text(r->dirs[0], AUDIT_PRUNED_FILE, r->pruned, sizeof r->pruned);
 }
 
+/* Asked anew for each answer: a copy that had a later checkpoint from the owner must not get an earlier one from us. */
+static bool is_as_left(const struct reading *r)
+{
+    bool any = false, same = true;
+    for (int i = 0; i < 2; i++) {
+        char note[AUDIT_NOTE_MAX + 1] = "";
+        if (r->dirs[i][0])
+            read_text(r->dirs[i], AUDIT_CHECKPOINT_FILE, note, sizeof note);
+        any |= strcmp(note, r->left) == 0;
+        struct audit_checkpoint theirs, left;
+        if (*note && strcmp(note, r->left) != 0)
+            same &= audit_checkpoint_parse(note, strlen(note), &theirs, NULL) == 0 &&
+                    audit_checkpoint_parse(r->left, strlen(r->left), &left, NULL) == 0 && theirs.size < left.size;
+    }
+    return any && same;
+}
+
 static void on_work(uv_work_t *w)
 {
     struct reading *r = w->data;
     const char *dirs[2] = {r->dirs[0], r->dirs[1]};
     struct audit_segments have;
+    r->not_ours = r->unowned && !is_as_left(r);
+    if (r->not_ours)
+        return;
     if (audit_segments_list(dirs, 2, &have, &r->e)) {
         r->status = UNAVAILABLE;
         return;
@@ -148,7 +172,9 @@ static void on_worked(uv_work_t *w, int status)
 {
     struct reading *r = w->data;
     struct audit_serve *v = r->v;
-    if (status < 0)
+    if (r->not_ours)
+        log_debug("an owner of this trail is back: it answers for it", F_STR("dir", r->dirs[0]));
+    else if (status < 0)
         service_reply(v->s, r->reply, UNAVAILABLE, 0, "%s", uv_strerror(status));
     else if (r->status)
         service_reply(v->s, r->reply, r->status, 0, "%s", r->e.text);
@@ -177,6 +203,8 @@ void audit_serve_read(struct audit_serve *v, const PB(AuditRead) * q, const char
     r->first = q->first_sequence;
     r->offset = q->offset;
     r->max = q->max_bytes > 0 && q->max_bytes < sizeof r->data ? q->max_bytes : sizeof r->data;
+    r->unowned = v->unowned;
+    snprintf(r->left, sizeof r->left, "%.*s", (int)st->note_len, st->note_len ? st->note : "");
     r->open_first = st->segment_first;
     r->open_bytes = st->segment_bytes;
     if (r->first == 0)

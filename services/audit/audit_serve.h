@@ -11,6 +11,8 @@
 struct audit_serve {
     struct service *s;
     const char *dirs[2]; /* of the trail; the second may be "" */
+    /* Nobody holds the trail's lock for us: as soon as its checkpoint is not the one that it was left with, an owner is there, and answers for it. */
+    bool unowned;
     int at_once;
     loop_cb idle; /* called once when the last answer is on its way, if set */
     void *idle_ctx;

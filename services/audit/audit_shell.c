@@ -73,12 +73,14 @@ static void on_sign(void *ctx)
 }
 
 /* A second directory that is away might hold the end of the trail: what is here would look cut. */
-static int find_second(struct audit *a, struct err *e)
+static int find_places(struct audit *a, struct err *e)
 {
     const char *dir = a->s->settings->audit.second_dir;
+    if (audit_home_open(a->s->replica.dir, dir, a->s->instance, a->name, e))
+        return -1;
     if (!*dir)
         return 0;
-    snprintf(a->second_dir, sizeof a->second_dir, "%.400s/%s", dir, a->s->instance);
+    snprintf(a->second_dir, sizeof a->second_dir, "%.400s/%s", dir, a->name);
     if (mkdir(a->second_dir, 0700) && errno != EEXIST)
         return err_set(e, "cannot create %s: %s; mount its disk: a part of the trail may be there (audit.second_dir)",
                        a->second_dir, strerror(errno));
@@ -116,7 +118,7 @@ int audit_start(struct service *s, struct err *e)
     *a->tie = (struct audit_tie){.a = a, .refs = 1};
     a->s = s;
     s->state = a;
-    if (find_second(a, e) || audit_open_log(a, NULL, &found, e))
+    if (find_places(a, e) || audit_wards_open(a, e) || audit_open_log(a, NULL, &found, e))
         return -1;
     say_found(a, &found);
     a->serve = (struct audit_serve){.s = s, .dirs = {s->replica.dir, a->second_dir}};
@@ -155,12 +157,14 @@ void audit_drain(struct service *s)
     a->phase = AUDIT_DRAINS;
     audit_past_end(a);
     audit_trust_end(a);
+    audit_intake_end(a);
     /* What is in hand goes back to the stream and comes again: ids make that harmless. */
     bus_consumer_close(a->consumer);
     a->consumer = NULL;
     a->open_ends += 2;
     loop_timer_close(&a->sign, NULL);
     audit_serve_end(&a->serve, audit_end_closed, a);
+    audit_wards_drain(a);
     if (a->log)
         audit_log_close(a->log, on_log_closed, a);
     else
@@ -172,6 +176,8 @@ void audit_stop(struct service *s)
     struct audit *a = audit_of(s);
     a->tie->a = NULL;
     (void)audit_tie_give(a->tie);
+    audit_intake_close(a);
+    audit_wards_close(a);
     free(a);
     s->state = NULL;
 }
@@ -193,8 +199,12 @@ void audit_on_read(struct service *s, const void *message, const struct bus_msg 
     if (!a->log || !m->reply)
         return;
     audit_log_status(a->log, &st);
-    if (is_ours(&st, q->chain) && a->trusted) /* whoever has that chain answers, and nobody else */
+    if (!a->trusted)
+        return;
+    if (is_ours(&st, q->chain)) /* whoever has that chain answers, and nobody else */
         audit_serve_read(&a->serve, q, m->reply, &st);
+    else
+        (void)audit_wards_read(a, q, m->reply);
 }
 
 struct rotating {

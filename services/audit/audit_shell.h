@@ -10,6 +10,7 @@ void audit_stop(struct service *s);
 void audit_on_room(struct service *s);
 void audit_on_lag(struct service *s);
 void audit_on_keep(struct service *s);
+void audit_on_wards(struct service *s);
 void audit_on_status(struct service *s, const void *message, const struct bus_msg *m);
 void audit_on_read(struct service *s, const void *message, const struct bus_msg *m);
 void audit_on_rotate(struct service *s, const void *message, const struct bus_msg *m);

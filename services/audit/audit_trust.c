@@ -206,7 +206,7 @@ static void on_checkpoint(void *ctx, const struct bus_msg *m)
         return;
     PB(AuditCheckpoint) *c = wire_unpack(PB_DESC(audit_checkpoint), m->data, m->len, &e);
     audit_log_status(a->log, &st);
-    if (!c || !audit_anchors_add(a->anchors, c, st.chain, a->s->instance, &e))
+    if (!c || !audit_anchors_add(a->anchors, c, st.chain, a->name, &e))
         service_bad_input(a->s, "checkpoint", m, e.text);
     wire_free(c);
 }

@@ -2,7 +2,7 @@
 #include "audit/audit_shell.h"
 #include "common/subjects.h"
 
-/* Every replica has a trail of its own: it answers for that one. */
+/* Every replica has a trail of its own: it answers for that one, and for those of replicas that are gone. */
 static const struct service_sub subs[] = {
     {SUBJECT_CMD "audit.read", SERVICE_SUB_ALL, PB_DESC(audit_read), audit_on_read},
     {SUBJECT_CMD "audit.rotate", SERVICE_SUB_ALL, PB_DESC(audit_command), audit_on_rotate},
@@ -12,6 +12,7 @@ static const struct service_timer timers[] = {
     {1000, audit_on_room},
     {2000, audit_on_lag},
     {1000, audit_on_keep},
+    {1000, audit_on_wards},
 };
 
 static const struct service_desc audit = {

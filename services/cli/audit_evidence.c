@@ -225,6 +225,7 @@ static void on_record(void *ctx, const struct audit_record *rec, const char *fil
                                    .ended = r->outcome != REDOUBT__V1__AUDIT_OUTCOME__AUDIT_OUTCOME_INTENDED};
         audit_segment_parse(file, &h->segment);
         check_of(rec->stored, rec->len, rec->hash, h->check);
+        crypto_generichash((unsigned char *)&h->bytes, sizeof h->bytes, rec->stored, rec->len, NULL, 0);
     }
     wire_free(r);
 }
@@ -275,6 +276,31 @@ static int by_time(const void *a, const void *b)
     return 0;
 }
 
+static bool are_twins(const struct evidence *ev, const struct evidence_hit *x, const struct evidence_hit *y)
+{
+    return x->bytes == y->bytes && x->at_mono_ns == y->at_mono_ns &&
+           strcmp(ev->trails[x->trail].chain, ev->trails[y->trail].chain) != 0;
+}
+
+/* A record of which one replica's acknowledgement was lost may stand in another's trail as well, under the same id: what happened once is shown once. A copy of
+ * the same trail is no other trail. */
+static void drop_twins(struct evidence *ev)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < ev->n_hits; i++) {
+        const struct evidence_hit *h = &ev->hits[i];
+        bool twin = false;
+        for (size_t k = n; k > 0 && !twin && ev->hits[k - 1].at_unix_ms == h->at_unix_ms &&
+                           ev->hits[k - 1].ended == h->ended && ev->hits[k - 1].at_mono_ns == h->at_mono_ns;
+             k--)
+            twin = are_twins(ev, &ev->hits[k - 1], h);
+        ev->twins += twin;
+        if (!twin)
+            ev->hits[n++] = *h;
+    }
+    ev->n_hits = n;
+}
+
 int evidence_look(struct evidence *ev, evidence_wanted wanted, void *ctx)
 {
     struct look l = {.ev = ev, .wanted = wanted, .ctx = ctx};
@@ -287,6 +313,7 @@ int evidence_look(struct evidence *ev, evidence_wanted wanted, void *ctx)
     }
     if (ev->n_hits)
         qsort(ev->hits, ev->n_hits, sizeof *ev->hits, by_time);
+    drop_twins(ev);
     return code;
 }
 

@@ -26,6 +26,7 @@ struct evidence_hit {
     uint16_t trail;
     bool ended; /* of two of the same millisecond, what is meant comes before what was done */
     unsigned char check[EVIDENCE_CHECK_BYTES]; /* of its bytes as they were verified */
+    uint64_t bytes;                            /* a hash of the record alone: the same in every trail */
 };
 struct evidence {
     struct cli *c;
@@ -33,6 +34,7 @@ struct evidence {
     size_t n_trails;
     struct evidence_hit *hits; /* by time */
     size_t n_hits;
+    size_t twins; /* records that stand in the trails of two replicas: of each the first is among the hits */
 };
 
 /* Finds the trails: DIR or DIR:DIR2 (where it went on) each, or, without any, all below the settings' data_dir. An exit code; close in every case. */

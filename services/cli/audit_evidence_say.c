@@ -24,6 +24,9 @@ void evidence_say(const struct evidence *ev, const struct term *t)
                     x->dirs[0], x->unread, x->unread_seq);
         }
     }
+    if (ev->twins)
+        fprintf(t->file, "%zu record%s in the trails of two replicas, shown once: an acknowledgement was lost\n",
+                ev->twins, ev->twins == 1 ? " stands" : "s stand");
     fflush(t->file);
 }
 

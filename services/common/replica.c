@@ -13,6 +13,7 @@
 
 /* The lock is flock(2) on a file in the directory: the kernel gives it back when its owner dies, however it dies. */
 #define LOCK_FILE "owner.lock"
+#define LOOK_US   50000 /* longer than anybody holds a lock only to look */
 
 static int make_dir(const char *path, struct err *e)
 {
@@ -54,6 +55,19 @@ static void name_instance(struct replica *r, const char *service)
     snprintf(r->instance, sizeof r->instance, "%.23s-%.24s-%d", host, service, r->index);
 }
 
+/* Tries the directories below `base` from `from` up to, not including, `to`. 1 = *r is one, 0 = all are taken, -1 = cannot. */
+static int claim_lowest(struct replica *r, const char *base, int from, int to, struct err *e)
+{
+    for (int i = from; i < to; i++) {
+        *r = (struct replica){.index = i, .lock_fd = -1};
+        snprintf(r->dir, sizeof r->dir, "%s/%d", base, i);
+        int locked = make_dir(r->dir, e) ? -1 : lock_dir(r, true, e);
+        if (locked)
+            return locked;
+    }
+    return 0;
+}
+
 int replica_claim(struct replica *r, const char *data_dir, const char *service, struct err *e)
 {
     char base[REPLICA_PATH - 4];
@@ -63,21 +77,22 @@ int replica_claim(struct replica *r, const char *data_dir, const char *service, 
                        sizeof base - strlen(service) - 2);
     if (make_dir(data_dir, e) || make_dir(base, e))
         return -1;
-    for (int i = 0; i < REPLICA_MAX; i++) {
-        *r = (struct replica){.index = i, .lock_fd = -1};
-        snprintf(r->dir, sizeof r->dir, "%s/%d", base, i);
-        if (make_dir(r->dir, e))
-            return -1;
-        int locked = lock_dir(r, true, e);
-        if (locked < 0)
-            return -1;
-        if (locked) {
-            name_instance(r, service);
-            return 0;
+    int got = claim_lowest(r, base, 0, REPLICA_MAX, e);
+    if (got > 0 && r->index > 0) {
+        /* Those below may have been held for a moment only, by one who looks whether their owner is gone. */
+        struct replica lower;
+        (void)usleep(LOOK_US);
+        if (claim_lowest(&lower, base, 0, r->index, e) > 0) {
+            replica_release(r);
+            *r = lower;
         }
     }
-    return err_set(e, "all %d replica directories below %s are taken: run fewer replicas on this volume", REPLICA_MAX,
-                   base);
+    if (got > 0)
+        name_instance(r, service);
+    if (got == 0)
+        err_set(e, "all %d replica directories below %s are taken: run fewer replicas on this volume", REPLICA_MAX,
+                base);
+    return got > 0 ? 0 : -1;
 }
 
 void replica_release(struct replica *r)
@@ -99,20 +114,31 @@ static bool holds_outbox(const char *dir)
     return found;
 }
 
-bool replica_find_dead(const struct replica *self, struct replica *ret)
+static bool sibling(const struct replica *self, int index, struct replica *ret)
 {
     size_t base = strlen(self->dir);
     while (base > 0 && self->dir[base - 1] != '/')
         base--;
-    for (int i = 0; i < REPLICA_MAX; i++) {
-        if (i == self->index)
-            continue;
-        struct replica r = {.index = i, .lock_fd = -1};
-        snprintf(r.dir, sizeof r.dir, "%.*s%d", (int)base, self->dir, i);
-        if (holds_outbox(r.dir) && lock_dir(&r, false, NULL) > 0) {
-            *ret = r;
+    *ret = (struct replica){.index = index, .lock_fd = -1};
+    snprintf(ret->dir, sizeof ret->dir, "%.*s%d", (int)base, self->dir, index);
+    return index != self->index;
+}
+
+bool replica_lock_dead(const struct replica *self, int index, struct replica *ret)
+{
+    struct replica r;
+    if (!sibling(self, index, &r) || lock_dir(&r, false, NULL) <= 0)
+        return false;
+    *ret = r;
+    return true;
+}
+
+bool replica_find_dead(const struct replica *self, int from, struct replica *ret)
+{
+    for (int i = from; i < REPLICA_MAX; i++) {
+        struct replica r;
+        if (sibling(self, i, &r) && holds_outbox(r.dir) && replica_lock_dead(self, i, ret))
             return true;
-        }
     }
     return false;
 }

@@ -23,6 +23,7 @@ enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE };
 #define DRAIN_MS       4000  /* what a service may take to hand back its work: compose kills after 10 s */
 #define FLUSH_MS       1000  /* each for outbox and bus */
 #define ADOPT_EVERY_MS 10000 /* how often dead replicas are looked for */
+#define ADOPT_NEXT_MS  20    /* after one of them */
 #define TRIM_AFTER_MS  5000
 #define BAD_INPUT_MS   10000 /* one line per kind of bad input in this time */
 #define BAD_KINDS_MAX  32
@@ -63,6 +64,7 @@ struct runtime {
     size_t n_hooks;
     struct timer *timers;
     struct loop_timer beat, adopt, trim, drain_limit;
+    int adopt_from; /* index of the sibling that is looked at next */
     uv_signal_t signal[SIGNALS];
     struct bad_kind bad[BAD_KINDS_MAX];
     struct log_limit bus_errors;
@@ -256,12 +258,19 @@ static void on_timer(void *ctx)
         t->row->fn(t->s);
 }
 
+/* One at a time, so that the loop goes on in between; the next at once, for there may be many. One that cannot be taken over keeps no other from it. */
 static void on_adopt(void *ctx)
 {
     struct service *s = ctx;
+    struct runtime *r = rt(s);
     struct replica dead;
-    if (s->draining || !replica_find_dead(&s->replica, &dead))
+    if (s->draining)
         return;
+    if (!replica_find_dead(&s->replica, r->adopt_from, &dead)) {
+        r->adopt_from = 0;
+        loop_timer_start(&r->adopt, ADOPT_EVERY_MS, 0);
+        return;
+    }
     struct err e;
     if (outbox_adopt(s->outbox, dead.dir, &e)) {
         log_error("cannot take over the outbox of a dead replica", F_STR("dir", dead.dir), F_STR("why", e.text));
@@ -270,6 +279,8 @@ static void on_adopt(void *ctx)
         log_info("took over the outbox of a dead replica", F_STR("dir", dead.dir));
     }
     replica_release(&dead);
+    r->adopt_from = dead.index + 1;
+    loop_timer_start(&r->adopt, ADOPT_NEXT_MS, 0);
 }
 
 static void on_trim(void *ctx)
@@ -549,7 +560,7 @@ static int start_timers(struct service *s, struct err *e)
     loop_timer_init(&s->loop, &r->drain_limit, drain_overdue, s);
     loop_timer_init(&s->loop, &r->adopt, on_adopt, s);
     if (s->outbox)
-        loop_timer_start(&r->adopt, ADOPT_EVERY_MS, ADOPT_EVERY_MS);
+        loop_timer_start(&r->adopt, ADOPT_EVERY_MS, 0);
     loop_timer_init(&s->loop, &r->trim, on_trim, s);
     loop_timer_start(&r->trim, TRIM_AFTER_MS, 0);
     for (int i = 0; i < SIGNALS; i++) {

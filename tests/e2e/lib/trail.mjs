@@ -48,6 +48,11 @@ export class TrailStack {
     this.sent += records.length;
   }
 
+  // The same record once more, as another message.
+  async publishAs(r, id) {
+    await this.js.publish(`redoubt.v1.audit.${r.service}`, encode('AuditRecord', r), { headers: ceHeaders('AuditRecord', id, 'test'), timeout: 20000 });
+  }
+
   // Until so many bytes of segments were there and the stream's consumer has nothing left to acknowledge.
   async settled() {
     const jsm = await this.nc.jetstreamManager();
