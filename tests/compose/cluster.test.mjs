@@ -166,7 +166,7 @@ test(`${KILLS} NATS leaders and ${KILLS} Redis primaries are killed under load`,
     fs.chmodSync(at('baseline.yaml.signoff'), 0o644);
     const env = { REDOUBT_BASELINE: at('baseline.yaml'), NATS_IMAGE: `redoubt/nats:${tag}`, REDIS_IMAGE: `redoubt/redis:${tag}` };
     await withProject('cluster', { files: [...AIRGAP, 'deploy/compose/cluster.yml'], config: at('redoubt.yaml'), env }, async (project) => {
-      await project.up(['nats'], { limit_ms: 180000 }); // the network first: its address here is where the world is found
+      await project.up(NATS, { limit_ms: 180000 }); // the network first: its address here is where the world is found
       const network = await api('GET', `/networks/${project.name}_bus`);
       await withWorld(network.IPAM.Config[0].Gateway, async (w) => {
         settingsFile(dir, `tilt_hold: 1s\n${settings(w, AGENTS, { baseline: '${REDOUBT_BASELINE}', record: '/var/lib/redoubt/alert/alerts.jsonl' })}`);
