@@ -1,6 +1,6 @@
 // cluster.test.mjs - the cluster overlay under load: NATS leaders and Redis primaries are killed while outages come and go; nothing acknowledged is lost.
 //
-// REDOUBT_CLUSTER_KILLS says how many of each (default 3). The world around the suite is this process, on the address that the project's network has here.
+// REDOUBT_CLUSTER_KILLS says how many of each (default 2). The world around the suite is this process, on the address that the project's network has here.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -14,7 +14,7 @@ import { idsOf, Ledger } from '../e2e/lib/ledger.mjs';
 import { agentNames, BACKUP, PRIMARY, settings, withWorld } from '../e2e/lib/scale-story.mjs';
 import { AIRGAP, api, docker, noEngine, pause, settingsFile, tag, until, withProject } from './lib/compose.mjs';
 
-const KILLS = Number(process.env.REDOUBT_CLUSTER_KILLS ?? 3);
+const KILLS = Number(process.env.REDOUBT_CLUSTER_KILLS ?? 2);
 const AGENTS = agentNames(3);
 const NATS = ['nats', 'nats-2', 'nats-3'], REDIS = ['redis', 'redis-2', 'redis-3'];
 const FOLLOW_MS = 90000;
