@@ -629,6 +629,12 @@ const struct cli_row cli_rows[] = {
      .args = "--to ADDRESS:PORT [OPTIONS]",
      .summary = "a network link that can be cut, slow, or swallow everything",
      .raw = sim_link_main},
+    {.path = "sim mode",
+     .args = "HOST:PORT MODE",
+     .min_args = 2,
+     .max_args = 2,
+     .summary = "tell a running simulator, by its control port, how to behave from now on",
+     .run = cmd_sim_mode},
 
     {.path = "drill",
      .summary = "play a failure, on a private stack of real parts or on a real suite, and measure it"},

@@ -190,6 +190,8 @@ struct opts_sim_fleet {
 };
 int cmd_sim_fleet(struct cli *c, const void *opts, int argc, char **argv); /* sim_fleet.c */
 
+int cmd_sim_mode(struct cli *c, const void *opts, int argc, char **argv);
+
 struct opts_drill {
     bool keep, live, yes;
     const char *json, *bin_dir, *target, *by, *reason;
