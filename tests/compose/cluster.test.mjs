@@ -169,7 +169,7 @@ test(`${KILLS} NATS leaders and ${KILLS} Redis primaries are killed under load`,
       await project.up(NATS, { limit_ms: 180000 }); // the network first: its address here is where the world is found
       const network = await api('GET', `/networks/${project.name}_bus`);
       await withWorld(network.IPAM.Config[0].Gateway, async (w) => {
-        settingsFile(dir, `tilt_hold: 1s\n${settings(w, AGENTS, { baseline: '${REDOUBT_BASELINE}', record: '/var/lib/redoubt/alert/alerts.jsonl' })}`);
+        settingsFile(dir, `tilt_hold: 1s\n${settings(w, AGENTS, { baseline: '"${REDOUBT_BASELINE}"', record: '/var/lib/redoubt/alert/alerts.jsonl' })}`);
         await project.up([], { limit_ms: 300000 });
         await story(project, w, dir);
       });
