@@ -375,6 +375,8 @@ static void on_reopen(struct bus_wait *w)
     struct err e;
     if (b->closing)
         return;
+    if (b->connected)
+        on_down(b);
     if (b->link && !drop_link(b, 0)) {
         reopen_later(b);
         return;
@@ -385,6 +387,12 @@ static void on_reopen(struct bus_wait *w)
         bus_error(b, "cannot open a connection to NATS: %s", e.text);
         reopen_later(b);
     }
+}
+
+void bus_elsewhere(struct bus *b)
+{
+    bus_error(b, "JetStream does not answer on this server: another connection is opened");
+    bus_wait_at(b, &b->reopen, clock_mono_ms());
 }
 
 /* ---- start ---- */

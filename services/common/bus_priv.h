@@ -171,6 +171,7 @@ struct bus {
         struct bus_wait retry;
         size_t i; /* row; bus_streams_n = done */
         int64_t delay_ms, done_ms;
+        int64_t mute_ms;                   /* since when this server's JetStream does not answer; 0 = it does */
         bool running, without_bytes, made; /* made: a stream was not there */
         unsigned said_odd;                 /* by row */
     } ensure;
@@ -189,6 +190,7 @@ struct bus {
     void *done_ctx;
 };
 void bus_went_up(struct bus *b);
+void bus_elsewhere(struct bus *b);  /* this server is of no use: another connection is made, perhaps to another one */
 void bus_close_soon(struct bus *b); /* while closing: nothing is on its way any more */
 void bus_error(struct bus *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Sends now. 0; -1 = the connection is away; -2 = refused, text in *e. */

@@ -256,6 +256,9 @@ static void on_reply(struct bus_wait *w, natsMsg *m)
         } else {
             back_off(s);
         }
+    } else if (stream && json_is_true(json_object_get(json, "duplicate")) &&
+               json_integer_value(json_object_get(json, "seq")) == 0) {
+        back_off(s); /* a cluster's leader has seen it, but too few have it yet: it would be lost with that leader */
     } else if (stream) { /* otherwise somebody else's answer */
         end(s, &(struct bus_stored){.status = BUS_OK,
                                     .stream = stream,

@@ -12,10 +12,12 @@
 #define RETRY_FIRST_MS 250
 #define RETRY_MAX_MS   5000
 #define CHECK_EVERY_MS 1000 /* at most, when somebody misses a stream */
+#define ELSEWHERE_MS   10000 /* JetStream has not answered for so long: another server of the cluster may know better */
 
 /* Error codes of JetStream. */
 enum {
     STREAM_NOT_FOUND = 10059,
+    CLUSTER_NOT_AVAIL = 10008,
     NAME_IN_USE = 10058,
     NO_RESOURCES = 10023,
     NO_MEMORY_RESOURCES = 10028,
@@ -77,6 +79,7 @@ static void ask(struct bus *b);
 static void next(struct bus *b)
 {
     b->ensure.i++;
+    b->ensure.mute_ms = 0;
     b->ensure.without_bytes = false;
     ask(b);
 }
@@ -89,7 +92,14 @@ static void fail(struct bus *b, const char *what, const struct bus_answer *a)
         b->ensure.delay_ms = RETRY_MAX_MS;
     bus_error(b, "stream %s: %s: %s (error %d); trying again", bus_streams[b->ensure.i].name, what, a->error,
               a->err_code);
-    bus_wait_at(b, &b->ensure.retry, clock_mono_ms() + b->ensure.delay_ms);
+    int64_t now = clock_mono_ms();
+    bus_wait_at(b, &b->ensure.retry, now + b->ensure.delay_ms);
+    /* A server that is cut off from the others keeps its clients, and answers nothing. */
+    bool mute = a->status == BUS_TIMEOUT || a->status == BUS_NO_RESPONDERS || a->err_code == CLUSTER_NOT_AVAIL;
+    if (!mute || b->ensure.mute_ms == 0)
+        b->ensure.mute_ms = mute ? now : 0;
+    else if (now - b->ensure.mute_ms >= ELSEWHERE_MS && strchr(b->o.url, ','))
+        bus_elsewhere(b);
 }
 
 static int replicas(const struct bus *b)
@@ -219,7 +229,7 @@ void bus_streams_lost(struct bus *b)
     bus_api_cancel(&b->ensure.api);
     bus_wait_end(b, &b->ensure.retry);
     b->ensure.i = 0;
-    b->ensure.delay_ms = 0;
+    b->ensure.delay_ms = b->ensure.mute_ms = 0;
     b->ensure.running = b->ensure.made = b->ensure.without_bytes = false;
 }
 

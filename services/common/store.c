@@ -33,9 +33,8 @@
 #define STEADY_MS          2000 /* up for this long: the next pause starts small again */
 #define OVERDUE_FACTOR     4    /* answers that do come may be this much late */
 #define PULL_AGAIN_MS      5
-#define NO_KEY             "redoubt:{store}:none" /* never set */
-#define FLIGHT_MAX         (64 * 1024)            /* commands */
-#define FLIGHT_BYTES_MAX   (64u << 20)            /* of commands not yet answered */
+#define FLIGHT_MAX         (64 * 1024) /* commands */
+#define FLIGHT_BYTES_MAX   (64u << 20) /* of commands not yet answered */
 
 METRIC_DEFINE(commands, METRIC_COUNTER, "redoubt_store_commands_total", "Commands sent to Redis.");
 METRIC_DEFINE(refused, METRIC_COUNTER, "redoubt_store_refused_total",
@@ -233,8 +232,9 @@ static void link_connected(void *ctx)
     }
     if (s->finder)
         r |= greet(s, 1, (const char *[]){"ROLE"});
-    if (s->finder || s->wary) /* a write that changes nothing: is refused where writes are */
-        r |= greet(s, 2, (const char *[]){"DEL", NO_KEY});
+    /* A script that may write is refused where writes are, and needs no key that a user may have no right to. */
+    if (s->finder || s->wary)
+        r |= greet(s, 3, (const char *[]){"EVAL", "#!lua\nreturn 1", "0"});
     r |= greet(s, 2, (const char *[]){"GET", STORE_FORMAT_KEY});
     /* Refused while Redis loads its data, or wants a password that we do not have. */
     r |= greet(s, 1, (const char *[]){"PING"});
@@ -250,8 +250,9 @@ static void greeted(struct store *s, const struct store_item *c, const redisRepl
         drop(s, e.text);
         return;
     }
-    /* A user that may not PING is greeted all the same: it is who it says it is. */
-    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) != 0) {
+    /* A user that may not PING is greeted all the same: it is who it says it is. And Redis 6 knows no such script. */
+    bool no = reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) != 0;
+    if (no && (strcmp(c->greeting, "EVAL") != 0 || store_no_writes(reply->str))) {
         char why[ERR_TEXT_MAX];
         snprintf(why, sizeof why, "%s refused: %s", c->greeting, reply->str);
         drop(s, why);

@@ -266,7 +266,8 @@ void guard_act_pump(struct guard *g)
         if (clock_mono_ms() - x->claimed_ms > WAIT_MAX_MS) {
             give_up_claim(x);
             x->result.retry_after_ms = COME_BACK_MS;
-            guard_act_end(x, GUARD_END_RETRY, 0, "it waited too long for its turn; nothing was done");
+            guard_act_end(x, GUARD_END_RETRY, REASON(RATE_LIMITED),
+                          "it waited too long for its turn; nothing was done");
         } else {
             go(x);
         }

@@ -245,6 +245,8 @@ struct guard_replay_do guard_replay_ran(struct guard_replay *r, const struct gua
     case GUARD_END_QUEUE: /* a change of the position comes before */
         return rest(r, LATER(now_ms, o->hold ? HOLD_MS : AGAIN_MS));
     default: {
+        if (o->reason) /* the guard's own: nobody was called, so no try is counted */
+            return refused(r, rule, o, now_ms);
         r->tries++;
         if (r->tries >= rule->dead_after)
             return leave(r, GUARD_LEFT_POISON);

@@ -80,7 +80,8 @@ struct guard_replay_message {
 };
 /* What came of running it: as struct guard_result. */
 struct guard_replay_outcome {
-    int end, reason; /* enum guard_end; enum RefusalReason */
+    int end,
+        reason; /* enum guard_end; enum RefusalReason: of REFUSED, and of RETRY where the backend was not called */
     bool hold;
     int64_t retry_after_ms;
 };

@@ -5,22 +5,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { withActing } from './lib/acting.mjs';
 import { accounts } from './lib/actor.mjs';
+import { random } from './lib/random.mjs';
 import { pause, until } from './lib/wait.mjs';
 
 const RUNS = Number(process.env.REDOUBT_CHAOS_RUNS ?? 12), SUITES = 4;
 const SEED = Number(process.env.REDOUBT_CHAOS_SEED ?? Date.now() % 1e9);
 const VICTIMS = ['guard', 'guard2', 'fallback', 'fallback2', 'breaker', 'health', 'audit', 'alert', 'nats', 'redis'];
-
-function random(seed) { // mulberry32
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = a;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 async function outage(stack, w, run, draw) {
   const victim = VICTIMS[Math.floor(draw() * VICTIMS.length)], delay_ms = draw() * 1500, dead_ms = 200 + draw() * 1500;

@@ -203,6 +203,29 @@ static void each_outcome_has_its_way(void **state)
     }
 }
 
+/* A guard that was killed leaves its keys claimed for longer than all tries take together. */
+static void what_is_not_its_fault_is_no_try(void **state)
+{
+    (void)state;
+    static const int reasons[] = {REASON(IN_PROGRESS), REASON(RATE_LIMITED), REASON(AUDIT_UNAVAILABLE)};
+    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
+        struct one o;
+        int64_t now = T0;
+        struct guard_replay_outcome held = {.end = GUARD_END_RETRY, .reason = reasons[i], .retry_after_ms = 40};
+        struct guard_replay_outcome done = {.end = GUARD_END_DONE};
+        one(&o, 1);
+        for (int try = 0; try < 10 * (int)rule.dead_after; try++) {
+            begin(&o, 1, now);
+            assert_int_equal(guard_replay_ran(&o.r, &rule, &held, now).what, GUARD_REPLAY_NOTHING);
+            assert_int_equal(o.r.tries, 0);
+            now += 100;
+            assert_int_equal(guard_replay_due(&o.r, &o.v), now);
+        }
+        begin(&o, 1, now);
+        assert_int_equal(guard_replay_ran(&o.r, &rule, &done, now).what, GUARD_REPLAY_REMOVE);
+    }
+}
+
 static void poison_is_buried_in_the_end(void **state)
 {
     (void)state;
@@ -680,6 +703,7 @@ int main(void)
         cmocka_unit_test(it_waits_for_the_position),
         cmocka_unit_test(it_looks_for_the_expired_while_it_waits),
         cmocka_unit_test(each_outcome_has_its_way),
+        cmocka_unit_test(what_is_not_its_fault_is_no_try),
         cmocka_unit_test(poison_is_buried_in_the_end),
         cmocka_unit_test(actions_from_before_a_freeze_are_held),
         cmocka_unit_test(priorities_come_first),

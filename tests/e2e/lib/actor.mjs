@@ -13,10 +13,11 @@ export class CountingBackend {
   keys = new Set();
   override = { active: null };
 
-  async open() {
-    this.port ??= await freePort();
+  async open(host) {
+    this.host ??= host ?? '127.0.0.1';
+    this.port ??= await freePort(this.host);
     this.server = http.createServer((req, res) => this.serve(req, res));
-    this.server.listen(this.port, '127.0.0.1');
+    this.server.listen(this.port, this.host);
     await once(this.server, 'listening');
     return this;
   }
@@ -29,7 +30,7 @@ export class CountingBackend {
   }
 
   get url() {
-    return `http://127.0.0.1:${this.port}`;
+    return `http://${this.host}:${this.port}`;
   }
 
   serve(req, res) {

@@ -13,8 +13,8 @@ import { until } from './wait.mjs';
 const bin = process.env.REDOUBT_BIN ?? path.join(top, 'build/bin');
 export const SERVICES = ['audit', 'alert', 'breaker', 'fallback', 'guard', 'health'];
 
-export async function freePort() {
-  const s = net.createServer().listen(0, '127.0.0.1');
+export async function freePort(host = '127.0.0.1') {
+  const s = net.createServer().listen(0, host);
   await once(s, 'listening');
   const { port } = s.address();
   await new Promise((done) => s.close(done));

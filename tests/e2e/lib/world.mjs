@@ -17,8 +17,10 @@ class Server {
     this.requests = [];
   }
 
-  async open() {
-    this.port ??= await freePort();
+  // `host`: an address of this machine; that of the first time is kept.
+  async open(host) {
+    this.host ??= host ?? '127.0.0.1';
+    this.port ??= await freePort(this.host);
     this.server = http.createServer(async (req, res) => {
       try {
         const text = await body(req);
@@ -28,7 +30,7 @@ class Server {
         res.destroy();
       }
     });
-    this.server.listen(this.port, '127.0.0.1');
+    this.server.listen(this.port, this.host);
     await once(this.server, 'listening');
     return this;
   }
@@ -41,12 +43,12 @@ class Server {
   }
 
   get url() {
-    return `http://127.0.0.1:${this.port}`;
+    return `http://${this.host}:${this.port}`;
   }
 }
 
 // OpenAI-compatible chat completions. `mode` decides how it answers; see MODES.
-export function llm() {
+export function llm(host) {
   const chunk = (delta, finish = null) => `data: ${JSON.stringify({ id: 'c1', object: 'chat.completion.chunk', created: 1, model: 'm', choices: [{ index: 0, delta, finish_reason: finish }] })}\n\n`;
   const whole = JSON.stringify({ id: 'c1', object: 'chat.completion', created: 1, model: 'm', choices: [{ index: 0, message: { role: 'assistant', content: 'ok' }, finish_reason: 'stop' }], usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 } });
   const json = (res, code, text, extra = {}) => res.writeHead(code, { 'content-type': 'application/json', ...extra }).end(text);
@@ -75,7 +77,7 @@ export function llm() {
       default: throw new Error(`no such mode: ${s.mode}`);
     }
   });
-  return s.open();
+  return s.open(host);
 }
 export const LLM_FAILURES = ['500', '503', '429', 'hang', 'truncated', 'cut', 'schema', 'garbage', 'wrong-type', 'huge', 'redirect'];
 
@@ -104,7 +106,7 @@ export function backend() {
   return s.open();
 }
 
-export function slack() {
+export function slack(host) {
   const s = new Server((_req, res, text) => {
     if (s.mode === '500') return res.writeHead(500).end('error');
     if (s.mode === '404') return res.writeHead(404).end('no_service');
@@ -115,12 +117,12 @@ export function slack() {
     return res.writeHead(200).end('ok');
   });
   s.messages = [];
-  return s.open();
+  return s.open(host);
 }
 
 // A mail server by the `smtp-server` package. `mode`: accept, refuse-rcpt (550), busy (451).
-export async function mail() {
-  const s = { messages: [], mode: 'accept', port: await freePort() };
+export async function mail(host = '127.0.0.1') {
+  const s = { messages: [], mode: 'accept', port: await freePort(host) };
   s.server = new SMTPServer({
     authOptional: true,
     disabledCommands: ['STARTTLS'],
@@ -134,14 +136,14 @@ export async function mail() {
       const parts = [];
       stream.on('data', (p) => parts.push(p));
       stream.on('end', () => {
-        s.messages.push({ from: session.envelope.mailFrom.address, to: session.envelope.rcptTo.map((r) => r.address), text: Buffer.concat(parts).toString() });
+        s.messages.push({ at: Date.now(), from: session.envelope.mailFrom.address, to: session.envelope.rcptTo.map((r) => r.address), text: Buffer.concat(parts).toString() });
         done();
       });
     },
   });
   s.server.on('error', () => {});
-  await new Promise((done) => s.server.listen(s.port, '127.0.0.1', done));
+  await new Promise((done) => s.server.listen(s.port, host, done));
   s.close = () => new Promise((done) => s.server.close(done));
-  s.url = `smtp://127.0.0.1:${s.port}`;
+  s.url = `smtp://${host}:${s.port}`;
   return s;
 }
