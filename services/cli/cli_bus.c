@@ -1,5 +1,6 @@
 /* cli_bus.c - one command's connection to the suite. */
 #include "cli/cli_bus.h"
+#include "cli/status_model.h"
 #include <signal.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -65,6 +66,15 @@ static const char *shown(const char *url)
     return at ? at + 1 : url;
 }
 
+/* Rights are given per user, replies included: who logs in as a service, as its container's health check does, has that service's inbox. */
+static void inbox_of(const char *user, char *buf, size_t size)
+{
+    bool service = false;
+    for (size_t i = 0; user && i < status_services_n; i++)
+        service = service || strcmp(user, status_services[i]) == 0;
+    snprintf(buf, size, "_INBOX_%s", service ? user : "cli");
+}
+
 int cli_link_open(struct cli_link *k, struct cli *c)
 {
     *k = (struct cli_link){.c = c};
@@ -81,7 +91,10 @@ int cli_link_open(struct cli_link *k, struct cli *c)
     }
     if (sodium_init() < 0)
         return cli_fail(c, CLI_FAILED, "no source of randomness");
-    snprintf(k->inbox, sizeof k->inbox, "_INBOX_cli.%08x%08x", randombytes_random(), randombytes_random());
+    const struct set_nats *n = k->settings ? &k->settings->nats : NULL;
+    char prefix[40];
+    inbox_of(n ? n->user : NULL, prefix, sizeof prefix);
+    snprintf(k->inbox, sizeof k->inbox, "%s.%08x%08x", prefix, randombytes_random(), randombytes_random());
     static const int caught[2] = {SIGINT, SIGTERM};
     for (int i = 0; i < 2; i++) {
         uv_signal_init(&k->loop.uv, &k->signals[i]);
@@ -89,14 +102,13 @@ int cli_link_open(struct cli_link *k, struct cli *c)
         uv_signal_start(&k->signals[i], on_signal, caught[i]);
         uv_unref((uv_handle_t *)&k->signals[i]);
     }
-    const struct set_nats *n = k->settings ? &k->settings->nats : NULL;
     struct bus_opts o = {.url = k->url,
                          .name = "redoubt-cli",
                          .user = n ? n->user : NULL,
                          .password = n ? n->password : NULL,
                          .token = n ? n->token : NULL,
                          .tls_ca_file = n ? n->tls_ca_file : NULL,
-                         .inbox_prefix = "_INBOX_cli",
+                         .inbox_prefix = prefix,
                          .guest = true, /* streams are the services' business */
                          .on_up = on_up,
                          .on_down = on_down,

@@ -10,6 +10,10 @@ static const struct cli_opt status_opts[] = {
      "one JSON object (with --watch: one a line) instead of tables"},
 };
 
+static const struct cli_opt ping_opts[] = {
+    {"instance", 0, CLI_TEXT, "ID", offsetof(struct opts_ping, instance), 0, 0, "this replica of SERVICE alone"},
+};
+
 static const struct cli_opt tail_opts[] = {
     {"json", 'j', CLI_FLAG, NULL, offsetof(struct opts_tail, json), 0, 0, "one JSON object per event"},
     {"replay", 'r', CLI_FLAG, NULL, offsetof(struct opts_tail, replay), 0, 0,

@@ -51,6 +51,19 @@ const struct cli_row cli_rows[] = {
      .connects = true,
      .run = cmd_status,
      OPTS(status_opts, opts_status)},
+    {.path = "ping",
+     .args = "[SERVICE]",
+     .max_args = 1,
+     .summary = "who answers, and how fast; fails if nobody does",
+     .text =
+         "Asks $SRV.PING: of every service, of SERVICE (health, breaker, ...), or of one replica. Without arguments "
+         "and with\n"
+         "$REDOUBT_INSTANCE_FILE set, as in a container: of the very replica that has written that file; exit code "
+         "1 with one line\n"
+         "if it does not answer in time.",
+     .connects = true,
+     .run = cmd_ping,
+     OPTS(ping_opts, opts_ping)},
     {.path = "tail",
      .args = "[SUBJECT]",
      .max_args = 1,

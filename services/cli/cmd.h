@@ -9,6 +9,11 @@ struct opts_status {
 };
 int cmd_status(struct cli *c, const void *opts, int argc, char **argv);
 
+struct opts_ping {
+    const char *instance;
+};
+int cmd_ping(struct cli *c, const void *opts, int argc, char **argv);
+
 struct opts_tail {
     bool json, replay, all;
     int64_t count, limit_ms;
