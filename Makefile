@@ -150,6 +150,14 @@ test: ## every test: C (plain, sanitised, valgrind) and end to end
 	@$(SUB) node-modules
 	@tests/all $(BUILD)
 
+images: ## the suite's container images (AIRGAP=1: nothing is pulled)
+	@deploy/images $(if $(AIRGAP),--airgap)
+
+test-compose: ## docker-compose.yml and its overlays on an engine of their own
+	@deploy/deps build run test
+	@$(SUB) node-modules
+	@tests/compose/run $(BUILD)/test-logs/compose
+
 bench: ## every figure beside its reference; writes build/bench.json
 	@deploy/deps build run test bench
 	@$(SUB) all benches
@@ -189,4 +197,4 @@ clean: ## remove everything built
 	rm -rf $(BUILD)
 
 -include $(patsubst %.c,$(OUT)/obj/%.d,$(SRC) $(TESTS_C) $(wildcard tests/*.c tests/bench/*.c tests/fuzz/*.c))
-.PHONY: all help tests benches deps demo up down test bench lint node-modules install clean
+.PHONY: all help tests benches deps demo up down test images test-compose bench lint node-modules install clean
