@@ -1,5 +1,6 @@
 /* cli_bus.c - one command's connection to the suite. */
 #include "cli/cli_bus.h"
+#include "cli/settings_brief.h"
 #include "cli/status_model.h"
 #include <signal.h>
 #include <sodium.h>
@@ -75,7 +76,7 @@ static void inbox_of(const char *user, char *buf, size_t size)
     snprintf(buf, size, "_INBOX_%s", service ? user : "cli");
 }
 
-int cli_link_open(struct cli_link *k, struct cli *c)
+static int open_link(struct cli_link *k, struct cli *c, bool brief)
 {
     *k = (struct cli_link){.c = c};
     struct err e = {""};
@@ -84,7 +85,8 @@ int cli_link_open(struct cli_link *k, struct cli *c)
     const char *env = getenv("REDOUBT_NATS");
     k->url = c->nats_url ? c->nats_url : !c->config_path && env && *env ? env : NULL;
     if (!k->url || c->config_path) {
-        if (!(k->settings = cli_settings(c)))
+        k->settings = brief ? settings_brief(cli_config_path(c)) : NULL;
+        if (!k->settings && !(k->settings = cli_settings(c)))
             return CLI_USAGE;
         if (!k->url)
             k->url = k->settings->nats.url;
@@ -120,6 +122,16 @@ int cli_link_open(struct cli_link *k, struct cli *c)
         return cli_fail(c, CLI_UNREACHABLE, "no NATS server with JetStream answers at %s%s%s", shown(k->url),
                         *k->trouble ? ": " : "", k->trouble);
     return CLI_OK;
+}
+
+int cli_link_open(struct cli_link *k, struct cli *c)
+{
+    return open_link(k, c, false);
+}
+
+int cli_link_open_brief(struct cli_link *k, struct cli *c)
+{
+    return open_link(k, c, true);
 }
 
 static void set_true(void *ctx)

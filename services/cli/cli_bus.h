@@ -26,6 +26,8 @@ struct cli_link {
 };
 /* 0, or an exit code after saying why. Close in both cases. */
 int cli_link_open(struct cli_link *k, struct cli *c);
+/* The same for what needs nothing of the settings but the bus: they may hold `nats` alone. */
+int cli_link_open_brief(struct cli_link *k, struct cli *c);
 void cli_link_close(struct cli_link *k);
 
 /* Reads the settings file of the options; NULL after saying what is wrong with it. */

@@ -30,5 +30,12 @@ static const struct cli_opt drill_all_opts[] = {
     {"bin-dir", 0, CLI_TEXT, "DIR", offsetof(struct opts_drill_all, bin_dir), 0, 0,
      "where the services' programs are (default: beside this one)"},
 };
+static const struct cli_opt drill_demo_opts[] = {
+    {"sims", 0, CLI_TEXT, "LIST", offsetof(struct opts_drill_demo, sims), 0, 0,
+     "control ports of the simulators, required: "
+     "primary=HOST:PORT,\nbackup=HOST:PORT,backend=HOST:PORT,mail=HOST:PORT"},
+    {"json", 'j', CLI_TEXT, "FILE", offsetof(struct opts_drill_demo, json), 0, 0,
+     "write steps and figures there; - = stdout (default: they are only told)"},
+};
 
 #endif

@@ -667,6 +667,14 @@ const struct cli_row cli_rows[] = {
      .summary = "the drills one after the other, with one table of their figures",
      .run = cmd_drill_all,
      OPTS(drill_all_opts, opts_drill_all)},
+    {.path = "drill demo",
+     .summary = "the LLM outage on a running suite with the example's settings and simulators around it",
+     .text = "Tells the simulators to fail and to be well again, listens, and says what happened when. They are told "
+             "to be well\n"
+             "however it ends. `docker-compose --profile demo` runs it.",
+     .connects = true,
+     .run = cmd_drill_demo,
+     OPTS(drill_demo_opts, opts_drill_demo)},
     {.path = "drill stop",
      .args = "DIR",
      .min_args = 1,

@@ -199,6 +199,10 @@ struct opts_drill {
 struct opts_drill_all {
     const char *json, *bin_dir;
 };
+struct opts_drill_demo {
+    const char *sims, *json;
+};
+int cmd_drill_demo(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_drill(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_drill_all(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_drill_restart(struct cli *c, const void *opts, int argc, char **argv);

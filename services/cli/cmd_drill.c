@@ -1,6 +1,7 @@
 /* cmd_drill.c - redoubt drill: play a story, or end a stack that one has left. */
 #include "cli/cmd.h"
 #include "cli/drill_all.h"
+#include "cli/drill_demo.h"
 #include "cli/drill_live.h"
 #include "cli/drill_stories.h"
 #include <stdlib.h>
@@ -74,6 +75,19 @@ int cmd_drill_all(struct cli *c, const void *opts, int argc, char **argv)
             return cli_fail(c, CLI_USAGE, "no such drill: %s", names[i]);
     }
     return drill_all(c, names, n, o->bin_dir, o->json);
+}
+
+int cmd_drill_demo(struct cli *c, const void *opts, int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    const struct opts_drill_demo *o = opts;
+    struct drill_demo_world w;
+    struct err e = {""};
+    if (!o->sims)
+        return cli_fail(c, CLI_USAGE, "--sims is missing: whom the story tells to fail");
+    if (drill_demo_world(o->sims, &w, &e))
+        return cli_fail(c, CLI_USAGE, "%s", e.text);
+    return drill_demo(c, &w, o->json);
 }
 
 int cmd_drill_stop(struct cli *c, const void *opts, int argc, char **argv)

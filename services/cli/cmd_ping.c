@@ -70,7 +70,7 @@ static int ask(struct cli *c, const char *subject, bool one)
 {
     struct cli_link link;
     struct pinged p = {0};
-    int code = cli_link_open(&link, c);
+    int code = cli_link_open_brief(&link, c);
     if (code == CLI_OK) {
         p.asked_ns = clock_mono_ns();
         cli_gather(&link, subject, one ? 0 : QUIET_MS, c->answer_ms, on_answer, &p);

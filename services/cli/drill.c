@@ -129,6 +129,13 @@ const json_t *drill_page(const struct drill *d, const char *name)
     return NULL;
 }
 
+size_t drill_executed(const struct drill *d)
+{
+    const json_t *page = drill_page(d, "backend");
+    size_t n = json_array_size(json_object_get(page, "actions"));
+    return n ? n : (size_t)json_integer_value(json_object_get(json_object_get(page, "ledger"), "executed"));
+}
+
 static void on_page(void *ctx, const struct http_result *r)
 {
     struct drill_page *p = ctx;
@@ -192,7 +199,7 @@ static void play_step(struct drill *d)
     struct err e = {""};
     struct drill_proc *surprise = NULL;
     forget_events(d);
-    d->seen.executed = json_array_size(json_object_get(drill_page(d, "backend"), "actions"));
+    d->seen.executed = drill_executed(d);
     drill_stack_note_logs(&d->stack);
     moment(act, clock_mono_ms(), "");
     fprintf(t->file, "%8.3f s  ", (double)(act->at_ms - d->began_ms) / 1000);
@@ -276,7 +283,7 @@ static void play(struct drill *d, const char *bin_dir, bool keep)
     uv_signal_t signals[3];
     static const int caught[3] = {SIGINT, SIGTERM, SIGHUP};
     /* First of all: the janitor must be hired while this process has one thread. */
-    if (drill_stack_open(&d->stack, bin_dir, keep, &e)) {
+    if (!d->story->running && drill_stack_open(&d->stack, bin_dir, keep, &e)) {
         drill_fail(d, "%s", e.text);
         return;
     }
@@ -292,17 +299,22 @@ static void play(struct drill *d, const char *bin_dir, bool keep)
     if (!(d->http = http_open(&d->loop, &e)) || d->story->prepare(d, &e)) {
         drill_fail(d, "%s", e.text);
     } else {
+        const char *login = strrchr(d->nats_url, '@'); /* is nobody's business */
         term_print(t, TERM_BOLD, "redoubt drill %s: ", d->story->name);
-        fprintf(t->file, "%s\n%s, %s\n\n", d->story->title, d->stack.dir, d->nats_url);
+        fprintf(t->file, "%s\n%s%s%s\n\n", d->story->title, d->stack.dir, *d->stack.dir ? ", " : "",
+                login ? login + 1 : d->nats_url);
     }
     for (d->step = 0; d->step < d->story->n_steps && !d->failed; d->step++)
         if (!(keep && d->story->steps[d->step].ends))
             play_step(d);
+    if (d->story->leave)
+        d->story->leave(d);
     close_connections(d);
     loop_done(&d->loop);
 }
 
-int drill_run(struct cli *c, const struct drill_story *story, bool keep, const char *bin_dir, const char *json)
+static int run(struct cli *c, const struct drill_story *story, const char *url, bool keep, const char *bin_dir,
+               const char *json)
 {
     struct drill *d = calloc(1, sizeof *d);
     if (d) {
@@ -313,6 +325,8 @@ int drill_run(struct cli *c, const struct drill_story *story, bool keep, const c
         abort();
     d->c = c;
     d->story = story;
+    d->stack.janitor_fd = -1;
+    snprintf(d->nats_url, sizeof d->nats_url, "%s", url);
     if (json && strcmp(json, "-") == 0)
         term_init(&c->out, stderr);
     d->began_ms = clock_mono_ms();
@@ -324,7 +338,7 @@ int drill_run(struct cli *c, const struct drill_story *story, bool keep, const c
         drill_show_figures(d);
     else
         cli_fail(c, 0, "%s", d->why);
-    if (played && drill_store_figures(d, json) != CLI_OK)
+    if (played && (json || !story->running) && drill_store_figures(d, json) != CLI_OK)
         code = CLI_FAILED;
     if (keep && played)
         show_kept(d);
@@ -341,4 +355,14 @@ int drill_run(struct cli *c, const struct drill_story *story, bool keep, const c
     free(d->marks);
     free(d);
     return code;
+}
+
+int drill_run(struct cli *c, const struct drill_story *story, bool keep, const char *bin_dir, const char *json)
+{
+    return run(c, story, "", keep, bin_dir, json);
+}
+
+int drill_run_at(struct cli *c, const struct drill_story *story, const char *url, const char *json)
+{
+    return run(c, story, url, false, NULL, json);
 }

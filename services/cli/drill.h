@@ -65,8 +65,11 @@ struct drill_story {
     const struct drill_figure *figures;
     size_t n_figures;
     int64_t limit_ms; /* of the whole */
+    /* Plays on a suite that runs already: there is no stack, and nothing is known of answers that go to their askers alone. */
+    bool running;
     /* Defines the processes and writes their settings; d->stack is open. 0 or -1. */
     int (*prepare)(struct drill *d, struct err *e);
+    void (*leave)(struct drill *d); /* however it ended: puts back what was changed. May be NULL */
     /* For people who keep the stack: what else can be looked at. May be NULL. */
     void (*hints)(struct drill *d);
 };
@@ -115,7 +118,7 @@ struct drill {
     struct loop loop;
     struct bus *bus;
     struct http *http;
-    char nats_url[64];
+    char nats_url[1100];
     bool bus_is_up, interrupted;
     struct drill_page pages[DRILL_WATCH_MAX];
     size_t n_pages;
@@ -132,6 +135,8 @@ struct drill {
 /* Plays the story. Returns an exit code. json: the file for its figures, "-" = stdout, with the timeline on stderr; NULL = where
  * drills are kept. */
 int drill_run(struct cli *c, const struct drill_story *story, bool keep, const char *bin_dir, const char *json);
+/* The same for a story on a running suite, whose bus is at `url`. json NULL = the figures are only told. */
+int drill_run_at(struct cli *c, const struct drill_story *story, const char *url, const char *json);
 /* Something that cannot be mended has been seen: the drill fails with this text. The first one counts. */
 __attribute__((format(printf, 2, 3))) void drill_fail(struct drill *d, const char *fmt, ...);
 
@@ -149,5 +154,7 @@ int drill_store_figures(struct drill *d, const char *json);
 /* Looks at a page from now on; read it by drill_page(). */
 void drill_watch_page(struct drill *d, const char *name, const char *url);
 const json_t *drill_page(const struct drill *d, const char *name); /* NULL = no answer yet */
+/* Actions that the page of the simulated backend tells of; one that keeps no list of them has its ledger. */
+size_t drill_executed(const struct drill *d);
 
 #endif

@@ -235,7 +235,7 @@ DRILL_MARK_LOOK(drill_look_released)
 
 DRILL_MARK_LOOK(drill_look_executed)
 {
-    size_t n = json_array_size(json_object_get(drill_page(d, "backend"), "actions"));
+    size_t n = drill_executed(d);
     if (n < d->seen.executed + (size_t)m->what)
         return false;
     snprintf(detail, size, "%zu actions executed so far", n);

@@ -31,11 +31,23 @@ static int64_t figure_ms(const struct drill *d, const struct drill_figure *f)
     return from && to ? to->at_ms - from->at_ms : -1;
 }
 
+static void show_actions(const struct drill *d, struct term_table *tab)
+{
+    struct drill_count n;
+    drill_ledger_count(&d->ledger, drill_page(d, "backend"), &n);
+    term_cell(tab, TERM_PLAIN, "actions lost");
+    term_cell(tab, n.lost ? TERM_RED : TERM_BOLD, "%u", n.lost);
+    term_cell(tab, TERM_DIM, "of %u that were accepted, %u of which had waited", n.accepted, n.queued);
+    term_cell(tab, TERM_PLAIN, "actions doubled");
+    term_cell(tab, n.doubled ? TERM_RED : TERM_BOLD, "%u", n.doubled);
+    term_cell(tab, TERM_DIM, "of %u that the backend has executed; %u came again under their key", n.executed,
+              n.repeated);
+}
+
 void drill_show_figures(struct drill *d)
 {
     static const struct term_column columns[] = {{"MEASURED", false}, {"", true}, {"", false}};
     struct term_table *tab = term_table_begin(columns, 3);
-    struct drill_count n;
     char span[32];
     for (size_t i = 0; i < d->story->n_figures; i++) {
         int64_t ms = figure_ms(d, &d->story->figures[i]);
@@ -45,14 +57,8 @@ void drill_show_figures(struct drill *d)
         term_cell(tab, TERM_BOLD, "%s", cli_span(ms, span, sizeof span));
         term_cell(tab, TERM_DIM, "%s", d->story->figures[i].text);
     }
-    drill_ledger_count(&d->ledger, drill_page(d, "backend"), &n);
-    term_cell(tab, TERM_PLAIN, "actions lost");
-    term_cell(tab, n.lost ? TERM_RED : TERM_BOLD, "%u", n.lost);
-    term_cell(tab, TERM_DIM, "of %u that were accepted, %u of which had waited", n.accepted, n.queued);
-    term_cell(tab, TERM_PLAIN, "actions doubled");
-    term_cell(tab, n.doubled ? TERM_RED : TERM_BOLD, "%u", n.doubled);
-    term_cell(tab, TERM_DIM, "of %u that the backend has executed; %u came again under their key", n.executed,
-              n.repeated);
+    if (!d->story->running)
+        show_actions(d, tab);
     fputc('\n', d->c->out.file);
     term_table_end(tab, &d->c->out, "  ");
 }
@@ -71,6 +77,14 @@ static json_t *measures(const struct drill *d)
     assert(d->story->n_figures >= DRILL_MEASURES);
     for (size_t i = 0; i < DRILL_MEASURES; i++)
         json_object_set_new(j, keys[i], time_or_null(figure_ms(d, &d->story->figures[i])));
+    /* On a suite that runs already, what was answered to whom is not heard. */
+    static const char *const unknown[] = {"actions_asked",   "actions_accepted", "actions_queued",
+                                          "actions_refused", "actions_executed", "actions_lost",
+                                          "actions_doubled", "actions_repeated"};
+    for (size_t i = 0; d->story->running && i < sizeof unknown / sizeof *unknown; i++)
+        json_object_set_new(j, unknown[i], json_null());
+    if (d->story->running)
+        return j;
     drill_ledger_count(&d->ledger, drill_page(d, "backend"), &n);
     json_object_update_new(j, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "actions_asked",
                                         (json_int_t)n.asked, "actions_accepted", (json_int_t)n.accepted,
@@ -103,10 +117,10 @@ static json_t *result_json(const struct drill *d)
                                                  time_or_null(figure_ms(d, f))));
     }
     char now[CLOCK_TEXT_MAX];
-    return json_pack("{s:s, s:b, s:b, s:s, s:s, s:I, s:o, s:o, s:o}", "drill", d->story->name, "live", 0, "ok",
-                     !d->failed, "why", d->why, "ended", clock_text(clock_wall_ms(), now), "total_ms",
-                     (json_int_t)(d->ended_ms - d->began_ms), "measures", measures(d), "figures", figures, "steps",
-                     steps);
+    return json_pack("{s:s, s:b, s:b, s:s, s:s, s:I, s:o, s:o, s:o}", "drill", d->story->name, "live",
+                     d->story->running, "ok", !d->failed, "why", d->why, "ended", clock_text(clock_wall_ms(), now),
+                     "total_ms", (json_int_t)(d->ended_ms - d->began_ms), "measures", measures(d), "figures", figures,
+                     "steps", steps);
 }
 
 int drill_store_figures(struct drill *d, const char *json)

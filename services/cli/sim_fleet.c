@@ -126,7 +126,7 @@ static int start(struct fleet *f)
                                .password = n ? n->password : NULL,
                                .token = n ? n->token : NULL,
                                .tls_ca_file = n ? n->tls_ca_file : NULL,
-                               .inbox_prefix = "_INBOX_fleet",
+                               .inbox_prefix = "_INBOX_agent.fleet",
                                .guest = true,
                                .on_up = on_up,
                                .on_down = on_down,

@@ -412,7 +412,7 @@ int client_bus_open(redoubt *r, struct err *e)
 {
     char name[128], inbox[128], directive[SUBJECT_MAX_LEN];
     snprintf(name, sizeof name, "agent %s", r->agent);
-    snprintf(inbox, sizeof inbox, "_INBOX_agent_%.51s", r->agent); /* the bus takes 64 bytes */
+    snprintf(inbox, sizeof inbox, "_INBOX_agent.%.51s", r->agent); /* the bus takes 64 bytes */
     snprintf(directive, sizeof directive, SUBJECT_DIRECTIVE "%s", r->agent);
     snprintf(r->ack_subject, sizeof r->ack_subject, SUBJECT_ACK "%s", r->agent);
     snprintf(r->heartbeat_subject, sizeof r->heartbeat_subject, SUBJECT_HEARTBEAT "%s", r->agent);

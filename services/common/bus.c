@@ -22,6 +22,8 @@ METRIC_DEFINE(held_back, METRIC_COUNTER, "redoubt_bus_held_total",
               "Messages that waited for the connection to come back.");
 METRIC_DEFINE(dropped, METRIC_COUNTER, "redoubt_bus_publish_refused_total",
               "Publications refused: wrong, too large, or no connection and no room to wait.");
+METRIC_DEFINE(sent_on, METRIC_COUNTER, "redoubt_bus_sent_on_total",
+              "Messages dropped because somebody had JetStream send them to a subject of the suite.");
 METRIC_DEFINE(requests, METRIC_COUNTER, "redoubt_bus_requests_total", "Requests sent.");
 METRIC_DEFINE(request_timeouts, METRIC_COUNTER, "redoubt_bus_request_timeouts_total",
               "Requests without an answer in time.");
@@ -65,6 +67,11 @@ static bool on_message(void *ctx, natsMsg *m)
         return s->raw(s->ctx, m);
     struct bus_view v;
     bus_view(&v, m);
+    if ((v.delivered || v.copied) && subject_tail(s->subject, SUBJECT_PREFIX)) {
+        metric_add(&sent_on, 1);
+        bus_error(s->b, "a message of a stream was sent on to %.100s: it counts for nothing there", s->subject);
+        return false;
+    }
     s->fn(s->ctx, &v.m); /* s may be gone from here on */
     return false;
 }

@@ -33,6 +33,8 @@ METRIC_DEFINE(stale, METRIC_COUNTER, "redoubt_bus_stale_acks_total",
               "Acknowledgements not sent because the consumer was made anew meanwhile.");
 METRIC_DEFINE(dead, METRIC_COUNTER, "redoubt_bus_dead_letters_total",
               "Messages given up and sent to the dead letters.");
+METRIC_DEFINE(copies, METRIC_COUNTER, "redoubt_bus_copies_refused_total",
+              "Messages of a stream that somebody had JetStream copy into another, dropped.");
 METRIC_DEFINE(holding, METRIC_GAUGE, "redoubt_bus_held_messages", "Messages in hand, not acknowledged yet.");
 
 struct bus_hold {
@@ -260,6 +262,13 @@ static bool on_message(void *ctx, natsMsg *m)
     bus_view(&v, m);
     if (!v.m.stream) /* not from the server's consumer: somebody published to the deliver subject */
         return false;
+    if (v.copied) {
+        metric_add(&copies, 1);
+        bus_error(c->b, "a copy of a stream's message was put into %s as %.100s: it counts for nothing", c->o.stream,
+                  v.m.subject);
+        say(c->b, m, "+TERM");
+        return false;
+    }
     struct bus_hold *h = malloc(sizeof *h);
     assert(h && "out of memory for a message");
     *h = (struct bus_hold){

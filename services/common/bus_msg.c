@@ -46,13 +46,16 @@ void bus_view(struct bus_view *v, natsMsg *m)
                             .data = natsMsg_GetData(m),
                             .len = (size_t)natsMsg_GetDataLength(m),
                             .raw = m};
-    if (v->m.reply && strncmp(v->m.reply, ACK_PREFIX, sizeof ACK_PREFIX - 1) == 0)
+    v->delivered = v->m.reply && strncmp(v->m.reply, ACK_PREFIX, sizeof ACK_PREFIX - 1) == 0;
+    v->copied = false;
+    if (v->delivered)
         view_ack(v, v->m.reply);
     const char **keys, *msg_id = NULL;
     int n;
     if (natsMsgHeader_Keys(m, &keys, &n) != NATS_OK) /* the one call that a message without headers pays */
         return;
     for (int i = 0; i < n; i++) {
+        v->copied |= strcmp(keys[i], "Nats-Stream") == 0;
         const char **to = strcmp(keys[i], "ce-id") == 0         ? &v->m.id
                           : strcmp(keys[i], "ce-type") == 0     ? &v->m.type
                           : strcmp(keys[i], "ce-source") == 0   ? &v->m.source

@@ -62,6 +62,10 @@ void bus_unsubscribe_rest(struct bus_sub *s, bus_feed_fn rest);
 struct bus_view {
     struct bus_msg m;
     char stream[256];
+    /* JetStream sends what it is asked for (deliveries, messages read directly) to any subject that the asker names, with the server's own
+     * rights: on a subject of the suite that is nobody's word, but a copy of somebody else's from another time. */
+    bool delivered; /* by a consumer */
+    bool copied;    /* from a stream, by a direct get; also where it was then stored again */
 };
 /* Valid as long as m is. */
 void bus_view(struct bus_view *v, natsMsg *m);

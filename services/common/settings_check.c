@@ -9,8 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The first line of `file` becomes *password. */
-static void take_password(char **password, const char *file, struct conf_ctx *ctx)
+/* Is it the default of `section`'s password? Defaults stand in the table itself, and are nobody's to free. */
+static bool is_default(const char *section, const char *password)
+{
+    for (size_t i = 0; i < settings_schema.n; i++) {
+        const struct conf_schema *s = settings_schema.fields[i].schema;
+        for (size_t k = 0; s && strcmp(s->name, section) == 0 && k < s->n; k++)
+            if (strcmp(s->fields[k].key, "password") == 0)
+                return password == s->fields[k].def;
+    }
+    return false;
+}
+
+/* The first line of `file` becomes *password of `section`. */
+static void take_password(const char *section, char **password, const char *file, struct conf_ctx *ctx)
 {
     char line[1024];
     if (!*file)
@@ -39,14 +51,15 @@ static void take_password(char **password, const char *file, struct conf_ctx *ct
         conf_problem(ctx, "password_file", "out of memory");
         return;
     }
-    free(*password);
+    if (!is_default(section, *password))
+        free(*password);
     *password = copy;
 }
 
 void settings_check_redis(void *object, struct conf_ctx *ctx)
 {
     struct set_redis *r = object;
-    take_password(&r->password, r->password_file, ctx);
+    take_password("redis", &r->password, r->password_file, ctx);
     for (const char *p = r->sentinels; *p; p += strcspn(p, ","), p += *p == ',') {
         char one[HOSTPORT_HOST_MAX + 8], host[HOSTPORT_HOST_MAX];
         int port;
@@ -73,7 +86,7 @@ void settings_check_nats(void *object, struct conf_ctx *ctx)
     }
     if (n->replicas % 2 == 0)
         conf_problem(ctx, "replicas", "found %d; allowed: 1, 3 or 5, so that a majority exists", (int)n->replicas);
-    take_password(&n->password, n->password_file, ctx);
+    take_password("nats", &n->password, n->password_file, ctx);
     if (*n->token && *n->user)
         conf_problem(ctx, "token", "given together with user; allowed: one of both");
 }

@@ -79,8 +79,8 @@ void health_on_traffic(struct service *s, const void *message, const struct bus_
         return;
     if (!t->traffic && !(t->traffic = calloc(1, sizeof *t->traffic)))
         return; /* out of memory: nothing is spared */
-    bool was_spared = t->traffic->spared > 0;
-    if (health_traffic_take(t->traffic, x->calls, x->failures, x->slow, clock_mono_ms()) && was_spared &&
-        health_owns(t))
-        health_run_now(t); /* what was trusted instead of a probe has failed */
+    int64_t now = clock_mono_ms();
+    if (health_traffic_take(t->traffic, x->calls, x->failures, x->slow, now) && health_owns(t) &&
+        health_traffic_asks(t->traffic, t->pace.interval_ms, now))
+        health_run_now(t);
 }

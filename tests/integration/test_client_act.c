@@ -279,7 +279,7 @@ static const char *const least_privilege =
     "              \"redoubt.v1.action." AGENT "\", \"redoubt.v1.monitor." AGENT "\",\n"
     "              \"$JS.API.CONSUMER.CREATE.REDOUBT_STATE\", \"$JS.API.CONSUMER.INFO.REDOUBT_STATE.*\"]\n"
     "    subscribe: [\"redoubt.v1.directive." AGENT "\", \"redoubt.v1.breaker.>\", \"redoubt.v1.advice.>\",\n"
-    "                \"_INBOX_agent_" AGENT ".>\"]}}\n"
+    "                \"_INBOX_agent." AGENT ".>\"]}}\n"
     "] }\n";
 
 /* Turns the test's loop until the expression is true; it may look at what the library's thread fills in. */

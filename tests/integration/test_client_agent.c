@@ -263,7 +263,7 @@ static const char *const least_privilege =
     "              \"$JS.API.CONSUMER.INFO.REDOUBT_STATE.*\"]\n"
     "    subscribe: [\"redoubt.v1.directive." AGENT
     "\", \"redoubt.v1.breaker.>\", \"redoubt.v1.advice.>\", \"redoubt.v1.selftest." AGENT "\",\n"
-    "                \"_INBOX_agent_" AGENT ".>\"]\n"
+    "                \"_INBOX_agent." AGENT ".>\"]\n"
     "    allow_responses: true}}\n"
     "] }\n";
 

@@ -241,6 +241,32 @@ static void what_does_not_fit_together_is_refused(void **state)
 }
 
 /* A file of 20,000 targets in one line of descent, the oldest last, and as many agents. */
+/* The password of a mounted file, whether `password` is left out, empty, or of an empty variable. */
+static void passwords_of_files(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/redoubt-password-XXXXXX", text[512];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && dprintf(fd, "s3cret\nnot this\n") > 0);
+    static const char *const forms[] = {"", "password: '', ", "password: '${REDOUBT_TEST_NO_SUCH_NAME:-}', "};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        snprintf(text, sizeof text, "nats: {%spassword_file: %s}\nredis: {%spassword_file: %s}\n", forms[i], path,
+                 forms[i], path);
+        struct settings *s = parse(text);
+        assert_string_equal(s->nats.password, "s3cret");
+        assert_string_equal(s->redis.password, "s3cret");
+        settings_free(s);
+    }
+    snprintf(text, sizeof text, "nats: {password: x, password_file: %s}\n", path);
+    wrong(text, "s.yaml:1: nats.password_file: given together with password");
+    assert_int_equal(ftruncate(fd, 0), 0);
+    snprintf(text, sizeof text, "redis: {password_file: %s}\n", path);
+    wrong(text, "s.yaml:1: redis.password_file: found /tmp/redoubt-password-");
+    close(fd);
+    unlink(path);
+    wrong(text, "s.yaml:1: redis.password_file: found /tmp/redoubt-password-");
+}
+
 static void big_files(void **state)
 {
     (void)state;
@@ -391,6 +417,7 @@ int main(void)
         cmocka_unit_test(defaults_are_the_missions),
         cmocka_unit_test(settings_that_follow_from_others),
         cmocka_unit_test(what_does_not_fit_together_is_refused),
+        cmocka_unit_test(passwords_of_files),
         cmocka_unit_test(big_files),
         cmocka_unit_test(reload_knows_what_needs_a_restart),
         cmocka_unit_test(the_example_is_right),

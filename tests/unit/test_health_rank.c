@@ -166,6 +166,40 @@ static void test_traffic_spares_probes(void **state)
     assert_true(health_traffic_spares(&t, interval, 300000));
 }
 
+/* The first failing calls bring a probe, however good the last one was; and no more of them than is worth their money. */
+static void test_bad_traffic_asks(void **state)
+{
+    (void)state;
+    const int64_t interval = 60000;
+    struct health_traffic t = {0};
+    int64_t now = 1000;
+    assert_true(health_traffic_take(&t, 10, 1, 0, now));
+    assert_true(health_traffic_asks(&t, interval, now));
+    assert_false(health_traffic_asks(&t, interval, now)); /* once */
+    for (int i = 0; i < 100; i++) {                       /* it goes on: no news */
+        now += 5000;
+        assert_true(health_traffic_take(&t, 10, 10, 0, now));
+        assert_false(health_traffic_asks(&t, interval, now));
+    }
+    /* Good and bad in turn, as a target has that fails now and then: a quarter of an interval lies between two. */
+    unsigned asked = 0;
+    for (int i = 0; i < 120; i++) {
+        now += 5000;
+        bool bad = i % 2;
+        assert_int_equal(health_traffic_take(&t, 10, bad, 0, now), bad);
+        asked += bad && health_traffic_asks(&t, interval, now);
+    }
+    assert_in_range(asked, 20, 10 * HEALTH_ASKS_PER_INTERVAL);
+    /* Calls that stood for a probe are asked after whenever they fail. */
+    for (int i = 0; i < 3; i++) {
+        now += 1;
+        assert_false(health_traffic_take(&t, 100, 0, 0, now));
+        assert_true(health_traffic_spares(&t, interval, now));
+        assert_true(health_traffic_take(&t, 100, 1, 0, now));
+        assert_true(health_traffic_asks(&t, interval, now));
+    }
+}
+
 static void test_parents_suppress(void **state)
 {
     (void)state;
@@ -207,6 +241,7 @@ int main(void)
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_duties),
         cmocka_unit_test(test_traffic_spares_probes),
+        cmocka_unit_test(test_bad_traffic_asks),
         cmocka_unit_test(test_parents_suppress),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

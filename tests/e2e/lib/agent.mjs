@@ -114,7 +114,7 @@ export async function readStream(nc, stream, filter) {
       if (m.info.pending === 0) break;
     }
   }
-  await jsm.consumers.delete(stream, ci.name).catch(() => {});
+  void jsm.consumers.delete(stream, ci.name).catch(() => {}); // who may not is not waited for: it ends by itself
   return found;
 }
 

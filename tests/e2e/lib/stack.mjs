@@ -38,10 +38,11 @@ export class Stack {
     for (const d of ['nats', 'redis', 'data', 'log']) fs.mkdirSync(path.join(this.dir, d));
     this.config = path.join(this.dir, 'redoubt.yaml');
     this.writeSettings(settings);
-    this.define('nats', 'nats-server', ['-a', '127.0.0.1', '-p', String(this.natsPort), '-js', '-sd', path.join(this.dir, 'nats')]);
-    this.define('redis', 'redis-server', ['--bind', '127.0.0.1', '--port', String(this.redisPort), '--dir', path.join(this.dir, 'redis'),
+    this.prepare();
+    this.define('nats', 'nats-server', [...this.natsArgs(), '-a', '127.0.0.1', '-p', String(this.natsPort), '-js', '-sd', path.join(this.dir, 'nats')]);
+    this.define('redis', 'redis-server', [...this.redisArgs(), '--bind', '127.0.0.1', '--port', String(this.redisPort), '--dir', path.join(this.dir, 'redis'),
       '--appendonly', 'yes', '--save', '', ...redisArgs]);
-    for (const s of [...SERVICES, 'continuity']) this.define(s, path.join(bin, `redoubt-${s}`), ['-c', this.config]);
+    for (const s of [...SERVICES, 'continuity', 'rollback']) this.define(s, path.join(bin, `redoubt-${s}`), ['-c', this.config]);
     this.run('nats');
     this.run('redis');
     await this.ready();
@@ -57,6 +58,12 @@ tilt_hold: 1s
 ${text}`);
   }
 
+  // What a stack with rights (lib/rights.mjs) does otherwise: files before the start, how the servers begin, who a process is.
+  prepare() {}
+  natsArgs() { return []; }
+  redisArgs() { return []; }
+  envOf() { return {}; }
+
   async ready() {
     for (const port of [this.natsPort, this.redisPort]) await until(`port ${port} to open`, () => portOpen(port));
   }
@@ -69,7 +76,7 @@ ${text}`);
   run(name) {
     const p = this.procs.get(name);
     const log = fs.openSync(path.join(this.dir, 'log', `${name}.log`), 'a');
-    p.child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', p.command, ...p.args], { stdio: ['ignore', log, log], env });
+    p.child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', p.command, ...p.args], { stdio: ['ignore', log, log], env: { ...env, ...this.envOf(name) } });
     p.exited = once(p.child, 'exit').then(([code, signal]) => ({ code, signal }));
     fs.closeSync(log);
     return p.child;
@@ -98,7 +105,7 @@ ${text}`);
   // The operator's command; {code, out, err}.
   cli(args) {
     return new Promise((done, failed) => {
-      execFile(path.join(bin, 'redoubt'), args, { env: { ...env, REDOUBT_CONFIG: this.config }, timeout: 60000 }, (e, out, err) => {
+      execFile(path.join(bin, 'redoubt'), args, { env: { ...env, ...this.envOf('cli'), REDOUBT_CONFIG: this.config }, timeout: 60000 }, (e, out, err) => {
         if (e && typeof e.code !== 'number') failed(e);
         else done({ code: e ? e.code : 0, out, err });
       });
@@ -123,7 +130,7 @@ ${text}`);
   async stop() {
     for (const close of this.clients.splice(0)) await Promise.resolve(close()).catch(() => {});
     const ends = {};
-    for (const s of ['continuity', 'health', 'guard', 'fallback', 'breaker', 'alert', 'audit'])
+    for (const s of ['continuity', 'rollback', 'health', 'guard', 'fallback', 'breaker', 'alert', 'audit'])
       if (this.running(s)) {
         ends[s] = this.kill(s, 'SIGTERM');
       }
@@ -165,7 +172,7 @@ export function portOpen(port) {
 
 // Runs `body(stack)` on a fresh stack and cleans up; a failure shows the logs' ends.
 export async function withStack(name, settings, body, options) {
-  const stack = new Stack(name);
+  const stack = new (options?.Stack ?? Stack)(name);
   const text = typeof settings === 'function' ? settings(stack) : settings;
   try {
     await stack.start(text, options);

@@ -91,7 +91,7 @@ export async function runStory(name, { disturb = async () => {}, options, check 
           // Whatever was killed is back now, and the position still holds.
           await until(() => `${step.name}, after the trouble: ${step.what}; ${where()}`, () => step.done(w), 40000);
         }
-        await checkEverything(stack, w, nc, path.join(stack.dir, 'alerts.jsonl'));
+        await checkEverything(stack, w, await stack.nats(), path.join(stack.dir, 'alerts.jsonl'));
         await check(stack, w, nc);
       } finally {
         await w.agent.stop();
