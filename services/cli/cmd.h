@@ -132,6 +132,7 @@ struct opts_rollback {
 };
 int cmd_rollback_list(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_rollback_versions(struct cli *c, const void *opts, int argc, char **argv);
+int cmd_rollback_pin(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_rollback_plan(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_rollback_start(struct cli *c, const void *opts, int argc, char **argv);
 int cmd_rollback_order(struct cli *c, const void *opts, int argc, char **argv); /* hold, resume, abort, emergency */

@@ -11,8 +11,9 @@
 static const struct conf_field docker_fields[] = {
     ROW("socket", STRING, socket, "/var/run/docker.sock", 1, 100, "The Docker Engine's unix socket."),
     ROW("container", STRING, container, "", 1, 128,
-        "The container by its name. Or `project` and `service` of compose."),
-    ROW("project", STRING, project, "", 1, 128, "Compose project."),
+        "The container by its name. Or a `service` of compose."),
+    ROW("project", STRING, project, "", 1, 128,
+        "Compose project; empty = the one that redoubt-rollback itself runs in."),
     ROW("service", STRING, service, "", 1, 128, "Compose service; all its containers carry the deployment."),
     ROW("port", INT, port, "0", 0, 65535, "Where the agent listens inside its container; 0 = nowhere."),
     ROW("network", STRING, network, "", 1, 128,

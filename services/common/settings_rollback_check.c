@@ -95,9 +95,8 @@ static void check_executor(const struct set_deployment *d, struct conf_ctx *ctx)
 {
     switch (d->executor) {
     case SET_EXECUTOR_DOCKER:
-        if (!*d->docker.container && (!*d->docker.project || !*d->docker.service))
-            conf_problem(ctx, "docker.container",
-                         "required: a container's name, or `project` and `service` of compose");
+        if (!*d->docker.container && !*d->docker.service)
+            conf_problem(ctx, "docker.container", "required: a container's name, or a `service` of compose");
         break;
     case SET_EXECUTOR_KUBERNETES:
         need("kubernetes.deployment", d->kubernetes.deployment, "for executor kubernetes", ctx);

@@ -49,6 +49,53 @@ bool docker_belongs(const json_t *entry, const struct set_deployment *set)
            !label_is(labels, DOCKER_COMPOSE "oneoff", "True");
 }
 
+/* ---- where this service itself runs ---- */
+
+/* ID in ".../containers/ID/..." */
+static bool id_in(const char *path, char buf[static DOCKER_ID])
+{
+    static const char between[] = "/containers/";
+    for (const char *at = path; (at = strstr(at, between));) {
+        at += sizeof between - 1;
+        if (strspn(at, "0123456789abcdef") != DOCKER_ID - 1 || at[DOCKER_ID - 1] != '/')
+            continue;
+        snprintf(buf, DOCKER_ID, "%s", at);
+        return true;
+    }
+    return false;
+}
+
+bool docker_own_id(const char *mountinfo, char buf[static DOCKER_ID])
+{
+    static const char *const files[] = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"};
+    for (const char *line = mountinfo; *line;) {
+        char root[1024], at[64];
+        size_t len = strcspn(line, "\n");
+        /* id, parent, device, what is mounted, and where */
+        if (sscanf(line, "%*d %*d %*[0-9:] %1023s %63s", root, at) == 2)
+            for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+                if (strcmp(at, files[i]) == 0 && id_in(root, buf))
+                    return true;
+        line += len + (line[len] == '\n');
+    }
+    return false;
+}
+
+bool docker_own_project(const json_t *list, const char *id, char buf[static DOCKER_PROJECT])
+{
+    size_t i;
+    const json_t *v;
+    json_array_foreach(list, i, v)
+    {
+        const char *project = docker_text(json_object_get(v, "Labels"), DOCKER_COMPOSE "project");
+        if (!*id || strcmp(docker_text(v, "Id"), id) != 0 || !*project || strlen(project) >= DOCKER_PROJECT)
+            continue;
+        snprintf(buf, DOCKER_PROJECT, "%s", project);
+        return true;
+    }
+    return false;
+}
+
 /* ---- times and files ---- */
 
 int64_t docker_time(const char *text, bool *ret_whole)

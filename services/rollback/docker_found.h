@@ -19,6 +19,10 @@ struct docker_container {
 
 /* Does an entry of the list of containers belong to the deployment? */
 bool docker_belongs(const json_t *entry, const struct set_deployment *set);
+/* Which container is this process in? Its id, by what /proc/self/mountinfo says of the files that an engine puts into each: false = in none. */
+bool docker_own_id(const char *mountinfo, char buf[static DOCKER_ID]);
+/* The compose project of the container `id` in the engine's list; false = it is not there, or of no project. */
+bool docker_own_project(const json_t *list, const char *id, char buf[static DOCKER_PROJECT]);
 /* Reads all; references to inspect and image are taken over. Clean up by docker_container_done(). */
 void docker_container_read(struct docker_container *c, json_t *inspect, json_t *image,
                            const struct set_deployment *set, int64_t now_unix_ms);

@@ -33,6 +33,7 @@ void docker_cache_done(struct docker_cache *c)
 {
     json_decref(c->images);
     json_decref(c->files);
+    free(c->project);
     *c = (struct docker_cache){0};
 }
 
@@ -247,6 +248,13 @@ static void on_list(void *ctx, const struct docker_answer *a)
     if (!a->ok || !json_is_array(a->json)) {
         end(l, a->ok ? "the Docker Engine's list of containers is no list: what answers is no engine" : a->error,
             a->lasting);
+        return;
+    }
+    if (l->cache->project && !*l->cache->project && !docker_own_project(a->json, l->cache->own, l->cache->project)) {
+        end(l,
+            "docker.project is not set, and this service runs in no container of a compose project of this engine, "
+            "whose project could be meant: set docker.project",
+            true);
         return;
     }
     l->list = json_deep_copy(a->json);

@@ -17,6 +17,10 @@ typedef void (*docker_look_cb)(void *ctx, const struct docker_sight *s);
 /* What does not change is asked for once: images by id, files by container and start. */
 struct docker_cache {
     json_t *images, *files;
+    /* Not NULL: the settings name no compose project, and it is that of the container that this service runs in. The set that is given to a look points here; "" = not
+     * known yet. */
+    char *project;
+    char own[DOCKER_ID]; /* id of that container; "" = this service runs in none */
 };
 void docker_cache_done(struct docker_cache *c);
 

@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #define DOCKER_ID       65    /* a container's id */
+#define DOCKER_PROJECT  129   /* a compose project */
 #define DOCKER_SPEC_MAX 49152 /* of a version's record */
 
 /* Labels of the containers that this service makes. */

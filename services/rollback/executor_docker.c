@@ -288,6 +288,25 @@ static void docker_keep(struct executor *x, const struct executor_order *o, bool
 
 /* ---- life ---- */
 
+/* Whoever names a service and no project means the project that this service is part of: `-p` is not known to the settings. */
+static bool own_project(struct executor *x, const struct set_deployment *set)
+{
+    if (*set->docker.container || *set->docker.project || !*set->docker.service)
+        return true;
+    char *text = NULL;
+    size_t room = 0;
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+    if (f && getdelim(&text, &room, '\0', f) > 0)
+        (void)docker_own_id(text, x->cache.own);
+    if (f)
+        (void)fclose(f);
+    free(text);
+    x->own = *set;
+    x->own.docker.project = x->cache.project = calloc(1, DOCKER_PROJECT);
+    x->set = &x->own;
+    return x->cache.project != NULL;
+}
+
 static struct executor *docker_open(struct service *s, const struct set_deployment *set, struct err *e)
 {
     struct executor *x = calloc(1, sizeof *x);
@@ -300,6 +319,12 @@ static struct executor *docker_open(struct service *s, const struct set_deployme
     }
     x->service = s;
     x->set = set;
+    if (!own_project(x, set)) {
+        docker_api_close(x->api);
+        free(x);
+        err_set(e, "deployment %s: memory is out", set->name);
+        return NULL;
+    }
     return x;
 }
 

@@ -10,6 +10,7 @@ typedef void (*docker_then)(struct docker_op *op);
 struct executor {
     struct service *service;
     const struct set_deployment *set;
+    struct set_deployment own; /* `set`, where the compose project is that of this service's own container */
     struct docker_api *api;
     struct docker_cache cache;
     struct docker_op *ops;

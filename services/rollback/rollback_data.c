@@ -556,7 +556,8 @@ struct data *data_open(struct service *s, const struct set_deployment *set, stru
                                   .env = &set->data.env}};
     snprintf(d->restic.program, sizeof d->restic.program, "%s", program && *program ? program : RESTIC_PROGRAM);
     snprintf(d->restic.dir, sizeof d->restic.dir, "%.400s/data", s->replica.dir);
-    if (mkdir(d->restic.dir, 0700) != 0 && errno != EEXIST) {
+    /* While settings are only looked at, before the replica has its directory, nothing is made. */
+    if (*s->replica.dir && mkdir(d->restic.dir, 0700) != 0 && errno != EEXIST) {
         err_set(e, "%s cannot be made: %s", d->restic.dir, strerror(errno));
         free(d);
         return NULL;

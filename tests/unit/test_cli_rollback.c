@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "cli/event_line.h"
+#include "cli/rollback_pin.h"
 #include "cli/rollback_view.h"
 #include "cli/status_model.h"
 #include "cli/status_view.h"
@@ -457,6 +458,58 @@ static void the_status_has_deployments(void **state)
     status_free(&s);
 }
 
+/* ---- pin ---- */
+
+static char *pin(const char *executor, const char *image, const char *name, const char *spec, struct err *e)
+{
+    PB(VersionRecord) r = REDOUBT__V1__VERSION_RECORD__INIT;
+    PB(DeployedVersion) v = REDOUBT__V1__DEPLOYED_VERSION__INIT;
+    v.name = (char *)name;
+    r.deployment = (char *)"mcp";
+    r.version = &v;
+    r.executor = (char *)executor;
+    r.image = (char *)image;
+    r.spec.data = (uint8_t *)spec;
+    r.spec.len = strlen(spec);
+    e->text[0] = '\0';
+    return rollback_pin_text(&r, e);
+}
+
+#define COMPOSE(service) "\"Config\":{\"Labels\":{\"com.docker.compose.service\":\"" service "\"}}"
+
+static void an_override_pins_what_runs(void **state)
+{
+    (void)state;
+    struct err e;
+    char *t =
+        pin("docker", "reg/agent:v1", "v1", "{\"RepoDigest\":\"reg/agent@sha256:abcd\"," COMPOSE("agent") "}", &e);
+    assert_non_null(t);
+    assert_non_null(strstr(t, "\nservices:\n  \"agent\":\n    image: \"reg/agent@sha256:abcd\"\n"));
+    assert_non_null(strstr(t, "# mcp stays on v1,"));
+    assert_null(strstr(t, "do not move"));
+    free(t);
+    t = pin("docker", "agent:v1", "v\n1", "{\"RepoDigest\":\"\"," COMPOSE("a\\nb: c") "}", &e);
+    assert_non_null(t);
+    assert_non_null(strstr(t, "\n  \"a\\nb: c\":\n    image: \"agent:v1\"\n"));
+    assert_non_null(strstr(t, "stays on v 1,"));
+    assert_non_null(strstr(t, "# No registry is known to have this image"));
+    free(t);
+    static const struct {
+        const char *executor, *image, *spec, *why;
+    } bad[] = {
+        {"kubernetes", "a", "{}", "executor kubernetes"},
+        {"docker", "a", "", "was not made by compose"},
+        {"docker", "a", "[1]", "was not made by compose"},
+        {"docker", "a", "{\"Config\":{\"Labels\":null}}", "was not made by compose"},
+        {"docker", "", "{" COMPOSE("agent") "}", "was not made by compose"},
+        {"docker", "\xff", "{" COMPOSE("agent") "}", "no UTF-8"},
+    };
+    for (size_t i = 0; i < N(bad); i++) {
+        assert_null(pin(bad[i].executor, bad[i].image, "v1", bad[i].spec, &e));
+        assert_non_null(strstr(e.text, bad[i].why));
+    }
+}
+
 int main(void)
 {
     if (!setlocale(LC_CTYPE, "C.UTF-8"))
@@ -468,6 +521,7 @@ int main(void)
         cmocka_unit_test(what_it_does_now_is_said),
         cmocka_unit_test(commands_that_go_on_are_offered),
         cmocka_unit_test(versions_are_told_apart),
+        cmocka_unit_test(an_override_pins_what_runs),
         cmocka_unit_test(hostile_texts_stay_in_their_place),
         cmocka_unit_test(unknown_numbers_have_a_text),
         cmocka_unit_test(messages_beside_it_have_lines),

@@ -322,12 +322,63 @@ static void belongs(void **state)
     }
 }
 
+/* ---- where the service itself runs ---- */
+
+#define ID "4f0c41a2b3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e"
+
+static void own_id(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool known;
+    } rows[] = {
+        {"", false},
+        {"no such\nfile\n\n", false},
+        {"22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n", false},
+        {"1 2 0:3 / / rw - overlay o rw\n720 709 254:0 /var/lib/docker/containers/" ID
+         "/hostname /etc/hostname rw,relatime - ext4 /dev/vda rw\n",
+         true},
+        {"720 709 254:0 /docker/containers/" ID "/resolv.conf /etc/resolv.conf rw - ext4 /dev/vda rw", true},
+        {"720 709 254:0 /containers/x/containers/" ID "/hosts /etc/hosts rw - ext4 /dev/vda rw\n", true},
+        /* Somebody has mounted files of another container; an id that is none; a directory of its own by that name. */
+        {"720 709 254:0 /var/lib/docker/containers/" ID "/hostname /data/hostname rw - ext4 /dev/vda rw\n", false},
+        {"720 709 254:0 /var/lib/docker/containers/4f0c/hostname /etc/hostname rw - ext4 /dev/vda rw\n", false},
+        {"720 709 254:0 /var/lib/docker/containers/" ID "0/hostname /etc/hostname rw - ext4 /dev/vda rw\n", false},
+        {"720 709 254:0 /var/lib/docker/containers/" ID " /etc/hostname rw - ext4 /dev/vda rw\n", false},
+        {"720 709 254:0 /var/lib/kubelet/pods/1/etc-hosts /etc/hosts rw - ext4 /dev/vda rw\n", false},
+    };
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        char id[DOCKER_ID] = "";
+        assert_int_equal(docker_own_id(rows[k].text, id), rows[k].known);
+        assert_string_equal(id, rows[k].known ? ID : "");
+    }
+}
+
+static void own_project(void **state)
+{
+    (void)state;
+    json_t *list =
+        parse("[1, {}, {\"Id\":\"" ID "\",\"Labels\":{\"com.docker.compose.project\":\"town\"}},"
+              "{\"Id\":\"b\",\"Labels\":{\"com.docker.compose.project\":\"other\"}},"
+              "{\"Id\":\"c\",\"Labels\":null}, {\"Id\":\"\",\"Labels\":{\"com.docker.compose.project\":\"x\"}}]");
+    char project[DOCKER_PROJECT] = "";
+    assert_false(docker_own_project(list, "", project));
+    assert_false(docker_own_project(list, "c", project));
+    assert_false(docker_own_project(list, "nobody", project));
+    assert_false(docker_own_project(NULL, ID, project));
+    assert_string_equal(project, "");
+    assert_true(docker_own_project(list, ID, project));
+    assert_string_equal(project, "town");
+    json_decref(list);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(subtracts), cmocka_unit_test(commands),    cmocka_unit_test(hashes),
         cmocka_unit_test(bodies),    cmocka_unit_test(odd_answers), cmocka_unit_test(small),
-        cmocka_unit_test(belongs),
+        cmocka_unit_test(belongs),   cmocka_unit_test(own_id),      cmocka_unit_test(own_project),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
