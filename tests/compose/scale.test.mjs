@@ -80,7 +80,7 @@ test(`${EVENTS} events`, { skip: noEngine, timeout: 900000 }, async () => {
       await project.up(['nats']);
       const network = await api('GET', `/networks/${project.name}_bus`);
       await withWorld(network.IPAM.Config[0].Gateway, async (w) => {
-        const text = settings(w, AGENTS, { baseline: '${REDOUBT_BASELINE}', record: '/var/lib/redoubt/alert/alerts.jsonl' });
+        const text = settings(w, AGENTS, { baseline: '"${REDOUBT_BASELINE}"', record: '/var/lib/redoubt/alert/alerts.jsonl' });
         settingsFile(dir, `tilt_hold: 1s\n${text}`);
         const town = new Town(project, w, dir);
         await runScaling(town, { seed: SEED, n: EVENTS, agents: AGENTS });

@@ -203,7 +203,7 @@ async function settle(town, { ledger, agents, kills, cuts, where }) {
   const probes = w.backend.probes.filter((p) => p >= from).length;
   assert.ok(probes >= 0.3 * span_ms / INTERVAL_MS && probes <= 1.15 * span_ms / INTERVAL_MS + 1, `${probes} probes of the backend in ${span_ms} ms by three watchers`);
 
-  // Audit records: each is in the trail.
+  // Audit records: each is in the trails, once.
   const count = new Map();
   let missing;
   await until(() => `every record in the trail; missing: ${missing?.slice(0, 5)} (${missing?.length})`, async () => {
@@ -213,6 +213,7 @@ async function settle(town, { ledger, agents, kills, cuts, where }) {
     return missing.length === 0;
   }, 60000);
   const doubled = [...count].filter(([, c]) => c > 1).map(([id]) => id);
+  assert.deepEqual(doubled, [], 'no record is in the trails twice');
 
   return { actions: w.backend.executed.size, 'lost ': 0, 'twice ': [...w.backend.executed.values()].filter((x) => x > 1).length, alerts: ledger.alerts.size, 'lost  ': people.lost.length,
     'told again': people.twice.length, records: ledger.records.size, 'lost   ': missing.length, 'in two chains': doubled.length, directives: agents.reduce((s, a) => s + a.applied.length, 0),
