@@ -36,10 +36,13 @@ class Town {
 
   // `docker kill`: the engine takes that for a person's will, so that somebody has to start it again.
   async kill(service, which) {
-    const all = (await this.project.containers(service)).filter((c) => c.state === 'running');
+    const all = await until(`a container of ${service} that runs`, async () => {
+      const running = (await this.project.containers(service)).filter((c) => c.state === 'running');
+      return running.length > 0 && running;
+    }, 60000);
     const { id } = all[Math.floor(which * all.length)];
     await api('POST', `/containers/${id}/kill?signal=KILL`, { fine: [409] });
-    this.starting.push(pause(AGAIN_MS).then(() => api('POST', `/containers/${id}/start`, { fine: [404] })));
+    this.starting.push(pause(AGAIN_MS).then(() => api('POST', `/containers/${id}/start`, { fine: [404, 409] })));
   }
 
   async settled(service, n) {
