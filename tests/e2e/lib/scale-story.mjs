@@ -177,7 +177,9 @@ async function settle(town, { ledger, agents, kills, cuts, where }) {
   people = ledger.people(w.told());
   const unexplained = people.twice.filter(({ at }) => !mine.some((k) => at[0] > k - KILLED_MS && at[0] < k + 1000 && at[at.length - 1] > k - 1000) && !cuts.some((c) => Math.abs(at[0] - c) < 1000));
   assert.deepEqual(unexplained, [], `no alert was told twice but for what was in hand; killed: ${JSON.stringify(mine)}, chat cut: ${JSON.stringify(cuts)}`);
-  assert.deepEqual(await ledger.outdated(), [], 'what people heard last of a problem is how it is');
+  // What a killed alert service had in hand is told late, perhaps behind what followed it; nothing else is.
+  const late = await ledger.outdated();
+  assert.deepEqual(late.filter(({ at }) => !mine.some((k) => at > k && at < k + KILLED_MS)), [], 'what people heard last of a problem is how it is');
   assert.deepEqual(await ledger.repeated(), [], 'no alert was raised twice under two ids');
 
   // What was said: one epoch, one document; breakers closed, health well, overrides released.
@@ -216,7 +218,7 @@ async function settle(town, { ledger, agents, kills, cuts, where }) {
   assert.deepEqual(doubled, [], 'no record is in the trails twice');
 
   return { actions: w.backend.executed.size, 'lost ': 0, 'twice ': [...w.backend.executed.values()].filter((x) => x > 1).length, alerts: ledger.alerts.size, 'lost  ': people.lost.length,
-    'told again': people.twice.length, records: ledger.records.size, 'lost   ': missing.length, 'in two chains': doubled.length, directives: agents.reduce((s, a) => s + a.applied.length, 0),
+    'told again': people.twice.length, 'told late': late.length, records: ledger.records.size, 'lost   ': missing.length, 'in two chains': doubled.length, directives: agents.reduce((s, a) => s + a.applied.length, 0),
     'epochs twice': ledger.doubles().length, incidents: incidents.n, 'probes/s': (probes / span_ms * 1000).toFixed(1) };
 }
 
