@@ -121,7 +121,7 @@ export class Ledger {
       const a = of.get(r.alert_id);
       if (a && r.status === 'DELIVERY_STATUS_ACCEPTED') heard.set(a.dedup_key, { ...a, at: r.ended_unix_ms });
     }
-    return [...heard].filter(([key, a]) => a.resolved !== is.get(key).resolved).map(([key, a]) => ({ at: a.at, text: `${key}: ${a.id} was heard last, ${is.get(key).id} is so` }));
+    return [...heard].filter(([key, a]) => a.resolved !== is.get(key).resolved).map(([key, a]) => ({ at: a.at, summary: a.summary, text: `${key}: ${a.id} was heard last, ${is.get(key).id} is so` }));
   }
 
   // How many alerts are on the stream of which the alert service has not said that they are dealt with.
