@@ -233,18 +233,6 @@ static bool decided_before(struct alert_ask *a, const char *progress)
     return true;
 }
 
-/* Is a beginning that is told late, since who had it in hand was killed, overtaken by its end? */
-static bool overtaken(const struct alert_ask *a, const redisReply *doc)
-{
-    struct alert_problem p;
-    if (a->recall.verdict != ALERT_NOTIFY || a->recall.delivered || a->alert->resolved)
-        return false;
-    PB(ProblemChanged) *d = wire_unpack(PB_DESC(problem_changed), doc->str, doc->len, NULL);
-    bool over = d && alert_doc_read(d, &p) && p.state == ALERT_PROBLEM_RESOLVED;
-    wire_free(d);
-    return over;
-}
-
 static void set_base(struct alert_ask *a, PB(ProblemChanged) * d)
 {
     wire_free(a->base);
@@ -349,7 +337,8 @@ static void on_redis(struct alert_ask *a, const redisReply *r)
     }
     if (a->alert && decided_before(a, text(r->element[2]))) {
         alert_local_remember(&m->local, a->alert_id, text(r->element[2]));
-        a->recall.over = overtaken(a, r->element[1]);
+        /* Who had it in hand was killed: perhaps its end was told meanwhile. */
+        a->recall.over = !a->alert->resolved && alert_doc_over(r->element[1]->str, r->element[1]->len);
         finish(a);
         return;
     }
