@@ -140,3 +140,12 @@ const char *alert_doc_note(const PB(ProblemChanged) * d, enum alert_tell_kind te
         snprintf(buf + at, ALERT_TELL_MAX - at, "; repeated %" PRIu32 " times since people were last told", repeats);
     return buf;
 }
+
+bool alert_doc_over(const void *data, size_t len)
+{
+    struct alert_problem p;
+    PB(ProblemChanged) *d = wire_unpack(PB_DESC(problem_changed), data, len, NULL);
+    bool over = d && alert_doc_read(d, &p) && p.state == ALERT_PROBLEM_RESOLVED;
+    wire_free(d);
+    return over;
+}

@@ -32,4 +32,7 @@ const struct set_escalation *alert_doc_escalation(const struct set_alert *set, c
 const char *alert_doc_note(const PB(ProblemChanged) * d, enum alert_tell_kind tell, size_t step, uint32_t repeats,
                            int64_t now_ms, char buf[static ALERT_TELL_MAX]);
 
+/* A packed one, sound, of a problem that has ended. */
+bool alert_doc_over(const void *data, size_t len);
+
 #endif

@@ -375,6 +375,8 @@ static void on_recall(void *ctx, const struct alert_recall *recall)
         say(i, NULL, ALERT_STATUS_MUTED, recall->why);
     else if (!i->notify)
         metric_add(&repeated, 1);
+    else if (recall->over)
+        snprintf(i->note, sizeof i->note, "told late: it is over meanwhile");
     else if (recall->repeats > 0)
         snprintf(i->note, sizeof i->note, "was repeated %" PRIu32 " times since people were last told",
                  recall->repeats);

@@ -337,6 +337,8 @@ static void on_redis(struct alert_ask *a, const redisReply *r)
     }
     if (a->alert && decided_before(a, text(r->element[2]))) {
         alert_local_remember(&m->local, a->alert_id, text(r->element[2]));
+        /* Who had it in hand was killed: perhaps its end was told meanwhile. */
+        a->recall.over = !a->alert->resolved && alert_doc_over(r->element[1]->str, r->element[1]->len);
         finish(a);
         return;
     }

@@ -25,6 +25,7 @@ struct alert_recall {
     char channel[NAME_MAX_LEN + 1];
     enum alert_verdict verdict;
     uint32_t repeats;        /* of the problem, since people were told */
+    bool over;               /* it was to be told, was not, and its problem has ended meanwhile */
     char why[ALERT_WHY_MAX]; /* MUTED: by what, `silence/<id>`, `inhibit/<rule>`, `ack/<by>`; else "" */
 };
 /* Decides what is to be done with an alert, and remembers that. `route` is the first that has taken it (its repeat and escalation count); may be

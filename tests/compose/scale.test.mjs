@@ -36,10 +36,13 @@ class Town {
 
   // `docker kill`: the engine takes that for a person's will, so that somebody has to start it again.
   async kill(service, which) {
-    const all = (await this.project.containers(service)).filter((c) => c.state === 'running');
+    const all = await until(`a container of ${service} that runs`, async () => {
+      const running = (await this.project.containers(service)).filter((c) => c.state === 'running');
+      return running.length > 0 && running;
+    }, 60000);
     const { id } = all[Math.floor(which * all.length)];
     await api('POST', `/containers/${id}/kill?signal=KILL`, { fine: [409] });
-    this.starting.push(pause(AGAIN_MS).then(() => api('POST', `/containers/${id}/start`, { fine: [404] })));
+    this.starting.push(pause(AGAIN_MS).then(() => api('POST', `/containers/${id}/start`, { fine: [404, 409] })));
   }
 
   async settled(service, n) {
@@ -80,7 +83,7 @@ test(`${EVENTS} events`, { skip: noEngine, timeout: 900000 }, async () => {
       await project.up(['nats']);
       const network = await api('GET', `/networks/${project.name}_bus`);
       await withWorld(network.IPAM.Config[0].Gateway, async (w) => {
-        const text = settings(w, AGENTS, { baseline: '${REDOUBT_BASELINE}', record: '/var/lib/redoubt/alert/alerts.jsonl' });
+        const text = settings(w, AGENTS, { baseline: '"${REDOUBT_BASELINE}"', record: '/var/lib/redoubt/alert/alerts.jsonl' });
         settingsFile(dir, `tilt_hold: 1s\n${text}`);
         const town = new Town(project, w, dir);
         await runScaling(town, { seed: SEED, n: EVENTS, agents: AGENTS });

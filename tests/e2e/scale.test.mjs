@@ -6,11 +6,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { baselineText } from './lib/actor.mjs';
+import { Ledger } from './lib/ledger.mjs';
 import { Replicas } from './lib/replicas.mjs';
 import { tell } from './lib/scale-same.mjs';
 import { agentNames, MOST, runScaling, settings, withWorld } from './lib/scale-story.mjs';
 import { withStack } from './lib/stack.mjs';
 import { until } from './lib/wait.mjs';
+import { slack } from './lib/world.mjs';
 
 const EVENTS = Number(process.env.REDOUBT_SCALE_EVENTS ?? 8);
 const SEED = Number(process.env.REDOUBT_SCALE_SEED ?? Date.now() % 1e6);
@@ -82,4 +84,31 @@ test('one replica of each or several: the same directives, alerts and actions', 
   });
   const [one, several] = await Promise.all([tellWith(1), tellWith(3)]);
   assert.deepEqual(several, one);
+});
+
+test('a beginning that a killed alert service had in hand is told after its end, and says so', { timeout: 120000 }, async () => {
+  const chat = await slack();
+  try {
+    await withStack('late', (stack) => `alert:
+  channels: [{ name: chat, type: slack, url: "${chat.url}/hook", attempt: 20s, rate: 0 }, { name: record, type: file, path: ${path.join(stack.dir, 'alerts.jsonl')} }]
+  routes: [{ channels: [chat, record] }]
+`, async (stack) => {
+      const ledger = new Ledger(await stack.nats());
+      const raise = (id, resolved) => ledger.publish('redoubt.v1.alert', 'Alert', { id, dedup_key: 'thing', severity: 'SEVERITY_HIGH', source: 'e2e', summary: `news ${id}.`, resolved, raised_unix_ms: Date.now() });
+      const told = (...parts) => chat.messages.some((m) => parts.every((part) => JSON.stringify(m).includes(part)));
+      const { handler } = chat;
+      chat.handler = () => {}; // takes it, and never answers
+      await raise('begins', false);
+      await until('the chat to be asked', () => chat.requests.some((r) => r.body.includes('news begins.')), 30000);
+      await stack.kill('alert');
+      chat.handler = handler;
+      stack.run('alert');
+      await raise('ends', true);
+      await until('the end to be told', () => told('news ends.'), 30000);
+      await until('the beginning to be told', () => told('news begins.'), 30000);
+      assert.ok(told('news begins.', 'it is over meanwhile'), JSON.stringify(chat.messages));
+    }, { services: ['alert'] });
+  } finally {
+    await chat.close();
+  }
 });

@@ -112,16 +112,16 @@ export class Ledger {
     return found;
   }
 
-  // Problems of which people heard something last that is not how they are: [text].
+  // Problems of which people heard something last that is not how they are: [{at, text}].
   async outdated() {
     const alerts = (await readStream(this.nc, 'REDOUBT_ALERTS')).map((m) => decode('Alert', m.data));
     const is = new Map(alerts.map((a) => [a.dedup_key, a])), of = new Map(alerts.map((a) => [a.id, a])), heard = new Map();
     const receipts = (await readStream(this.nc, 'REDOUBT_EVENTS', 'redoubt.v1.delivery.>')).map((m) => decode('DeliveryReceipt', m.data));
     for (const r of receipts.toSorted((x, y) => x.ended_unix_ms - y.ended_unix_ms)) {
       const a = of.get(r.alert_id);
-      if (a && r.status === 'DELIVERY_STATUS_ACCEPTED') heard.set(a.dedup_key, a);
+      if (a && r.status === 'DELIVERY_STATUS_ACCEPTED') heard.set(a.dedup_key, { ...a, at: r.ended_unix_ms });
     }
-    return [...heard].filter(([key, a]) => a.resolved !== is.get(key).resolved).map(([key, a]) => `${key}: ${a.id} was heard last, ${is.get(key).id} is so`);
+    return [...heard].filter(([key, a]) => a.resolved !== is.get(key).resolved).map(([key, a]) => ({ at: a.at, summary: a.summary, text: `${key}: ${a.id} was heard last, ${is.get(key).id} is so` }));
   }
 
   // How many alerts are on the stream of which the alert service has not said that they are dealt with.
