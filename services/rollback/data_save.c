@@ -6,6 +6,7 @@
 #include "rollback/data_impl.h"
 #include <assert.h>
 #include <errno.h>
+#include <ftw.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,7 +107,15 @@ static void step_size(struct data_op *o)
 
 /* ---- the repository ---- */
 
-/* Then a repository is made there by the first snapshot. */
+static int any_file(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)path;
+    (void)st;
+    (void)at;
+    return kind == FTW_D ? 0 : 1;
+}
+
+/* Then a repository is made there by the first snapshot. Directories without any file are what is left where the making was cut short. */
 static bool is_absent_or_empty(const char *repository)
 {
     struct stat st;
@@ -114,7 +123,7 @@ static bool is_absent_or_empty(const char *repository)
         return false;
     if (stat(repository, &st) != 0)
         return errno == ENOENT;
-    return S_ISDIR(st.st_mode) && tree_is_empty(repository);
+    return S_ISDIR(st.st_mode) && nftw(repository, any_file, 16, FTW_PHYS) == 0;
 }
 
 static void on_made(void *ctx, const struct restic_result *r)
