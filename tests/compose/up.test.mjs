@@ -101,7 +101,7 @@ test('servers come a minute late; stopped in the middle of work and started agai
   fs.chmodSync(dir, 0o755);
   await withProject('late', { config: settingsFile(dir, SETTINGS) }, async (p) => {
     await p.up(['setup'], { wait: false });
-    await until('setup to end', async () => (await p.inspect('setup')).State.Status === 'exited');
+    await until('setup to end', async () => (await p.inspect('setup')).State.Status === 'exited', 60000);
     await p.up(SERVICES, { args: ['--no-deps'], wait: false });
     const late = pause(60000);
 
