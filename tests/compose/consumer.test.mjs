@@ -15,7 +15,7 @@ const BASE = process.env.REDOUBT_BASE ?? 'redoubt/base:trixie';
 async function images() {
   const context = fs.mkdtempSync(path.join(os.tmpdir(), 'redoubt-consumers-'));
   try {
-    for (const part of ['proto', 'deploy/examples/consumer-js', 'deploy/examples/consumer-c']) fs.cpSync(path.join(top, part), path.join(context, part), { recursive: true });
+    for (const part of ['proto', 'deploy/deps', 'deploy/examples/consumer-js', 'deploy/examples/consumer-c']) fs.cpSync(path.join(top, part), path.join(context, part), { recursive: true });
     const have = (p) => path.join(top, 'tests/node_modules', p);
     const want = ['nats', 'protobufjs'], taken = new Set();
     for (let p; (p = want.pop());) {
