@@ -108,7 +108,7 @@ test('servers come a minute late; stopped in the middle of work and started agai
     // Meanwhile: what is wrong is said in one line, and that is the end.
     const ends = async (config) => {
       const r = await p.compose(['run', '--rm', '--no-deps', '-T', 'health'], { env: { REDOUBT_CONFIG: config } });
-      return { code: r.code, said: (r.out + r.err).split('\n').filter((l) => l && !/^(Creating|WARNING: The .* variable| *Container )/.test(l)) };
+      return { code: r.code, said: (r.out + r.err).split('\n').filter((l) => l && !/^((ERROR: )?\d+$|Creating|WARNING: The .* variable| *Container )/.test(l)) };
     };
     const wrong = path.join(dir, 'wrong.yaml');
     fs.writeFileSync(wrong, `${fs.readFileSync(path.join(dir, 'redoubt.yaml'), 'utf8')}alarm: {}\n`);
