@@ -168,8 +168,9 @@ static bool is_set(const ProtobufCFieldDescriptor *f, const ProtobufCMessage *m,
     return memcmp(at, zero, size_of(f->type)) != 0;
 }
 
-static void print_fields(const ProtobufCMessage *m, int depth, const char *separator)
+static void print_fields(const ProtobufCMessage *m, int depth)
 {
+    const char *separator = "";
     for (unsigned i = 0; depth < DEPTH_MAX && i < m->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
         const char *at = (const char *)m + f->offset;
@@ -195,7 +196,7 @@ static void print_message(const ProtobufCMessage *m, int depth)
 {
     putchar('{');
     if (m)
-        print_fields(m, depth, "");
+        print_fields(m, depth);
     putchar('}');
 }
 
@@ -283,10 +284,11 @@ static void tell(const struct got *g)
     fputs(",\"type\":", stdout);
     const char *name = strrchr(g->type, '.');
     print_text(name ? name + 1 : g->type, strlen(name ? name + 1 : g->type));
+    fputs(",\"message\":", stdout);
     if (p)
-        print_fields(p, 0, ",");
+        print_message(p, 0);
     else
-        printf(",\"undecoded\":%d", natsMsg_GetDataLength(g->m)); /* of a newer contract than this program's */
+        printf("{\"undecoded\":%d}", natsMsg_GetDataLength(g->m)); /* of a newer contract than this program's */
     puts("}");
     fflush(stdout);
     if (p)

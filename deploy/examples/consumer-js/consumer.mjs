@@ -53,7 +53,7 @@ function decode(type, data) {
     const t = root.lookupType(type);
     return t.toObject(t.decode(data), { enums: String, longs: Number, defaults: false });
   } catch (e) {
-    return { undecoded: data.length, why: e.message };
+    return { undecoded: data.length, why: e.message }; // of a newer contract than these files
   }
 }
 
@@ -80,7 +80,7 @@ function tell(m) {
   last = { seq: m.seq, id: m.id };
   if (stream === 'REDOUBT_STATE') seen.set(m.subject, last);
   if (before && m.id && before.id === m.id) return; // the stream has begun anew, and holds what was told already
-  console.log(JSON.stringify({ seq: m.seq, time: m.time, subject: m.subject, id: m.id, type: m.type.replace(/^redoubt\.v1\./, ''), ...decode(m.type, m.data) }));
+  console.log(JSON.stringify({ seq: m.seq, time: m.time, subject: m.subject, id: m.id, type: m.type.replace(/^redoubt\.v1\./, ''), message: decode(m.type, m.data) }));
 }
 
 async function readOn(nc) {
