@@ -142,3 +142,14 @@ bool replica_find_dead(const struct replica *self, int from, struct replica *ret
     }
     return false;
 }
+
+int replica_say(const struct replica *r, const char *service, const char *path, struct err *e)
+{
+    if (!path || !*path)
+        return 0;
+    FILE *f = fopen(path, "we");
+    bool ok = f && fprintf(f, "redoubt-%s.%s\n", service, r->instance) > 0;
+    if ((f && fclose(f)) || !ok)
+        return err_set(e, "cannot write %s: %s; the service's user needs to write there", path, strerror(errno));
+    return 0;
+}

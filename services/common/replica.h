@@ -22,5 +22,8 @@ void replica_release(struct replica *r);
 bool replica_find_dead(const struct replica *self, int from, struct replica *ret);
 /* Locks that sibling's directory, whatever it holds: *ret is it. False: it has an owner, is not there, or cannot be locked. */
 bool replica_lock_dead(const struct replica *self, int index, struct replica *ret);
+/* Writes who this process is into the file `path`, for whoever asks after this very one, as a container's health check does (`redoubt ping`): one line,
+ * `redoubt-<service>.<instance>`. NULL or "" = nowhere. 0 or -1. */
+int replica_say(const struct replica *r, const char *service, const char *path, struct err *e);
 
 #endif

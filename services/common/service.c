@@ -8,7 +8,6 @@
 #include "common/subjects.h"
 #include "common/trim.h"
 #include <assert.h>
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -635,32 +634,17 @@ static void free_runtime(struct service *s)
     settings_free(s->settings);
 }
 
-/* For whoever asks after this very process, as a container's health check does: `redoubt ping`. */
-static void say_instance(const struct service *s)
-{
-    const char *path = getenv("REDOUBT_INSTANCE_FILE");
-    if (!path || !*path)
-        return;
-    FILE *f = fopen(path, "we");
-    bool ok = f && fprintf(f, "redoubt-%s.%s\n", s->desc->name, s->instance) > 0;
-    if ((f && fclose(f)) || !ok)
-        log_warn("cannot say who this is", F_STR("file", path), F_STR("why", strerror(errno)));
-}
-
 static int run(struct service *s)
 {
     struct runtime *r = rt(s);
     struct err e = {""};
-    if (replica_claim(&s->replica, s->settings->data_dir, s->desc->name, &e)) {
+    if (replica_claim(&s->replica, s->settings->data_dir, s->desc->name, &e) ||
+        (loop_init(&s->loop) && err_set(&e, "no event loop"))) {
         log_error("cannot start", F_STR("why", e.text));
         return EXIT_FAILED;
     }
     s->instance = s->replica.instance;
     log_instance(s->instance);
-    if (loop_init(&s->loop)) {
-        log_error("cannot start", F_STR("why", "no event loop"));
-        return EXIT_FAILED;
-    }
     clock_shared_anchor();
     if (open_connections(s, &e) || (s->desc->start && s->desc->start(s, &e)) || !(r->started = true) ||
         hook_up(s, &e) || start_timers(s, &e)) {
@@ -668,7 +652,8 @@ static int run(struct service *s)
         log_error("cannot start", F_STR("why", e.text));
         return EXIT_FAILED;
     }
-    say_instance(s);
+    if (replica_say(&s->replica, s->desc->name, getenv("REDOUBT_INSTANCE_FILE"), &e))
+        log_warn("cannot say who this is", F_STR("why", e.text));
     log_info("started", F_STR("version", REDOUBT_VERSION), F_STR("dir", s->replica.dir));
     loop_run(&s->loop);
     loop_done(&s->loop);

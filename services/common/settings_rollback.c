@@ -10,8 +10,7 @@
 #define STRUCT struct set_rb_docker
 static const struct conf_field docker_fields[] = {
     ROW("socket", STRING, socket, "/var/run/docker.sock", 1, 100, "The Docker Engine's unix socket."),
-    ROW("container", STRING, container, "", 1, 128,
-        "The container by its name. Or a `service` of compose."),
+    ROW("container", STRING, container, "", 1, 128, "The container by its name. Or a `service` of compose."),
     ROW("project", STRING, project, "", 1, 128,
         "Compose project; empty = the one that redoubt-rollback itself runs in."),
     ROW("service", STRING, service, "", 1, 128, "Compose service; all its containers carry the deployment."),
