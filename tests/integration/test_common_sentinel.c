@@ -21,6 +21,7 @@
     1500 /* after which a Sentinel takes a server for down: above the lease's TTL, so that no two hold it */
 #define TTL_MS       1000
 #define FAIL_OVER_MS 60000
+#define ASK_AGAIN_MS 12000 /* more than the Sentinels' failover-timeout */
 #define KEY          "redoubt:{test}:doc"
 
 struct town {
@@ -308,7 +309,7 @@ static void follows_every_fail_over(void **state)
         assert_in_range(was, 0, REDISES - 1);
         struct harness_proc *old = t->redis[was];
         int ups = w.ups;
-        int64_t began = clock_mono_ms();
+        int64_t began = clock_mono_ms(), asked = began;
         if (round == 0) {
             harness_kill(old);
         } else if (round == 1) {
@@ -325,6 +326,12 @@ static void follows_every_fail_over(void **state)
             (void)loop_run_until(&t->loop, &never, 5);
             /* One holder at a time, at every moment. */
             assert_false(lease_fence(w.lease) && lease_fence(other.lease));
+            /* A Sentinel gives up what takes it too long, on a busy machine: whoever asked by hand asks again. */
+            if (round == 2 && clock_mono_ms() - asked > ASK_AGAIN_MS) {
+                struct question q = {.port = t->sentinel[0]->port, .words = {"SENTINEL", "FAILOVER", "redoubt"}};
+                ask(&q);
+                asked = clock_mono_ms();
+            }
             if (clock_mono_ms() - began > FAIL_OVER_MS)
                 fail_msg("round %d: nothing is acknowledged; the store says: %s", round, store_last_error(w.store));
         }
