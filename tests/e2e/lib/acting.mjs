@@ -25,7 +25,7 @@ ${agents.map((name) => `  - name: ${name}
     backend: backend.sim
     actions: { url: "${w.backend.url}", timeout: 1s }
     heartbeat: 500ms
-    heartbeat_fall: 6
+    heartbeat_fall: 40 # a busy machine calls nobody dead, whose way back would take minutes
     ack: 300ms
     ack_alert: 5s
     restore_hold: 300ms
