@@ -174,9 +174,16 @@ export class Project {
 // What is left of a project, by its label.
 export async function sweep(name) {
   const label = `com.docker.compose.project=${name}`;
-  for (const c of await labelled('containers/json', label)) await api('DELETE', `/containers/${c.Id}?force=1&v=1`, { fine: [404, 409] });
-  for (const n of await labelled('networks', label)) await api('DELETE', `/networks/${n.Id}`, { fine: [404] });
-  for (const v of (await labelled('volumes', label)).Volumes ?? []) await api('DELETE', `/volumes/${v.Name}?force=1`, { fine: [404] });
+  // The engine may still be busy with what compose has told it: it says no then, and is asked again.
+  for (const limit = Date.now() + 60000; ;) {
+    const [containers, networks, volumes] = [await labelled('containers/json', label), await labelled('networks', label), (await labelled('volumes', label)).Volumes ?? []];
+    if (containers.length + networks.length + volumes.length === 0) return;
+    if (Date.now() > limit) throw new Error(`the engine does not let go of ${[...containers, ...networks, ...volumes].map((x) => x.Names?.[0] ?? x.Name).join(' ')}`);
+    for (const c of containers) await api('DELETE', `/containers/${c.Id}?force=1&v=1`, { fine: [404, 409] });
+    for (const n of networks) await api('DELETE', `/networks/${n.Id}`, { fine: [403, 404, 409] });
+    for (const v of volumes) await api('DELETE', `/volumes/${v.Name}?force=1`, { fine: [404, 409] });
+    await pause(200);
+  }
 }
 
 // Runs `body(project)` and takes everything down; a failure shows the logs' ends.
