@@ -99,14 +99,13 @@ $(call archive,proto): $(PROTO_O)
 	@rm -f $@
 	$(Q)ar rcsD $@ $^
 
-# Rooms whose code a room uses; and what each program stands on, besides its own archive.
-uses      = $(if $(filter continuity,$(1)),$(call archive,audit) $(call archive,alert))
+# Rooms whose code a room uses (the operator's command: every room's); and what each program stands on, besides its own archive.
+uses      = $(foreach r,$(if $(filter cli,$(1)),$(filter-out cli,$(ROOMS)),$(if $(filter continuity,$(1)),audit alert)),$(call archive,$(r)))
 base      = $(if $(wildcard services/client/*.c),$(call archive,client)) $(call archive,common) $(call archive,proto)
 link      = $(CC) $(CFLAGS) $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS) $(1) -o $@
 
 define program_rules
-$(OUT)/bin/$(if $(filter cli,$(1)),redoubt,redoubt-$(1)): $(OUT)/obj/services/$(1)/main.o $(call archive,$(1)) $(call uses,$(1)) \
-    $(if $(filter cli,$(1)),$(foreach r,$(filter-out cli,$(ROOMS)),$(call archive,$(r)))) $(base)
+$(OUT)/bin/$(if $(filter cli,$(1)),redoubt,redoubt-$(1)): $(OUT)/obj/services/$(1)/main.o $(call archive,$(1)) $(call uses,$(1)) $(base)
 	@mkdir -p $$(@D)
 	$$(call say,LINK,$$@)
 	$(Q)$$(call link)
