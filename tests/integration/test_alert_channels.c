@@ -75,7 +75,7 @@ static void syslog_by_udp(void **state)
     struct town *t = *state;
     int port, fd = town_socket(SOCK_DGRAM, &port);
     char got[4096];
-    town_channel(t, "", "type: syslog, url: \"udp://127.0.0.1:%d\", attempt: 2s, facility: 4", port);
+    town_channel(t, "", "type: syslog, url: \"udp://127.0.0.1:%d\", attempt: 20s, facility: 4", port);
     struct attempt x = town_tell(t, "u1");
     assert_int_equal(x.class, ALERT_CLASS_ACCEPTED);
     ssize_t n = recv(fd, got, sizeof got - 1, 0);
@@ -108,7 +108,7 @@ static void syslog_by_tcp(void **state)
 {
     struct town *t = *state;
     int port = receiver(t, true, false);
-    town_channel(t, "", "type: syslog, url: \"tcp://127.0.0.1:%d\", attempt: 2s", port);
+    town_channel(t, "", "type: syslog, url: \"tcp://127.0.0.1:%d\", attempt: 20s", port);
     struct attempt x = town_tell(t, "t1");
     assert_int_equal(x.class, ALERT_CLASS_ACCEPTED);
     assert_non_null(strstr(x.detail, "confirms nothing"));
@@ -133,7 +133,7 @@ static void syslog_by_tcp(void **state)
 
     /* One who takes the connection and breaks it off is noticed, each time. */
     port = receiver(t, false, true);
-    town_channel(t, "", "type: syslog, url: \"tcp://127.0.0.1:%d\", attempt: 2s", port);
+    town_channel(t, "", "type: syslog, url: \"tcp://127.0.0.1:%d\", attempt: 20s", port);
     for (int i = 0; i < 5; i++) {
         x = town_tell_many(t, "digest-9", 100);
         assert_int_equal(x.outcome.fault, ALERT_FAULT_CUT);
@@ -217,7 +217,7 @@ static void syslog_by_tls(void **state)
     assert_int_equal(town_tell(t, "s6").outcome.fault, ALERT_FAULT_TIMEOUT);
     receiver_gone(t);
     port = receiver(t, false, true);
-    town_channel(t, "", "type: syslog, url: \"tls://127.0.0.1:%d\", attempt: 2s, ca_file: %s/server.pem", port,
+    town_channel(t, "", "type: syslog, url: \"tls://127.0.0.1:%d\", attempt: 20s, ca_file: %s/server.pem", port,
                  t->dir);
     assert_int_not_equal(town_tell(t, "s7").class, ALERT_CLASS_ACCEPTED);
     receiver_gone(t);
@@ -471,7 +471,7 @@ static void a_subject(void **state)
     assert_non_null(strstr(a.detail, "the stream refuses it: message size exceeds"));
 
     /* A server that hangs, and one that is gone. */
-    town_channel(t, "", "type: nats, subject: kept.alerts, attempt: 2s");
+    town_channel(t, "", "type: nats, subject: kept.alerts, attempt: 20s");
     harness_freeze(t->nats);
     a = town_tell(t, "k4");
     assert_int_equal(a.outcome.fault, ALERT_FAULT_TIMEOUT);
