@@ -89,7 +89,7 @@ test('the story on the example, twice; the ping of health checks', { timeout: 60
     stack.envOf = (name) => envOf.call(stack, name.startsWith('story') ? 'cli' : name);
     stack.run(`story-${i}`);
     stack.envOf = envOf;
-    const end = await Promise.race([stack.procs.get(`story-${i}`).exited, pause(280000 * slow)]);
+    const end = await Promise.race([stack.procs.get(`story-${i}`).exited, pause(280000 * slow, null, { ref: false })]);
     assert.deepEqual(end, { code: 0, signal: null }, stack.log(`story-${i}`));
     const j = JSON.parse(fs.readFileSync(figures, 'utf8'));
     assert.equal(j.ok && j.live, true);
