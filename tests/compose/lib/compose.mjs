@@ -63,7 +63,6 @@ export class Project {
       last = all.map((c) => `${c.service}-${c.index} ${c.status}`).join(', ');
       const enough = (services.length ? services : [...new Set([...SERVICES, ...Object.keys(this.scales)])])
         .every((s) => all.filter((c) => c.service === s).length >= (this.scales[s] ?? 1));
-      await pause(100);
       return enough && all.every((c) => /\(healthy\)|^Up [^(]*$/.test(c.status) || c.status.startsWith('Exited (0)')) && all;
     }, limit_ms);
   }
