@@ -86,8 +86,12 @@ static struct sockaddr_in loopback(int port)
         .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
+/* A port that is given out stays bound, without listening, as long as this program runs: so no other test is given it meanwhile, since that one
+ * binds without SO_REUSEADDR. Whoever serves on it sets SO_REUSEADDR, as servers do, and may. */
 int harness_free_port(void)
 {
+    static int held[4096];
+    static size_t n_held;
     for (int i = 0; i < 1000; i++) {
         uint32_t r;
         if (getrandom(&r, sizeof r, 0) != (ssize_t)sizeof r)
@@ -95,11 +99,15 @@ int harness_free_port(void)
         int port = PORT_MIN + (int)(r % (PORT_MAX - PORT_MIN));
         struct sockaddr_in a = loopback(port);
         int fd = tcp_socket(), one = 1;
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-        bool ok = bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 1) == 0;
-        close(fd);
-        if (ok)
+        if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
+            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0) {
+            if (n_held < sizeof held / sizeof held[0])
+                held[n_held++] = fd;
+            else
+                close(fd);
             return port;
+        }
+        close(fd);
     }
     die("no free port on 127.0.0.1 between %d and %d", PORT_MIN, PORT_MAX);
 }

@@ -222,15 +222,19 @@ int drill_stack_open(struct drill_stack *s, const char *bin_dir, bool keep, stru
     return 0;
 }
 
-static bool bindable(int port)
+/* Bound for as long as the drill lasts, so that nobody else is given this port meanwhile: other drills bind without SO_REUSEADDR and fail.
+ * Our programs and the servers do set it, and so can listen beside a socket that has it and does not. -1 when the port is not free. */
+static int reserved(int port)
 {
     struct sockaddr_in a = {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool free_now = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
-    if (fd >= 0)
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    if (fd >= 0 &&
+        (bind(fd, (struct sockaddr *)&a, sizeof a) || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one))) {
         close(fd);
-    return free_now;
+        return -1;
+    }
+    return fd;
 }
 
 int drill_stack_port(struct drill_stack *s)
@@ -250,12 +254,11 @@ int drill_stack_port(struct drill_stack *s)
         if (getrandom(&r, sizeof r, 0) != (ssize_t)sizeof r)
             return -1;
         int port = PORT_FIRST + (int)(r % (PORT_LAST - PORT_FIRST));
-        bool taken = port >= low && port <= high;
-        for (size_t i = 0; i < s->n_ports; i++)
-            taken = taken || s->ports[i] == port;
-        if (!taken && bindable(port)) {
-            assert(s->n_ports < DRILL_PORTS_MAX);
-            return s->ports[s->n_ports++] = port;
+        int fd = port >= low && port <= high ? -1 : reserved(port);
+        if (fd >= 0) {
+            assert(s->n_reserved < DRILL_PORTS_MAX);
+            s->reserved[s->n_reserved++] = fd;
+            return port;
         }
     }
     return -1;
@@ -472,6 +475,9 @@ void drill_stack_close(struct drill_stack *s)
         sigaction(SIGPIPE, &was, NULL);
         close(s->janitor_fd);
     }
+    for (size_t i = 0; i < s->n_reserved; i++)
+        close(s->reserved[i]);
+    s->n_reserved = 0;
     for (size_t i = 0; i < s->n; i++)
         for (char **a = s->procs[i].argv; *a; a++)
             free(*a);

@@ -32,16 +32,16 @@ struct drill_stack {
     bool keep;            /* processes and directory stay when the drill ends */
     struct drill_proc procs[DRILL_PROCS_MAX];
     size_t n;
-    int ports[DRILL_PORTS_MAX]; /* given out */
-    size_t n_ports;
+    int reserved[DRILL_PORTS_MAX]; /* sockets that hold the ports given out */
+    size_t n_reserved;
     int janitor_fd;
     pid_t janitor;
 };
 /* Makes the directory below $TMPDIR and, unless kept, a janitor that removes it should the drill be killed. bin_dir NULL =
  * where this program is. Must be called before the process has threads. 0 or -1. */
 int drill_stack_open(struct drill_stack *s, const char *bin_dir, bool keep, struct err *e);
-/* A loopback port that is free now, outside of what the kernel gives to outgoing connections: a server that is killed and
- * started again must find it free. -1 if there is none. */
+/* A loopback port that is free, outside of what the kernel gives to outgoing connections, and that no other drill is given until
+ * this one is closed: a server that is killed and started again must find it free. -1 if there is none. */
 int drill_stack_port(struct drill_stack *s);
 /* Path of the running program: for simulators, and for telling people what to type. 0 or -1. */
 int drill_stack_self(char *buf, size_t size, struct err *e);

@@ -471,7 +471,7 @@ static void a_subject(void **state)
     assert_non_null(strstr(a.detail, "the stream refuses it: message size exceeds"));
 
     /* A server that hangs, and one that is gone. */
-    town_channel(t, "", "type: nats, subject: kept.alerts, attempt: 20s");
+    town_channel(t, "", "type: nats, subject: kept.alerts, attempt: 2s");
     harness_freeze(t->nats);
     a = town_tell(t, "k4");
     assert_int_equal(a.outcome.fault, ALERT_FAULT_TIMEOUT);

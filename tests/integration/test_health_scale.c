@@ -74,6 +74,7 @@ static void open_tarpit(struct tarpit *t)
     struct sockaddr_in a = {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)t->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     t->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    setsockopt(t->fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
     assert_true(t->fd >= 0 && bind(t->fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(t->fd, 1024) == 0);
     assert_int_equal(pthread_create(&t->thread, NULL, sit_in_tarpit, t), 0);
 }
