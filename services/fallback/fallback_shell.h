@@ -2,6 +2,7 @@
 #ifndef REDOUBT_FALLBACK_SHELL_H
 #define REDOUBT_FALLBACK_SHELL_H
 
+#include "common/order.h"
 #include "common/partition.h"
 #include "common/service.h"
 #include "common/subjects.h"
@@ -13,8 +14,7 @@
 
 extern const struct service_desc fallback_service;
 
-#define REPLY_TEXT 160 /* a reply subject */
-#define KEY_TEXT   (NAME_MAX_LEN + 24)
+#define KEY_TEXT (NAME_MAX_LEN + 24)
 
 struct target {
     char name[TARGET_MAX_LEN + 1];
@@ -47,7 +47,7 @@ struct api {
 /* An event that waits for its turn. */
 struct queued {
     struct fallback_event ev;
-    char reply[REPLY_TEXT]; /* of the operator who asked; "" = none */
+    char reply[ORDER_REPLY]; /* of the operator who asked; "" = none */
     struct queued *next;
 };
 

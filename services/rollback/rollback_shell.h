@@ -6,6 +6,7 @@
 #ifndef REDOUBT_ROLLBACK_SHELL_H
 #define REDOUBT_ROLLBACK_SHELL_H
 
+#include "common/order.h"
 #include "common/partition.h"
 #include "common/service.h"
 #include "common/sm.h"
@@ -21,7 +22,6 @@
 
 extern const struct service_desc rollback_service;
 
-#define REPLY_TEXT 160 /* a reply subject */
 #define KEY_TEXT   (NAME_MAX_LEN + 24)
 #define UNKEPT_MAX (ROLLBACK_VERSIONS + ROLLBACK_LINEAGE)
 
@@ -43,7 +43,7 @@ struct order {
 /* An event that waits for its turn. */
 struct queued {
     enum rollback_event_kind kind;
-    char reply[REPLY_TEXT]; /* of the operator who asked; "" = none */
+    char reply[ORDER_REPLY]; /* of the operator who asked; "" = none */
     union {
         struct order order;
         struct rollback_sight sight;
@@ -160,7 +160,7 @@ struct deployment {
     bool unseen_alert;
 
     /* An operator who waits to hear how PREPARE ends. */
-    char starting[REPLY_TEXT], starting_job[ROLLBACK_JOB];
+    char starting[ORDER_REPLY], starting_job[ROLLBACK_JOB];
     struct loop_timer starting_limit;
 
     struct rollback_bytes seen; /* the newest announcement that the watch saw */
@@ -281,7 +281,7 @@ struct call {
     uint64_t turned;
     int64_t began_mono_ms;
     /* plan: for whom. */
-    char reply[REPLY_TEXT];
+    char reply[ORDER_REPLY];
     struct order asked;
     struct rollback_version found; /* seen */
     struct inspection *inspection; /* of kept versions */
