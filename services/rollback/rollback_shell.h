@@ -7,9 +7,10 @@
 #define REDOUBT_ROLLBACK_SHELL_H
 
 #include "common/order.h"
-#include "common/partition.h"
 #include "common/service.h"
+#include "common/share.h"
 #include "common/sm.h"
+#include "common/store_trouble.h"
 #include "common/subjects.h"
 #include "rollback/rollback.h"
 #include "rollback/rollback_check.h"
@@ -174,13 +175,12 @@ struct rollback_room {
     const struct conf_schema *schema; /* of a deployment's settings */
     struct partitions *partitions;    /* NULL before the store was up for the first time, and while draining */
     struct deployment *of[PARTITIONS];
-    size_t said_held, said_members;
+    struct share_said said;
     struct deployment *deployments;
     bool synced;      /* the watch has replayed the present, and the bus is up since */
     bool ever_synced; /* that happened once in this process */
     bool bus_up;
-    int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
-    bool store_alert;
+    struct store_trouble store_trouble;
     bool tilted; /* at the last tick */
     bool given_back;
     struct loop_timer stop_limit;
