@@ -86,10 +86,8 @@ static int errand_main(int argc, char **argv)
                                               {"wait", PB_DESC(agent_command), cmd_any}};
     static const struct service_desc desc = {.name = "errand",
                                              .description = "runs errands",
-                                             .subs = subs,
-                                             .n_subs = sizeof subs / sizeof subs[0],
-                                             .cmds = cmds,
-                                             .n_cmds = sizeof cmds / sizeof cmds[0],
+                                             SERVICE_TABLE(subs),
+                                             SERVICE_TABLE(cmds),
                                              .start = start,
                                              .drain = drain,
                                              .stop = stop};
