@@ -5,7 +5,7 @@
 #include "alert/alert_template.h"
 #include <string.h>
 
-static const struct service_cmd commands[] = {
+static const struct service_cmd cmds[] = {
     {"test", PB_DESC(alert_command), alert_on_test},
     {"show", NULL, alert_on_show},
     {"list", PB_DESC(alert_command), alert_on_list},
@@ -21,8 +21,7 @@ static const struct service_desc alert = {
     .name = "alert",
     .description = "tells people: mail, Slack, record; the first channel that accepts ends it",
     .needs = SERVICE_STORE | SERVICE_HTTP | SERVICE_OUTBOX,
-    .cmds = commands,
-    .n_cmds = sizeof commands / sizeof *commands,
+    SERVICE_TABLE(cmds),
     .check = alert_template_check,
     .start = alert_start,
     .on_bus_up = alert_on_bus_up,

@@ -7,7 +7,7 @@ static const struct service_sub subs[] = {
     {SUBJECT_CMD "audit.read", SERVICE_SUB_ALL, PB_DESC(audit_read), audit_on_read},
     {SUBJECT_CMD "audit.rotate", SERVICE_SUB_ALL, PB_DESC(audit_command), audit_on_rotate},
 };
-static const struct service_cmd commands[] = {{"status", NULL, audit_on_status}};
+static const struct service_cmd cmds[] = {{"status", NULL, audit_on_status}};
 static const struct service_timer timers[] = {
     {1000, audit_on_room},
     {2000, audit_on_lag},
@@ -19,12 +19,9 @@ static const struct service_desc audit = {
     .name = "audit",
     .description = "keeps the tamper-evident audit trail",
     .needs = SERVICE_OUTBOX,
-    .subs = subs,
-    .n_subs = sizeof subs / sizeof *subs,
-    .cmds = commands,
-    .n_cmds = sizeof commands / sizeof *commands,
-    .timers = timers,
-    .n_timers = sizeof timers / sizeof *timers,
+    SERVICE_TABLE(subs),
+    SERVICE_TABLE(cmds),
+    SERVICE_TABLE(timers),
     .start = audit_start,
     .drain = audit_drain,
     .stop = audit_stop,

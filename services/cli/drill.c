@@ -276,6 +276,12 @@ static void show_kept(struct drill *d)
     fprintf(f, "  end     %s drill stop %s\n", self, d->stack.dir);
 }
 
+static int prepare(struct drill *d, struct err *e)
+{
+    const struct drill_story *s = d->story;
+    return s->plan ? drill_town_prepare(d, s->plan, e) : s->prepare(d, e);
+}
+
 static void play(struct drill *d, const char *bin_dir, bool keep)
 {
     const struct term *t = &d->c->out;
@@ -296,7 +302,7 @@ static void play(struct drill *d, const char *bin_dir, bool keep)
         signals[i].data = d;
         uv_signal_start(&signals[i], on_signal, caught[i]);
     }
-    if (!(d->http = http_open(&d->loop, &e)) || d->story->prepare(d, &e)) {
+    if (!(d->http = http_open(&d->loop, &e)) || prepare(d, &e)) {
         drill_fail(d, "%s", e.text);
     } else {
         const char *login = strrchr(d->nats_url, '@'); /* is nobody's business */

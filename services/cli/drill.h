@@ -67,7 +67,8 @@ struct drill_story {
     int64_t limit_ms; /* of the whole */
     /* Plays on a suite that runs already: there is no stack, and nothing is known of answers that go to their askers alone. */
     bool running;
-    /* Defines the processes and writes their settings; d->stack is open. 0 or -1. */
+    const struct drill_plan *plan; /* of the private suite that it plays on; NULL = it has more to prepare */
+    /* Without a plan: defines the processes and writes their settings; d->stack is open. 0 or -1. */
     int (*prepare)(struct drill *d, struct err *e);
     void (*leave)(struct drill *d); /* however it ended: puts back what was changed. May be NULL */
     /* For people who keep the stack: what else can be looked at. May be NULL. */

@@ -1,23 +1,12 @@
 /* drill_agent_loss.c - the agent is killed: people hear what to do by hand, and it comes back by steps. */
 #include "cli/drill_stories.h"
 
-static int prepare(struct drill *d, struct err *e)
-{
-    static const char *const args[] = {"--act-rate", "10", NULL};
-    static const struct drill_plan plan = {.agent_settings =
-                                               "    recovery: { rollback: offer, deployment: " DRILL_DEPLOYMENT
-                                               ", procedure: \"" DRILL_PROCEDURE "\", step: 500ms }\n"
-                                               "    selftest:\n"
-                                               "      interval: 300ms\n"
-                                               "      timeout: 2s\n"
-                                               "      questions:\n"
-                                               "        - name: attack\n"
-                                               "          event: '{\"source\": \"203.0.113.7\", "
-                                               "\"failed_logins\": 40}'\n"
-                                               "          expect: '{\"verdict\": \"malicious\"}'\n",
-                                           .agent_args = args};
-    return drill_town_prepare(d, &plan, e);
-}
+static const char *const args[] = {"--act-rate", "10", NULL};
+static const struct drill_plan plan = {
+    .agent_settings =
+        "    recovery: { rollback: offer, deployment: " DRILL_DEPLOYMENT ", procedure: \"" DRILL_PROCEDURE
+        "\", step: 500ms }\n" DRILL_SELFTEST DRILL_QUESTION("attack", DRILL_ATTACK, "{\"verdict\": \"malicious\"}"),
+    .agent_args = args};
 
 static const struct drill_step steps[] = {
     DRILL_BEGIN,
@@ -40,16 +29,13 @@ static const struct drill_step steps[] = {
      .text = "the agent is started again",
      .act = drill_act_spawn,
      .who = "agent",
-     .marks = {{.key = "confirmed", .text = "agent confirms where it stands", .message = drill_sees_ack},
-               DRILL_HEARD,
+     .marks = {DRILL_STANDS("confirmed"), DRILL_HEARD,
                DRILL_DIRECTIVE("ramp_10", "a part of its work: 10 %", RECOVERING, .percent = 10,
                                .step = DRILL_PBE(STEP__STEP_RECONNECT)),
                DRILL_DIRECTIVE("ramp_25", "25 %", RECOVERING, .percent = 25),
                DRILL_DIRECTIVE("ramp_50", "50 %", RECOVERING, .percent = 50),
                DRILL_DIRECTIVE("directive", "agent is in full function", NORMAL, .llm = DRILL_PRIMARY),
-               DRILL_ACK(DRILL_PRIMARY),
-               DRILL_OVER("down"),
-               DRILL_ACTS_AGAIN},
+               DRILL_ACK(DRILL_PRIMARY), DRILL_OVER("down"), DRILL_ACTS_AGAIN},
      .limit_ms = 30000,
      .logs = {"health", "fallback", "agent", "guard"}},
     DRILL_END(5),
@@ -66,11 +52,8 @@ static const struct drill_figure figures[] = {
 const struct drill_story drill_agent_loss = {
     .name = "agent-loss",
     .title = "the agent is killed; people hear what to do by hand; it comes back by steps",
-    .steps = steps,
-    .n_steps = sizeof steps / sizeof steps[0],
-    .figures = figures,
-    .n_figures = sizeof figures / sizeof figures[0],
+    DRILL_TABLES,
     .limit_ms = 70000,
-    .prepare = prepare,
+    .plan = &plan,
     .hints = drill_town_hints,
 };

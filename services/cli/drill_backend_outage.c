@@ -1,12 +1,8 @@
 /* drill_backend_outage.c - the backend goes away and comes back: its actions wait, and each is done once, in order. */
 #include "cli/drill_stories.h"
 
-static int prepare(struct drill *d, struct err *e)
-{
-    static const char *const args[] = {"--act-rate", "10", NULL};
-    static const struct drill_plan plan = {.agent_args = args};
-    return drill_town_prepare(d, &plan, e);
-}
+static const char *const args[] = {"--act-rate", "10", NULL};
+static const struct drill_plan plan = {.agent_args = args};
 
 static const struct drill_step steps[] = {
     DRILL_BEGIN,
@@ -61,11 +57,8 @@ static const struct drill_figure figures[] = {
 const struct drill_story drill_backend_outage = {
     .name = "backend-outage",
     .title = "the backend goes away and comes back; actions wait, none is lost or done twice",
-    .steps = steps,
-    .n_steps = sizeof steps / sizeof steps[0],
-    .figures = figures,
-    .n_figures = sizeof figures / sizeof figures[0],
+    DRILL_TABLES,
     .limit_ms = 70000,
-    .prepare = prepare,
+    .plan = &plan,
     .hints = drill_town_hints,
 };

@@ -423,7 +423,7 @@ static const struct drill_step steps[] = {
      .limit_ms = 30000},
 };
 
-static const struct drill_figure measured[] = {
+static const struct drill_figure figures[] = {
     {"detection", "primary gone -> breaker open", "primary_dies", "primary_dies.opened"},
     {"fallback", "primary gone -> directive to use the backup", "primary_dies", "primary_dies.directive"},
     {"ack", "directive -> confirmed by the agent", "primary_dies.directive", "primary_dies.ack"},
@@ -457,10 +457,7 @@ static int prepare(struct drill *d, struct err *e)
 static const struct drill_story story = {
     .name = "demo",
     .title = "primary LLM goes, backup goes, both return; a running suite, simulators that fail",
-    .steps = steps,
-    .n_steps = sizeof steps / sizeof steps[0],
-    .figures = measured,
-    .n_figures = sizeof measured / sizeof measured[0],
+    DRILL_TABLES,
     .limit_ms = 300000,
     .running = true,
     .prepare = prepare,

@@ -3,12 +3,8 @@
 
 #define OVERRIDE_MS 3600000 /* one hour: what the suite asks of the backend by default */
 
-static int prepare(struct drill *d, struct err *e)
-{
-    static const char *const args[] = {"--act-rate", "10", NULL};
-    static const struct drill_plan plan = {.mail_mode = "550", .agent_args = args};
-    return drill_town_prepare(d, &plan, e);
-}
+static const char *const args[] = {"--act-rate", "10", NULL};
+static const struct drill_plan plan = {.mail_mode = "550", .agent_args = args};
 
 static const struct drill_step steps[] = {
     DRILL_BEGIN,
@@ -21,7 +17,7 @@ static const struct drill_step steps[] = {
      .marks = {DRILL_BREAKER("opened", "breaker opens", DRILL_PRIMARY, OPEN),
                DRILL_DIRECTIVE("directive", "agent is moved to the backup", BACKUP_LLM, .llm = DRILL_BACKUP),
                DRILL_ACK(DRILL_BACKUP),
-               {.key = "works", .text = "backup answers the agent", .message = drill_sees_work, .who = DRILL_BACKUP},
+               DRILL_WORKS("backup answers the agent", DRILL_BACKUP),
                {.key = "incident", .text = "an incident opens, its clocks run", .message = drill_sees_incident},
                {.key = "email",
                 .text = "e-mail is refused",
@@ -66,7 +62,7 @@ static const struct drill_step steps[] = {
          {DRILL_BREAKER("closed", "breaker closes", DRILL_PRIMARY, CLOSED),
           DRILL_DIRECTIVE("directive", "agent is brought back to its primary", NORMAL, .llm = DRILL_PRIMARY),
           DRILL_ACK(DRILL_PRIMARY),
-          {.key = "works", .text = "primary answers the agent", .message = drill_sees_work, .who = DRILL_PRIMARY},
+          DRILL_WORKS("primary answers the agent", DRILL_PRIMARY),
           {.key = "released",
            .text = "backend's override is released",
            .look = drill_look_released,
@@ -101,11 +97,8 @@ static const struct drill_figure figures[] = {
 const struct drill_story drill_llm_outage = {
     .name = "llm-outage",
     .title = "primary LLM dies, backup dies, both return; real servers, real kills",
-    .steps = steps,
-    .n_steps = sizeof steps / sizeof steps[0],
-    .figures = figures,
-    .n_figures = sizeof figures / sizeof figures[0],
+    DRILL_TABLES,
     .limit_ms = 70000,
-    .prepare = prepare,
+    .plan = &plan,
     .hints = drill_town_hints,
 };

@@ -3,24 +3,17 @@
 #include <signal.h>
 
 #define LOGIC "agent." DRILL_AGENT ".logic"
+#define SILENCE(text_)                                                                                               \
+    {                                                                                                                \
+        .key = "silence", .text = text_, .look = drill_look_silence                                                  \
+    }
 
-static int prepare(struct drill *d, struct err *e)
-{
-    static const char *const args[] = {"--act-rate", "10", "--misbehave", "selftest", "--well", NULL};
-    static const struct drill_plan plan = {
-        .agent_settings = "    selftest:\n"
-                          "      interval: 300ms\n"
-                          "      timeout: 2s\n"
-                          "      questions:\n"
-                          "        - name: attack\n"
-                          "          event: '{\"source\": \"203.0.113.7\", \"failed_logins\": 40}'\n"
-                          "          expect: '{\"verdict\": \"malicious\", \"action\": \"block_ip\"}'\n"
-                          "        - name: quiet\n"
-                          "          event: '{\"source\": \"203.0.113.9\", \"failed_logins\": 1}'\n"
-                          "          expect: '{\"verdict\": \"benign\"}'\n",
-        .agent_args = args};
-    return drill_town_prepare(d, &plan, e);
-}
+static const char *const args[] = {"--act-rate", "10", "--misbehave", "selftest", "--well", NULL};
+static const struct drill_plan plan = {
+    .agent_settings = DRILL_SELFTEST DRILL_QUESTION("attack", DRILL_ATTACK,
+                                                    "{\"verdict\": \"malicious\", \"action\": \"block_ip\"}")
+        DRILL_QUESTION("quiet", "{\"source\": \"203.0.113.9\", \"failed_logins\": 1}", "{\"verdict\": \"benign\"}"),
+    .agent_args = args};
 
 static const struct drill_step steps[] = {
     DRILL_BEGIN,
@@ -31,11 +24,7 @@ static const struct drill_step steps[] = {
      .who = "agent",
      .what = SIGUSR1,
      .failure = true,
-     .marks = {{.key = "noticed",
-                .text = "its judgement is UNHEALTHY",
-                .message = drill_sees_health,
-                .who = LOGIC,
-                .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_UNHEALTHY)},
+     .marks = {DRILL_HEALTH("noticed", "its judgement is UNHEALTHY", LOGIC, UNHEALTHY),
                DRILL_DIRECTIVE("directive", "agent is frozen", FROZEN, .step = DRILL_PBE(STEP__STEP_FREEZE)),
                DRILL_ACK(NULL),
                {.key = "fenced", .text = "guard has nothing older in hand", .message = drill_sees_fenced},
@@ -43,26 +32,11 @@ static const struct drill_step steps[] = {
                DRILL_TOLD},
      .limit_ms = 15000,
      .logs = {"health", "fallback", "guard", "agent"}},
-    {.key = "late_action",
-     .text = "an action of the epoch before arrives late",
-     .act = drill_act_ask,
-     .what = 1,
-     .marks = {{.key = "refused",
-                .text = "guard refuses it",
-                .look = drill_look_refused,
-                .what = DRILL_PBE(REFUSAL_REASON__REFUSAL_REASON_STALE_EPOCH)}},
-     .limit_ms = 10000,
-     .logs = {"guard"}},
+    DRILL_LATE_ACTION("an action of the epoch before arrives late"),
     {.key = "disobedience",
      .text = "an action of the present epoch arrives all the same",
      .act = drill_act_ask,
-     .marks = {{.key = "refused",
-                .text = "guard refuses it",
-                .look = drill_look_refused,
-                .what = DRILL_PBE(REFUSAL_REASON__REFUSAL_REASON_FROZEN)},
-               {.key = "silence",
-                .text = "nothing reached the backend since the freeze",
-                .look = drill_look_silence}},
+     .marks = {DRILL_REFUSED(FROZEN), SILENCE("nothing reached the backend since the freeze")},
      .limit_ms = 10000,
      .logs = {"guard"}},
     {.key = "too_early",
@@ -73,9 +47,7 @@ static const struct drill_step steps[] = {
                 .text = "the self-test fails: it stays frozen",
                 .look = drill_look_answer,
                 .what = DRILL_PBE(COMMAND_STATUS__COMMAND_STATUS_UNAVAILABLE)},
-               {.key = "silence",
-                .text = "nothing reached the backend since the freeze",
-                .look = drill_look_silence}},
+               SILENCE("nothing reached the backend since the freeze")},
      .limit_ms = 15000,
      .logs = {"fallback", "agent"}},
     {.key = "mended",
@@ -83,12 +55,8 @@ static const struct drill_step steps[] = {
      .act = drill_act_tell,
      .who = "agent",
      .what = SIGUSR1,
-     .marks = {{.key = "noticed",
-                .text = "its judgement is HEALTHY again",
-                .message = drill_sees_health,
-                .who = LOGIC,
-                .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY)},
-               {.key = "silence", .text = "and still it is frozen", .look = drill_look_silence}},
+     .marks = {DRILL_HEALTH("noticed", "its judgement is HEALTHY again", LOGIC, HEALTHY),
+               SILENCE("and still it is frozen")},
      .limit_ms = 15000,
      .logs = {"health", "agent"}},
     {.key = "unfreeze",
@@ -104,7 +72,7 @@ static const struct drill_step steps[] = {
                DRILL_ACK(DRILL_PRIMARY),
                DRILL_OVER("frozen"),
                DRILL_ACTS_AGAIN,
-               {.key = "silence", .text = "of older epochs none has", .look = drill_look_silence}},
+               SILENCE("of older epochs none has")},
      .limit_ms = 15000,
      .logs = {"fallback", "agent", "guard"}},
     DRILL_END(5),
@@ -125,11 +93,8 @@ static const struct drill_figure figures[] = {
 const struct drill_story drill_logic_error = {
     .name = "logic-error",
     .title = "the agent loses its judgement, is frozen, mended, and unfrozen by a person",
-    .steps = steps,
-    .n_steps = sizeof steps / sizeof steps[0],
-    .figures = figures,
-    .n_figures = sizeof figures / sizeof figures[0],
+    DRILL_TABLES,
     .limit_ms = 70000,
-    .prepare = prepare,
+    .plan = &plan,
     .hints = drill_town_hints,
 };

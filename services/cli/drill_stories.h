@@ -17,11 +17,12 @@ extern const struct drill_story drill_agent_loss;
 /* ---- marks ---- */
 
 #define DRILL_PBE(x) REDOUBT__V1__##x
-#define DRILL_HEALTHY(key_, target)                                                                                  \
+#define DRILL_HEALTH(key_, text_, target, state)                                                                     \
     {                                                                                                                \
-        .key = key_, .text = target " is healthy", .message = drill_sees_health, .who = target,                      \
-        .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY)                                                        \
+        .key = key_, .text = text_, .message = drill_sees_health, .who = target,                                     \
+        .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_##state)                                                        \
     }
+#define DRILL_HEALTHY(key_, target) DRILL_HEALTH(key_, target " is healthy", target, HEALTHY)
 #define DRILL_BREAKER(key_, text_, target, state)                                                                    \
     {                                                                                                                \
         .key = key_, .text = text_, .message = drill_sees_breaker, .who = target,                                    \
@@ -33,10 +34,25 @@ extern const struct drill_story drill_agent_loss;
         .key = key_, .text = text_, .message = drill_sees_directive, .what = DRILL_PBE(POSTURE__POSTURE_##posture),  \
         __VA_ARGS__                                                                                                  \
     }
-/* Of the mark `directive`. */
-#define DRILL_ACK(llm_)                                                                                              \
+#define DRILL_ACK_OF(key_, llm_, directive)                                                                          \
     {                                                                                                                \
-        .key = "ack", .text = "agent confirms", .message = drill_sees_ack, .llm = llm_, .after = "directive"         \
+        .key = key_, .text = "agent confirms", .message = drill_sees_ack, .llm = llm_, .after = directive            \
+    }
+/* Of the mark `directive`. */
+#define DRILL_ACK(llm_) DRILL_ACK_OF("ack", llm_, "directive")
+/* It is back, and knows nothing new yet. */
+#define DRILL_STANDS(key_)                                                                                           \
+    {                                                                                                                \
+        .key = key_, .text = "agent confirms where it stands", .message = drill_sees_ack                             \
+    }
+#define DRILL_WORKS(text_, target)                                                                                   \
+    {                                                                                                                \
+        .key = "works", .text = text_, .message = drill_sees_work, .who = target                                     \
+    }
+#define DRILL_REFUSED(reason)                                                                                        \
+    {                                                                                                                \
+        .key = "refused", .text = "guard refuses it", .look = drill_look_refused,                                    \
+        .what = DRILL_PBE(REFUSAL_REASON__REFUSAL_REASON_##reason)                                                   \
     }
 #define DRILL_ALERT(key_, text_, notice, severity, ...)                                                              \
     {                                                                                                                \
@@ -49,17 +65,9 @@ extern const struct drill_story drill_agent_loss;
         .what = DRILL_PBE(DELIVERY_STATUS__DELIVERY_STATUS_ACCEPTED)                                                 \
     }
 
-#define DRILL_SELF "agent." DRILL_AGENT
-#define DRILL_UNHEARD                                                                                                \
-    {                                                                                                                \
-        .key = "noticed", .text = "the agent is not heard of", .message = drill_sees_health, .who = DRILL_SELF,      \
-        .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_UNHEALTHY)                                                      \
-    }
-#define DRILL_HEARD                                                                                                  \
-    {                                                                                                                \
-        .key = "well", .text = "the agent is heard again", .message = drill_sees_health, .who = DRILL_SELF,          \
-        .what = DRILL_PBE(HEALTH_STATE__HEALTH_STATE_HEALTHY)                                                        \
-    }
+#define DRILL_SELF         "agent." DRILL_AGENT
+#define DRILL_UNHEARD      DRILL_HEALTH("noticed", "the agent is not heard of", DRILL_SELF, UNHEALTHY)
+#define DRILL_HEARD        DRILL_HEALTH("well", "the agent is heard again", DRILL_SELF, HEALTHY)
 #define DRILL_OVER(notice) DRILL_ALERT("over", "people hear that it is over", notice, INFO, .resolved = true)
 #define DRILL_ACTS_AGAIN                                                                                             \
     {                                                                                                                \
@@ -100,10 +108,7 @@ extern const struct drill_story drill_agent_loss;
                   DRILL_HEALTHY("alive", DRILL_SELF),                                                                \
                   DRILL_DIRECTIVE("directive", "agent has its position", NORMAL, .llm = DRILL_PRIMARY),              \
                   DRILL_ACK(DRILL_PRIMARY),                                                                          \
-                  {.key = "works",                                                                                   \
-                   .text = "primary answers the agent",                                                              \
-                   .message = drill_sees_work,                                                                       \
-                   .who = DRILL_PRIMARY},                                                                            \
+                  DRILL_WORKS("primary answers the agent", DRILL_PRIMARY),                                           \
                   {.key = "acts", .text = "its actions reach the backend", .look = drill_look_executed, .what = 2},  \
                   {.key = "normal",                                                                                  \
                    .text = "nothing is left to be said to it",                                                       \
@@ -113,6 +118,14 @@ extern const struct drill_story drill_agent_loss;
             "health",                                                                                                \
             "fallback",                                                                                              \
             "agent",                                                                                                 \
+            "guard"                                                                                                  \
+        }                                                                                                            \
+    }
+/* What was asked for under the directive before comes to the guard all the same. */
+#define DRILL_LATE_ACTION(text_)                                                                                     \
+    {                                                                                                                \
+        .key = "late_action", .text = text_, .act = drill_act_ask, .what = 1, .marks = {DRILL_REFUSED(STALE_EPOCH)}, \
+        .limit_ms = 10000, .logs = {                                                                                 \
             "guard"                                                                                                  \
         }                                                                                                            \
     }
@@ -143,5 +156,22 @@ extern const struct drill_story drill_agent_loss;
         .marks = {{.key = "whole", .text = "whole", .look = drill_look_trail, .what = 1}}, .limit_ms = 5000,         \
         .logs = {"audit"}, .ends = true                                                                              \
     }
+
+/* ---- stories ---- */
+
+/* How the agent's judgement is tested: lines of a plan's settings, then a line of questions each. */
+#define DRILL_SELFTEST                                                                                               \
+    "    selftest:\n"                                                                                                \
+    "      interval: 300ms\n"                                                                                        \
+    "      timeout: 2s\n"                                                                                            \
+    "      questions:\n"
+#define DRILL_QUESTION(name, event, answer)                                                                          \
+    "        - name: " name "\n          event: '" event "'\n          expect: '" answer "'\n"
+#define DRILL_ATTACK "{\"source\": \"203.0.113.7\", \"failed_logins\": 40}"
+
+/* The tables `steps` and `figures` above a story. */
+#define DRILL_TABLES                                                                                                 \
+    .steps = steps, .n_steps = sizeof steps / sizeof steps[0], .figures = figures,                                   \
+    .n_figures = sizeof figures / sizeof figures[0]
 
 #endif

@@ -42,6 +42,9 @@ struct service_timer {
     void (*fn)(struct service *s); /* not called while the service drains */
 };
 
+/* In a service's desc: SERVICE_TABLE(subs) for a table of that name, likewise cmds and timers. */
+#define SERVICE_TABLE(table) .table = table, .n_##table = sizeof table / sizeof(table)[0]
+
 enum { SERVICE_STORE = 1, SERVICE_HTTP = 2, SERVICE_OUTBOX = 4 };
 struct service_desc {
     const char *name;        /* "breaker" */

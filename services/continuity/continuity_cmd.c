@@ -122,7 +122,7 @@ struct order {
     struct service *s;
     const struct verb *verb;
     PB(ContinuityCommand) * cmd;
-    char reply[REPLY_TEXT];
+    char reply[ORDER_REPLY];
     char incident[INCIDENT_ID];
     int status;
     char text[TEXT_MAX];
@@ -267,20 +267,14 @@ static const struct verb *verb_of(const char *name)
     return NULL;
 }
 
-static bool blank(const char *text)
-{
-    return text[strspn(text, " \t\r\n")] == '\0';
-}
-
 /* What is wrong with it; NULL = nothing. */
 static const char *wrong(struct continuity *c, const struct verb *v, const PB(ContinuityCommand) * m)
 {
     if (v->reads)
         return NULL;
-    if (blank(m->by))
-        return "say who asks: `by` is empty; it lands in the audit trail";
-    if (v->reason && blank(m->reason))
-        return "say why: `reason` is empty; it lands in the audit trail";
+    const char *unsaid = order_unsaid(m->by, v->reason ? m->reason : NULL);
+    if (unsaid)
+        return unsaid;
     if (v->does == do_note && strlen(m->reason) > TEXT_MAX)
         return "a note has 512 bytes at most";
     if (v->incident && !board_find(c->board, m->incident))
@@ -347,6 +341,12 @@ static void order(struct service *s, const struct verb *v, const PB(ContinuityCo
 
 /* ---- who leads ---- */
 
+static void nobody_leads(struct service *s, const void *message, const struct bus_msg *m);
+static const struct order_way way = {.any = SUBJECT_CMD "continuity.",
+                                     .acts = LEADER_CMD,
+                                     .desc = PB_DESC(continuity_command),
+                                     .nobody = nobody_leads};
+
 static void act(struct service *s, const char *name, const PB(ContinuityCommand) * cmd, const struct bus_msg *m)
 {
     struct continuity *c = s->state;
@@ -369,77 +369,36 @@ static void act(struct service *s, const char *name, const PB(ContinuityCommand)
 void cmd_leader(struct service *s, const void *message, const struct bus_msg *m)
 {
     struct continuity *c = s->state;
-    const char *name = subject_tail(m->subject, LEADER_CMD);
-    if (!name || !(verb_of(name) || parts_verb(name)) || !m->reply || strlen(m->reply) >= REPLY_TEXT) {
-        service_bad_input(s, "command passed on", m, "no such verb, or no reply subject");
+    const char *name = order_verb(&way, m);
+    if (!order_fit(s, &way, m, name && (verb_of(name) || parts_verb(name))))
         return;
-    }
     if (continuity_leads(c) && !s->draining) /* otherwise another hears it, too */
         act(s, name, message, m);
 }
 
 /* ---- any replica ---- */
 
-struct passed_on {
-    struct service *s;
-    const struct verb *verb;
-    PB(ContinuityCommand) * cmd;
-    char reply[REPLY_TEXT];
-};
-
-static void passed_free(struct passed_on *p)
+static void nobody_leads(struct service *s, const void *message, const struct bus_msg *m)
 {
-    wire_free(p->cmd);
-    free(p);
-}
-
-static void on_leader(void *ctx, enum bus_status st, const struct bus_msg *m)
-{
-    struct passed_on *p = ctx;
-    struct continuity *c = p->s->state;
-    if (c && st == BUS_OK) {
-        struct err e;
-        struct bus_out o = {.subject = p->reply, .type = m->type, .data = m->data, .len = m->len};
-        if (bus_publish(p->s->bus, &o, &e))
-            log_warn("reply lost", F_STR("why", e.text));
-    } else if (c && p->verb && p->verb->reads && c->ever_synced) {
-        p->verb->reads(c, p->cmd, p->reply, "as of the last announcements: nobody leads at the moment");
-    } else if (c) {
+    struct continuity *c = s->state;
+    const struct verb *v = verb_of(order_verb(&way, m));
+    if (v && v->reads && c->ever_synced)
+        v->reads(c, message, m->reply, "as of the last announcements: nobody leads at the moment");
+    else
         room_answer(
-            c, p->reply, UNAVAILABLE,
+            c, m->reply, UNAVAILABLE,
             "no replica of continuity leads at the moment: is the shared state (Redis) reachable? Without it one "
             "begins to lead after half a minute; try again",
             0, NULL);
-    }
-    passed_free(p);
 }
 
 void room_command(struct service *s, const void *message, const struct bus_msg *m)
 {
-    struct continuity *c = s->state;
-    struct err e;
-    const char *name = subject_tail(m->subject, SUBJECT_CMD "continuity.");
-    if (!name || strlen(m->reply) >= REPLY_TEXT) {
-        service_bad_input(s, "command", m, "no such verb, or its reply subject is too long");
+    const char *name = order_verb(&way, m);
+    if (!order_fit(s, &way, m, name))
         return;
-    }
-    if (continuity_leads(c)) {
+    if (continuity_leads(s->state))
         act(s, name, message, m);
-        return;
-    }
-    struct passed_on *p = calloc(1, sizeof *p);
-    if (p)
-        p->cmd = wire_unpack(PB_DESC(continuity_command), m->data, m->len, &e);
-    if (!p || !p->cmd) {
-        free(p);
-        room_answer(c, m->reply, UNAVAILABLE, "out of memory", 0, NULL);
-        return;
-    }
-    char subject[SUBJECT_MAX_LEN];
-    p->s = s;
-    p->verb = verb_of(name);
-    snprintf(p->reply, sizeof p->reply, "%s", m->reply);
-    snprintf(subject, sizeof subject, LEADER_CMD "%s", name);
-    struct bus_out o = {.subject = subject, .type = m->type, .data = m->data, .len = m->len};
-    bus_request(s->bus, &o, p->verb ? LEADER_MS : PART_MS, on_leader, p);
+    else
+        order_pass_on(s, &way, name, verb_of(name) ? LEADER_MS : PART_MS, m);
 }

@@ -3,11 +3,11 @@
 #define REDOUBT_CONTINUITY_IMPL_H
 
 #include "common/err.h"
+#include "common/order.h"
 #include "continuity/continuity_shell.h"
 #include "continuity/continuity_sight.h"
 #include <uthash.h>
 
-#define REPLY_TEXT 160                              /* a reply subject */
 #define LEADER_CMD SUBJECT_CMD "continuity-leader." /* to all replicas: whoever leads answers */
 #define PARTS      4
 

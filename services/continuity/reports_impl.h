@@ -18,9 +18,9 @@ struct reports_due {
     enum reports_kind kind;
     char id[INCIDENT_ID]; /* of an incident */
     uint32_t month;
-    char reply[REPLY_TEXT]; /* who asked; "" = nobody */
-    bool quiet;             /* written again, as more is known: the room is not told */
-    bool only_trail;        /* it stands without proofs: again only if the trail can be read now */
+    char reply[ORDER_REPLY]; /* who asked; "" = nobody */
+    bool quiet;              /* written again, as more is known: the room is not told */
+    bool only_trail;         /* it stands without proofs: again only if the trail can be read now */
     unsigned tries;
     int64_t at_mono_ms;
     struct reports_due *next;

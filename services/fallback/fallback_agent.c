@@ -172,7 +172,7 @@ static void carry_out(struct agent *a, const struct fallback_effect *e, const ch
 /* The event at the head of the queue, or the LOOK, has been dealt with. */
 static void carry_out_all(struct agent *a, const struct fallback_effect *effects, size_t n, bool from_queue)
 {
-    char reply[REPLY_TEXT] = "";
+    char reply[ORDER_REPLY] = "";
     if (from_queue) {
         memcpy(reply, a->queue->reply, sizeof reply);
         pop(a);

@@ -32,11 +32,15 @@ static const struct verb verbs[] = {
     {"state", FALLBACK_LOOK, false, false, false, 0},
 };
 
-static const struct verb *verb_of(const char *subject)
+static void nobody_acts(struct service *s, const void *message, const struct bus_msg *m);
+static const struct order_way way = {.any = SUBJECT_CMD "fallback.",
+                                     .acts = FALLBACK_HOLDER_CMD,
+                                     .desc = PB_DESC(agent_command),
+                                     .nobody = nobody_acts};
+
+static const struct verb *verb_of(const struct bus_msg *m)
 {
-    const char *tail = subject_tail(subject, FALLBACK_HOLDER_CMD);
-    if (!tail)
-        tail = subject_tail(subject, SUBJECT_CMD "fallback.");
+    const char *tail = order_verb(&way, m);
     for (size_t i = 0; tail && i < sizeof verbs / sizeof verbs[0]; i++)
         if (strcmp(verbs[i].name, tail) == 0)
             return &verbs[i];
@@ -79,7 +83,6 @@ static void tell_state(struct agent *a, const char *reply)
     reply_state(a->sh->s, reply, &m, "");
 }
 
-/* Nobody acts for it: the last directive of the stream is still worth knowing. */
 static bool tell_last_directive(struct agent *a, const char *reply)
 {
     struct err e;
@@ -98,7 +101,7 @@ struct order {
     const struct verb *verb;
     char agent[NAME_MAX_LEN + 1];
     struct fallback_event ev;
-    char reply[REPLY_TEXT];
+    char reply[ORDER_REPLY];
 };
 
 static void audit(const struct order *o, int outcome, int audit_class, const char *detail, outbox_cb done, void *ctx)
@@ -175,21 +178,15 @@ static void on_tested(void *ctx, bool passed, const char *text)
 
 /* ---- whoever acts for the agent ---- */
 
-static bool blank(const char *text)
-{
-    return text[strspn(text, " \t\r\n")] == '\0';
-}
-
 /* False if it was answered already. */
 static bool valid(struct service *s, const struct verb *v, const PB(AgentCommand) * c, const char *reply)
 {
     struct shell *sh = s->state;
+    const char *unsaid = v->by_whom ? order_unsaid(c->by, c->reason) : NULL;
     if (!shell_agent(sh, c->agent))
         service_reply(s, reply, INVALID, 0, "there is no agent %s in the settings", c->agent);
-    else if (v->by_whom && blank(c->by))
-        service_reply(s, reply, INVALID, 0, "say who asks: `by` is empty; it lands in the audit trail");
-    else if (v->by_whom && blank(c->reason))
-        service_reply(s, reply, INVALID, 0, "say why: `reason` is empty; it lands in the audit trail");
+    else if (unsaid)
+        service_reply(s, reply, INVALID, 0, "%s", unsaid);
     else if (v->event == FALLBACK_DRILL && c->duration_ms > 0 &&
              (c->duration_ms < DRILL_MIN_MS || (int)c->failure_kind == FALLBACK_FAILURE_NONE))
         service_reply(s, reply, INVALID, 0, "a drill pretends one kind of failure for %d ms at least", DRILL_MIN_MS);
@@ -265,11 +262,9 @@ static void act(struct service *s, const struct verb *v, const PB(AgentCommand) 
 void cmd_holder(struct service *s, const void *message, const struct bus_msg *m)
 {
     const PB(AgentCommand) *c = message;
-    const struct verb *v = verb_of(m->subject);
-    if (!v || !m->reply || strlen(m->reply) >= REPLY_TEXT) {
-        service_bad_input(s, "command passed on", m, "no such verb, or no reply subject");
+    const struct verb *v = verb_of(m);
+    if (!order_fit(s, &way, m, v))
         return;
-    }
     struct agent *a = shell_agent(s->state, c->agent);
     if (a && agent_fence(a) != 0 && valid(s, v, c, m->reply)) /* otherwise another hears it, too */
         act(s, v, c, m->reply);
@@ -277,58 +272,24 @@ void cmd_holder(struct service *s, const void *message, const struct bus_msg *m)
 
 /* ---- any replica ---- */
 
-struct passed_on {
-    struct service *s;
-    const struct verb *verb;
-    char agent[NAME_MAX_LEN + 1];
-    char reply[REPLY_TEXT];
-};
-
-static void on_holder(void *ctx, enum bus_status st, const struct bus_msg *m)
+/* The last directive of the stream is still worth knowing. */
+static void nobody_acts(struct service *s, const void *message, const struct bus_msg *m)
 {
-    struct passed_on *p = ctx;
-    struct shell *sh = p->s->state;
-    struct agent *a = sh ? shell_agent(sh, p->agent) : NULL;
-    if (sh && st == BUS_OK) {
-        struct err e;
-        struct bus_out o = {.subject = p->reply, .type = m->type, .data = m->data, .len = m->len};
-        if (bus_publish(p->s->bus, &o, &e))
-            log_warn("reply lost", F_STR("why", e.text));
-    } else if (sh && !(a && p->verb->event == FALLBACK_LOOK && tell_last_directive(a, p->reply))) {
-        service_reply(
-            p->s, p->reply, UNAVAILABLE, 0,
-            "no replica of fallback acts for %s at the moment: is the shared state (Redis) reachable? try again",
-            p->agent);
-    }
-    free(p);
+    const PB(AgentCommand) *c = message;
+    struct agent *a = shell_agent(s->state, c->agent);
+    if (!a || verb_of(m)->event != FALLBACK_LOOK || !tell_last_directive(a, m->reply))
+        order_unheard(s, m->reply, c->agent);
 }
 
 void cmd_any(struct service *s, const void *message, const struct bus_msg *m)
 {
     const PB(AgentCommand) *c = message;
-    struct shell *sh = s->state;
-    const struct verb *v = verb_of(m->subject);
-    if (!v || strlen(m->reply) >= REPLY_TEXT) {
-        service_bad_input(s, "command", m, "no such verb, or its reply subject is too long");
+    const struct verb *v = verb_of(m);
+    if (!order_fit(s, &way, m, v) || !valid(s, v, c, m->reply))
         return;
-    }
-    if (!valid(s, v, c, m->reply))
-        return;
-    if (agent_fence(shell_agent(sh, c->agent)) != 0) {
+    struct agent *a = shell_agent(s->state, c->agent);
+    if (agent_fence(a) != 0)
         act(s, v, c, m->reply);
-        return;
-    }
-    struct passed_on *p = calloc(1, sizeof *p);
-    if (!p) {
-        service_reply(s, m->reply, UNAVAILABLE, 0, "out of memory");
-        return;
-    }
-    char subject[SUBJECT_MAX_LEN];
-    p->s = s;
-    p->verb = v;
-    snprintf(p->agent, sizeof p->agent, "%s", c->agent);
-    snprintf(p->reply, sizeof p->reply, "%s", m->reply);
-    snprintf(subject, sizeof subject, "%s%s", FALLBACK_HOLDER_CMD, v->name);
-    struct bus_out o = {.subject = subject, .type = m->type, .data = m->data, .len = m->len};
-    bus_request(s->bus, &o, patience_ms(sh, shell_agent(sh, c->agent), v, c), on_holder, p);
+    else
+        order_pass_on(s, &way, v->name, patience_ms(s->state, a, v, c), m);
 }

@@ -34,7 +34,7 @@ struct fence {
     bool reading;
     char trouble[160]; /* why it is not */
     struct guards must, have;
-    char reply[REPLY_TEXT]; /* of the operator; "" = nobody waits */
+    char reply[ORDER_REPLY]; /* of the operator; "" = nobody waits */
     struct fallback_effect answer;
 };
 

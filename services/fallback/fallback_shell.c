@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metric.h"
+#include "common/share.h"
 #include "common/sm.h"
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +13,9 @@ METRIC_DEFINE(agents_now, METRIC_GAUGE, "redoubt_fallback_agents", "Agents in th
 METRIC_DEFINE(held_now, METRIC_GAUGE, "redoubt_fallback_partitions",
               "Partitions of agents that this replica acts for.");
 
-#define TICK_MS         1000
-#define READY_AFTER_MS  5000 /* the bus is up but the stream is silent: then what is known must do */
-#define STORE_ALERT_MS  2000 /* a restart of Redis is no news */
-#define ANNOUNCE_MS     5000 /* an announcement that did not come back is made again */
-#define STORE_ALERT_KEY "fallback/shared-state"
+#define TICK_MS        1000
+#define READY_AFTER_MS 5000 /* the bus is up but the stream is silent: then what is known must do */
+#define ANNOUNCE_MS    5000 /* an announcement that did not come back is made again */
 
 /* ---- finding ---- */
 
@@ -146,20 +145,6 @@ static void on_lost(void *ctx, unsigned partition)
     agent_forget(a);
 }
 
-/* One line for what is up to 32 at a time. */
-static void say_partitions(struct shell *sh)
-{
-    size_t held = sh->partitions ? partitions_held(sh->partitions) : 0;
-    size_t members = sh->partitions ? partitions_members(sh->partitions) : 0;
-    metric_set(&held_now, (int64_t)held);
-    if (held == sh->said_held && members == sh->said_members)
-        return;
-    sh->said_held = held;
-    sh->said_members = members;
-    log_info("acting for a share of the agents", F_INT("partitions", held), F_INT("of", PARTITIONS),
-             F_INT("replicas", members));
-}
-
 static void load_the_hurt(struct shell *sh)
 {
     if (!store_up(sh->s->store))
@@ -198,35 +183,14 @@ static void on_watch_synced(struct service *s)
 static void on_store_up(struct service *s)
 {
     struct shell *sh = s->state;
-    struct partition_opts o = {.service = s->desc->name,
-                               .instance = s->instance,
-                               .lease_ttl_ms = s->settings->fallback.lease_ttl_ms,
-                               .member_ttl_ms = s->settings->fallback.member_ttl_ms,
-                               .on_held = on_held,
-                               .on_lost = on_lost,
-                               .ctx = s};
-    if (sh->partitions)
-        partitions_refresh(sh->partitions);
-    /* Only now: a first try without a store would cost its pause. */
-    else if (!s->draining && !(sh->partitions = partitions_open(&s->loop, s->store, &o)))
-        log_error("no partitions: out of memory; this replica only watches");
+    share_take(s, &sh->partitions,
+               (struct partition_opts){.lease_ttl_ms = s->settings->fallback.lease_ttl_ms,
+                                       .member_ttl_ms = s->settings->fallback.member_ttl_ms,
+                                       .on_held = on_held,
+                                       .on_lost = on_lost,
+                                       .ctx = s},
+               "no partitions: out of memory; this replica only watches");
     load_the_hurt(sh);
-}
-
-static void store_alert(struct shell *sh, bool resolved)
-{
-    PB(Alert) a = PB_INIT(ALERT);
-    a.dedup_key = (char *)STORE_ALERT_KEY;
-    a.severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH;
-    a.failure_kind = REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_NETWORK;
-    a.summary =
-        (char *)(resolved ? "shared state (Redis) can be used by fallback again"
-                          : "shared state (Redis) cannot be used by fallback: no posture gets looser, moves to "
-                            "a stricter one wait; agents go by the breakers' state meanwhile");
-    a.detail = (char *)store_last_error(sh->s->store);
-    a.resolved = resolved;
-    service_alert(sh->s, &a);
-    sh->store_alert = !resolved;
 }
 
 /* One alert for Redis being away and for documents that it holds but that cannot be read or written. */
@@ -235,12 +199,9 @@ static void watch_store(struct shell *sh, int64_t now_mono_ms)
     bool trouble = !store_up(sh->s->store);
     for (const struct agent *a = sh->agents; a && !trouble; a = a->hh.next)
         trouble = a->place == HURT && sh->ever_synced;
-    if (!trouble)
-        sh->trouble_mono_ms = 0;
-    else if (sh->trouble_mono_ms == 0)
-        sh->trouble_mono_ms = now_mono_ms;
-    if (trouble ? !sh->store_alert && now_mono_ms - sh->trouble_mono_ms >= STORE_ALERT_MS : sh->store_alert)
-        store_alert(sh, !trouble);
+    store_trouble_now(sh->s, &sh->store_trouble, trouble, now_mono_ms,
+                      "no posture gets looser, moves to a stricter one wait; agents go by the breakers' state "
+                      "meanwhile");
 }
 
 /* What no event brings: lost marks, refused notices, a stream that has forgotten, the end of a tilt. */
@@ -249,7 +210,7 @@ static void tick(struct service *s)
     struct shell *sh = s->state;
     int64_t now = clock_mono_ms();
     watch_store(sh, now);
-    say_partitions(sh);
+    share_say(sh->partitions, &sh->said, &held_now, "acting for a share of the agents");
     load_the_hurt(sh);
     effects_tick(sh, now);
     shell_look_at_apis(sh);
@@ -292,11 +253,6 @@ static int start(struct service *s, struct err *e)
     return 0;
 }
 
-static void given_back(void *ctx)
-{
-    service_drained(ctx);
-}
-
 /* What was decided is stored or forgotten; whoever acts next reads it. Giving the leases back at once saves their TTL. */
 static void drain(struct service *s)
 {
@@ -304,11 +260,7 @@ static void drain(struct service *s)
     shell_say_all(sh);
     for (struct agent *a = sh->agents; a; a = a->hh.next)
         agent_forget(a);
-    if (sh->partitions)
-        partitions_close(sh->partitions, given_back, s);
-    else
-        service_drained(s);
-    sh->partitions = NULL;
+    share_give_back(s, &sh->partitions);
 }
 
 static void free_shell(void *ctx)
@@ -367,12 +319,9 @@ const struct service_desc fallback_service = {
     .name = "fallback",
     .description = "moves agents between postures, there and back",
     .needs = SERVICE_STORE | SERVICE_HTTP | SERVICE_OUTBOX,
-    .subs = subs,
-    .n_subs = sizeof subs / sizeof subs[0],
-    .cmds = cmds,
-    .n_cmds = sizeof cmds / sizeof cmds[0],
-    .timers = timers,
-    .n_timers = sizeof timers / sizeof timers[0],
+    SERVICE_TABLE(subs),
+    SERVICE_TABLE(cmds),
+    SERVICE_TABLE(timers),
     .start = start,
     .on_bus_up = on_bus_up,
     .on_bus_down = on_bus_down,

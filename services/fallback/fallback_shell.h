@@ -2,8 +2,10 @@
 #ifndef REDOUBT_FALLBACK_SHELL_H
 #define REDOUBT_FALLBACK_SHELL_H
 
-#include "common/partition.h"
+#include "common/order.h"
 #include "common/service.h"
+#include "common/share.h"
+#include "common/store_trouble.h"
 #include "common/subjects.h"
 #include "fallback/fallback.h"
 #include "fallback/fallback_doc.h"
@@ -13,8 +15,7 @@
 
 extern const struct service_desc fallback_service;
 
-#define REPLY_TEXT 160 /* a reply subject */
-#define KEY_TEXT   (NAME_MAX_LEN + 24)
+#define KEY_TEXT (NAME_MAX_LEN + 24)
 
 struct target {
     char name[TARGET_MAX_LEN + 1];
@@ -47,7 +48,7 @@ struct api {
 /* An event that waits for its turn. */
 struct queued {
     struct fallback_event ev;
-    char reply[REPLY_TEXT]; /* of the operator who asked; "" = none */
+    char reply[ORDER_REPLY]; /* of the operator who asked; "" = none */
     struct queued *next;
 };
 
@@ -135,18 +136,17 @@ struct shell {
     struct partitions *partitions; /* NULL before the store was up for the first time, and while draining */
     struct agent *of[PARTITIONS];
     uint64_t generation[PARTITIONS]; /* grows each time the partition is got or lost */
-    size_t said_held, said_members;  /* in the last line of the log about it */
+    struct share_said said;
     struct agent *agents;
     struct target *targets;
     size_t strangers; /* targets that no agent uses */
     struct api *apis;
     bool apis_due;
     const struct override_api *api;
-    bool synced;             /* the watches have replayed the present, and the bus is up since */
-    bool ever_synced;        /* that happened once in this process */
-    int64_t bus_up_mono_ms;  /* 0 = it is down */
-    int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
-    bool store_alert;
+    bool synced;            /* the watches have replayed the present, and the bus is up since */
+    bool ever_synced;       /* that happened once in this process */
+    int64_t bus_up_mono_ms; /* 0 = it is down */
+    struct store_trouble store_trouble;
     struct loop_timer wake;
     struct agent **heap; /* by wake_at_ms */
     size_t heap_n, heap_cap;

@@ -4,6 +4,7 @@
  * trail before they are done. */
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/order.h"
 #include "guard/guard_impl.h"
 #include "guard/guard_queue.h"
 #include <assert.h>
@@ -478,11 +479,6 @@ static const struct verb {
     {"queue_release", true, true, true, release},
 };
 
-static bool blank(const char *text)
-{
-    return text[strspn(text, " \t\r\n")] == '\0';
-}
-
 void guard_queue_cmd(struct service *s, const void *message, const struct bus_msg *m)
 {
     struct guard *g = s->state;
@@ -494,13 +490,13 @@ void guard_queue_cmd(struct service *s, const void *message, const struct bus_ms
             v = &verbs[i];
     if (!m->reply)
         return;
-    const char *wrong = !v                                                   ? "no such command"
-                        : !g || !g->queue                                    ? "the guard is closing"
-                        : v->agent && !*in->agent                            ? "an agent is required"
-                        : v->by_whom && (blank(in->by) || blank(in->reason)) ? "`by` and `reason` are required"
-                        : v->known && !guard_agent(g, in->agent) ? "there is no such agent in the settings"
-                        : strlen(m->reply) >= REPLY_ROOM         ? "the reply subject is too long"
-                                                                 : NULL;
+    const char *wrong = !v                                               ? "no such command"
+                        : !g || !g->queue                                ? "the guard is closing"
+                        : v->agent && !*in->agent                        ? "an agent is required"
+                        : v->by_whom && order_unsaid(in->by, in->reason) ? "`by` and `reason` are required"
+                        : v->known && !guard_agent(g, in->agent)         ? "there is no such agent in the settings"
+                        : strlen(m->reply) >= REPLY_ROOM                 ? "the reply subject is too long"
+                                                                         : NULL;
     struct guard_cmd *c = wrong ? NULL : calloc(1, sizeof *c);
     if (!c) {
         service_reply(s, m->reply, wrong ? INVALID : UNAVAILABLE, 0, "%s", wrong ? wrong : "out of memory");

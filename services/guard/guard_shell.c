@@ -1,5 +1,6 @@
 /* guard_shell.c - the service's life: agents and where they stand, the baseline, partitions, connections. */
 #include "common/clock.h"
+#include "common/share.h"
 #include "guard/guard_impl.h"
 #include <stdlib.h>
 #include <string.h>
@@ -122,20 +123,14 @@ static void on_members(void *ctx, size_t members)
 static void on_store_up(struct service *s)
 {
     struct guard *g = s->state;
-    if (g->partitions) {
-        partitions_refresh(g->partitions);
-    } else if (!s->draining) {
-        struct partition_opts o = {.service = "guard",
-                                   .instance = s->instance,
-                                   .lease_ttl_ms = s->settings->guard.lease_ttl_ms,
-                                   .member_ttl_ms = s->settings->guard.member_ttl_ms,
-                                   .on_held = on_held,
-                                   .on_lost = on_lost,
-                                   .on_members = on_members,
-                                   .ctx = g};
-        if (!(g->partitions = partitions_open(&s->loop, s->store, &o)))
-            log_error("no partitions: out of memory; this replica passes nothing on");
-    }
+    share_take(s, &g->partitions,
+               (struct partition_opts){.lease_ttl_ms = s->settings->guard.lease_ttl_ms,
+                                       .member_ttl_ms = s->settings->guard.member_ttl_ms,
+                                       .on_held = on_held,
+                                       .on_lost = on_lost,
+                                       .on_members = on_members,
+                                       .ctx = g},
+               "no partitions: out of memory; this replica passes nothing on");
     guard_claim_store_up(g);
 }
 
@@ -212,11 +207,6 @@ static void on_reload(struct service *s, const struct settings *was)
 
 /* ---- life ---- */
 
-static void on_partitions_closed(void *ctx)
-{
-    service_drained(ctx);
-}
-
 /* Calls under way have their own limits; the skeleton waits 4 s at most, and what is cut off is claimed again when its hold is over. */
 static void look_if_drained(struct guard *g)
 {
@@ -224,13 +214,8 @@ static void look_if_drained(struct guard *g)
     guard_turn(g);
     if (g->acts > 0 || !guard_audit_idle(g))
         return;
-    struct partitions *p = g->partitions;
-    g->partitions = NULL;
     loop_timer_stop(&g->drain_look);
-    if (p)
-        partitions_close(p, on_partitions_closed, g->s);
-    else
-        service_drained(g->s);
+    share_give_back(g->s, &g->partitions);
 }
 
 static void on_drain_look(void *ctx)
@@ -308,12 +293,9 @@ const struct service_desc guard_service = {
     .name = "guard",
     .description = "the gate that agents' actions pass",
     .needs = SERVICE_STORE | SERVICE_HTTP | SERVICE_OUTBOX,
-    .subs = subs,
-    .n_subs = sizeof subs / sizeof subs[0],
-    .cmds = cmds,
-    .n_cmds = sizeof cmds / sizeof cmds[0],
-    .timers = timers,
-    .n_timers = sizeof timers / sizeof timers[0],
+    SERVICE_TABLE(subs),
+    SERVICE_TABLE(cmds),
+    SERVICE_TABLE(timers),
     .start = start,
     .on_bus_up = on_bus_up,
     .on_bus_down = on_bus_down,

@@ -10,7 +10,7 @@ static const struct service_sub subs[] = {
     {SUBJECT_OBSERVATION ">", SERVICE_SUB_ALL, PB_DESC(observation), health_on_observation},
     {SUBJECT_TRAFFIC ">", SERVICE_SUB_ALL, PB_DESC(traffic_summary), health_on_traffic},
 };
-static const struct service_cmd commands[] = {
+static const struct service_cmd cmds[] = {
     {"show", PB_DESC(health_command), health_on_show},
     {"maintain", PB_DESC(health_command), health_on_maintain},
     {"resume", PB_DESC(health_command), health_on_resume},
@@ -28,12 +28,9 @@ static const struct service_desc health = {
     .name = "health",
     .description = "watches LLM APIs, backends and agents",
     .needs = SERVICE_STORE | SERVICE_HTTP | SERVICE_OUTBOX,
-    .subs = subs,
-    .n_subs = sizeof subs / sizeof *subs,
-    .cmds = commands,
-    .n_cmds = sizeof commands / sizeof *commands,
-    .timers = timers,
-    .n_timers = sizeof timers / sizeof *timers,
+    SERVICE_TABLE(subs),
+    SERVICE_TABLE(cmds),
+    SERVICE_TABLE(timers),
     .start = health_start,
     .on_bus_up = health_on_bus_up,
     .on_bus_down = health_on_bus_down,

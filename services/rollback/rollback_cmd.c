@@ -34,11 +34,15 @@ static const struct verb verbs[] = {
     {"state", VERB_STATE, ROLLBACK_TICK, false, HOLDER_MS},
 };
 
-static const struct verb *verb_of(const char *subject)
+static void nobody_acts(struct service *s, const void *message, const struct bus_msg *m);
+static const struct order_way way = {.any = SUBJECT_CMD "rollback.",
+                                     .acts = ROLLBACK_HOLDER_CMD,
+                                     .desc = PB_DESC(rollback_command),
+                                     .nobody = nobody_acts};
+
+static const struct verb *verb_of(const struct bus_msg *m)
 {
-    const char *tail = subject_tail(subject, ROLLBACK_HOLDER_CMD);
-    if (!tail)
-        tail = subject_tail(subject, SUBJECT_CMD "rollback.");
+    const char *tail = order_verb(&way, m);
     for (size_t i = 0; tail && i < sizeof verbs / sizeof verbs[0]; i++)
         if (strcmp(verbs[i].name, tail) == 0)
             return &verbs[i];
@@ -277,11 +281,6 @@ static void act(struct deployment *d, const struct verb *v, const PB(RollbackCom
     deployment_event(d, q);
 }
 
-static bool blank(const char *text)
-{
-    return text[strspn(text, " \t\r\n")] == '\0';
-}
-
 static void refuse_unknown(struct service *s, const char *name, const char *reply)
 {
     struct rollback_room *r = s->state;
@@ -297,12 +296,11 @@ static void refuse_unknown(struct service *s, const char *name, const char *repl
 /* False if it was answered already. */
 static bool valid(struct service *s, const struct verb *v, const PB(RollbackCommand) * c, const char *reply)
 {
+    const char *unsaid = v->by_whom ? order_unsaid(c->by, c->reason) : NULL;
     if (!rollback_room_find(s->state, c->deployment))
         refuse_unknown(s, c->deployment, reply);
-    else if (v->by_whom && blank(c->by))
-        service_reply(s, reply, INVALID, 0, "say who asks: `by` is empty; it lands in the audit trail");
-    else if (v->by_whom && blank(c->reason))
-        service_reply(s, reply, INVALID, 0, "say why: `reason` is empty; it lands in the audit trail");
+    else if (unsaid)
+        service_reply(s, reply, INVALID, 0, "%s", unsaid);
     else if (c->tainted && *c->restore_snapshot)
         service_reply(s, reply, INVALID, 0,
                       "either a snapshot is named, or the data are tainted and the last one before is taken");
@@ -316,11 +314,9 @@ static bool valid(struct service *s, const struct verb *v, const PB(RollbackComm
 void cmd_rollback_holder(struct service *s, const void *message, const struct bus_msg *m)
 {
     const PB(RollbackCommand) *c = message;
-    const struct verb *v = verb_of(m->subject);
-    if (!v || !m->reply || strlen(m->reply) >= REPLY_TEXT) {
-        service_bad_input(s, "command passed on", m, "no such verb, or no reply subject");
+    const struct verb *v = verb_of(m);
+    if (!order_fit(s, &way, m, v))
         return;
-    }
     struct deployment *d = rollback_room_find(s->state, c->deployment);
     if (d && deployment_fence(d) != 0 && valid(s, v, c, m->reply)) /* otherwise another hears it, too */
         act(d, v, c, m->reply);
@@ -328,66 +324,27 @@ void cmd_rollback_holder(struct service *s, const void *message, const struct bu
 
 /* ---- any replica ---- */
 
-struct passed_on {
-    struct service *s;
-    const struct verb *verb;
-    char deployment[NAME_MAX_LEN + 1];
-    char reply[REPLY_TEXT];
-};
-
-/* Nobody acts for it: the last announcement is still worth knowing. */
-static bool tell_last(struct passed_on *p, const struct deployment *d)
+/* The last announcement is still worth knowing. */
+static void nobody_acts(struct service *s, const void *message, const struct bus_msg *m)
 {
-    if (!d || p->verb->kind != VERB_STATE || !d->seen.data)
-        return false;
-    answer(p->s, p->reply, OK, d->seen_epoch, d->seen.data, d->seen.len,
-           "as of the last announcement: no replica acts for it at the moment");
-    return true;
-}
-
-static void on_holder(void *ctx, enum bus_status st, const struct bus_msg *m)
-{
-    struct passed_on *p = ctx;
-    if (p->s->state && st == BUS_OK) {
-        struct err e;
-        struct bus_out o = {.subject = p->reply, .type = m->type, .data = m->data, .len = m->len};
-        if (bus_publish(p->s->bus, &o, &e))
-            log_warn("reply lost", F_STR("why", e.text));
-    } else if (p->s->state && !tell_last(p, rollback_room_find(p->s->state, p->deployment))) {
-        service_reply(
-            p->s, p->reply, UNAVAILABLE, 0,
-            "no replica of rollback acts for %s at the moment: is the shared state (Redis) reachable? try again",
-            p->deployment);
-    }
-    free(p);
+    const PB(RollbackCommand) *c = message;
+    const struct deployment *d = rollback_room_find(s->state, c->deployment);
+    if (d && verb_of(m)->kind == VERB_STATE && d->seen.data)
+        answer(s, m->reply, OK, d->seen_epoch, d->seen.data, d->seen.len,
+               "as of the last announcement: no replica acts for it at the moment");
+    else
+        order_unheard(s, m->reply, c->deployment);
 }
 
 void cmd_rollback(struct service *s, const void *message, const struct bus_msg *m)
 {
     const PB(RollbackCommand) *c = message;
-    const struct verb *v = verb_of(m->subject);
-    if (!v || strlen(m->reply) >= REPLY_TEXT) {
-        service_bad_input(s, "command", m, "no such verb, or its reply subject is too long");
-        return;
-    }
-    if (!valid(s, v, c, m->reply))
+    const struct verb *v = verb_of(m);
+    if (!order_fit(s, &way, m, v) || !valid(s, v, c, m->reply))
         return;
     struct deployment *d = rollback_room_find(s->state, c->deployment);
-    if (deployment_fence(d) != 0) {
+    if (deployment_fence(d) != 0)
         act(d, v, c, m->reply);
-        return;
-    }
-    struct passed_on *p = calloc(1, sizeof *p);
-    if (!p) {
-        service_reply(s, m->reply, UNAVAILABLE, 0, "out of memory");
-        return;
-    }
-    char subject[SUBJECT_MAX_LEN];
-    p->s = s;
-    p->verb = v;
-    snprintf(p->deployment, sizeof p->deployment, "%s", c->deployment);
-    snprintf(p->reply, sizeof p->reply, "%s", m->reply);
-    snprintf(subject, sizeof subject, "%s%s", ROLLBACK_HOLDER_CMD, v->name);
-    struct bus_out o = {.subject = subject, .type = m->type, .data = m->data, .len = m->len};
-    bus_request(s->bus, &o, v->patience_ms, on_holder, p);
+    else
+        order_pass_on(s, &way, v->name, v->patience_ms, m);
 }

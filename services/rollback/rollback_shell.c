@@ -11,11 +11,9 @@ METRIC_DEFINE(deployments_now, METRIC_GAUGE, "redoubt_rollback_deployments", "De
 METRIC_DEFINE(held_now, METRIC_GAUGE, "redoubt_rollback_partitions",
               "Partitions of deployments that this replica acts for.");
 
-#define TICK_MS         1000
-#define STORE_ALERT_MS  2000 /* a restart of Redis is no news */
-#define STOP_MS         3000 /* a writer has this long to go on when the service ends; the runtime waits 4 s */
-#define ANNOUNCE_MS     5000 /* an announcement that did not come back is made again */
-#define STORE_ALERT_KEY "rollback/shared-state"
+#define TICK_MS     1000
+#define STOP_MS     3000 /* a writer has this long to go on when the service ends; the runtime waits 4 s */
+#define ANNOUNCE_MS 5000 /* an announcement that did not come back is made again */
 
 struct deployment *rollback_room_find(struct rollback_room *r, const char *name)
 {
@@ -144,11 +142,6 @@ static void on_reload(struct service *s, const struct settings *was)
 
 /* ---- the end ---- */
 
-static void given_back(void *ctx)
-{
-    service_drained(ctx);
-}
-
 /* When no writer is waited for any more. */
 static void give_back(struct rollback_room *r)
 {
@@ -159,11 +152,7 @@ static void give_back(struct rollback_room *r)
         return;
     r->given_back = true;
     loop_timer_stop(&r->stop_limit);
-    if (r->partitions)
-        partitions_close(r->partitions, given_back, r->s);
-    else
-        service_drained(r->s);
-    r->partitions = NULL;
+    share_give_back(r->s, &r->partitions);
 }
 
 static void on_data_stopped(void *ctx)
@@ -222,19 +211,6 @@ static void on_lost(void *ctx, unsigned partition)
         give_back(r);
 }
 
-static void say_partitions(struct rollback_room *r)
-{
-    size_t held = r->partitions ? partitions_held(r->partitions) : 0;
-    size_t members = r->partitions ? partitions_members(r->partitions) : 0;
-    metric_set(&held_now, (int64_t)held);
-    if (held == r->said_held && members == r->said_members)
-        return;
-    r->said_held = held;
-    r->said_members = members;
-    log_info("acting for a share of the deployments", F_INT("partitions", held), F_INT("of", PARTITIONS),
-             F_INT("replicas", members));
-}
-
 static void load_the_hurt(struct rollback_room *r)
 {
     if (!store_up(r->s->store))
@@ -272,35 +248,14 @@ static void on_watch_synced(struct service *s)
 static void on_store_up(struct service *s)
 {
     struct rollback_room *r = s->state;
-    struct partition_opts o = {.service = s->desc->name,
-                               .instance = s->instance,
-                               .lease_ttl_ms = s->settings->rollback.lease_ttl_ms,
-                               .member_ttl_ms = s->settings->rollback.member_ttl_ms,
-                               .on_held = on_held,
-                               .on_lost = on_lost,
-                               .ctx = s};
-    if (r->partitions)
-        partitions_refresh(r->partitions);
-    /* Only now: a first try without a store would cost its pause. */
-    else if (!s->draining && !(r->partitions = partitions_open(&s->loop, s->store, &o)))
-        log_error("no partitions: out of memory; this replica does nothing");
+    share_take(s, &r->partitions,
+               (struct partition_opts){.lease_ttl_ms = s->settings->rollback.lease_ttl_ms,
+                                       .member_ttl_ms = s->settings->rollback.member_ttl_ms,
+                                       .on_held = on_held,
+                                       .on_lost = on_lost,
+                                       .ctx = s},
+               "no partitions: out of memory; this replica does nothing");
     load_the_hurt(r);
-}
-
-static void store_alert(struct rollback_room *r, bool resolved)
-{
-    PB(Alert) a = PB_INIT(ALERT);
-    a.dedup_key = (char *)STORE_ALERT_KEY;
-    a.severity = REDOUBT__V1__SEVERITY__SEVERITY_HIGH;
-    a.failure_kind = REDOUBT__V1__FAILURE_KIND__FAILURE_KIND_NETWORK;
-    a.summary =
-        (char *)(resolved
-                     ? "shared state (Redis) can be used by rollback again"
-                     : "shared state (Redis) cannot be used by rollback: jobs stay where they are, no job begins");
-    a.detail = (char *)store_last_error(r->s->store);
-    a.resolved = resolved;
-    service_alert(r->s, &a);
-    r->store_alert = !resolved;
 }
 
 static void watch_store(struct rollback_room *r, int64_t now_mono_ms)
@@ -308,12 +263,7 @@ static void watch_store(struct rollback_room *r, int64_t now_mono_ms)
     bool trouble = !store_up(r->s->store);
     for (const struct deployment *d = r->deployments; d && !trouble; d = d->hh.next)
         trouble = d->place == HURT && r->ever_synced;
-    if (!trouble)
-        r->trouble_mono_ms = 0;
-    else if (r->trouble_mono_ms == 0)
-        r->trouble_mono_ms = now_mono_ms;
-    if (trouble ? !r->store_alert && now_mono_ms - r->trouble_mono_ms >= STORE_ALERT_MS : r->store_alert)
-        store_alert(r, !trouble);
+    store_trouble_now(r->s, &r->store_trouble, trouble, now_mono_ms, "jobs stay where they are, no job begins");
 }
 
 /* An emptied Redis loses all of them: said once for all. */
@@ -336,7 +286,7 @@ static void tick(struct service *s)
                  "are taken");
     r->tilted = service_tilted(s);
     watch_store(r, now);
-    say_partitions(r);
+    share_say(r->partitions, &r->said, &held_now, "acting for a share of the deployments");
     say_restored(r);
     load_the_hurt(r);
     for (struct deployment *d = r->deployments, *next; d; d = next) {
@@ -458,12 +408,9 @@ const struct service_desc rollback_service = {
     .name = "rollback",
     .description = "versions of what is deployed, and the gradual way back to one",
     .needs = SERVICE_STORE | SERVICE_HTTP | SERVICE_OUTBOX,
-    .subs = subs,
-    .n_subs = sizeof subs / sizeof subs[0],
-    .cmds = cmds,
-    .n_cmds = sizeof cmds / sizeof cmds[0],
-    .timers = timers,
-    .n_timers = sizeof timers / sizeof timers[0],
+    SERVICE_TABLE(subs),
+    SERVICE_TABLE(cmds),
+    SERVICE_TABLE(timers),
     .check = rollback_open_check,
     .start = start,
     .on_bus_up = on_bus_up,

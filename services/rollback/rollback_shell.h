@@ -6,9 +6,11 @@
 #ifndef REDOUBT_ROLLBACK_SHELL_H
 #define REDOUBT_ROLLBACK_SHELL_H
 
-#include "common/partition.h"
+#include "common/order.h"
 #include "common/service.h"
+#include "common/share.h"
 #include "common/sm.h"
+#include "common/store_trouble.h"
 #include "common/subjects.h"
 #include "rollback/rollback.h"
 #include "rollback/rollback_check.h"
@@ -21,7 +23,6 @@
 
 extern const struct service_desc rollback_service;
 
-#define REPLY_TEXT 160 /* a reply subject */
 #define KEY_TEXT   (NAME_MAX_LEN + 24)
 #define UNKEPT_MAX (ROLLBACK_VERSIONS + ROLLBACK_LINEAGE)
 
@@ -43,7 +44,7 @@ struct order {
 /* An event that waits for its turn. */
 struct queued {
     enum rollback_event_kind kind;
-    char reply[REPLY_TEXT]; /* of the operator who asked; "" = none */
+    char reply[ORDER_REPLY]; /* of the operator who asked; "" = none */
     union {
         struct order order;
         struct rollback_sight sight;
@@ -160,7 +161,7 @@ struct deployment {
     bool unseen_alert;
 
     /* An operator who waits to hear how PREPARE ends. */
-    char starting[REPLY_TEXT], starting_job[ROLLBACK_JOB];
+    char starting[ORDER_REPLY], starting_job[ROLLBACK_JOB];
     struct loop_timer starting_limit;
 
     struct rollback_bytes seen; /* the newest announcement that the watch saw */
@@ -174,13 +175,12 @@ struct rollback_room {
     const struct conf_schema *schema; /* of a deployment's settings */
     struct partitions *partitions;    /* NULL before the store was up for the first time, and while draining */
     struct deployment *of[PARTITIONS];
-    size_t said_held, said_members;
+    struct share_said said;
     struct deployment *deployments;
     bool synced;      /* the watch has replayed the present, and the bus is up since */
     bool ever_synced; /* that happened once in this process */
     bool bus_up;
-    int64_t trouble_mono_ms; /* since when shared state cannot be used; 0 = it can */
-    bool store_alert;
+    struct store_trouble store_trouble;
     bool tilted; /* at the last tick */
     bool given_back;
     struct loop_timer stop_limit;
@@ -281,7 +281,7 @@ struct call {
     uint64_t turned;
     int64_t began_mono_ms;
     /* plan: for whom. */
-    char reply[REPLY_TEXT];
+    char reply[ORDER_REPLY];
     struct order asked;
     struct rollback_version found; /* seen */
     struct inspection *inspection; /* of kept versions */

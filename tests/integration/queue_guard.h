@@ -6,6 +6,7 @@
 #define REDOUBT_TESTS_QUEUE_GUARD_H
 
 #include "common/clock.h"
+#include "common/share.h"
 #include "guard/guard_impl.h"
 #include <stdlib.h>
 #include <string.h>
@@ -159,15 +160,13 @@ static void queue_guard_lost(void *ctx, unsigned partition)
 static void queue_guard_store_up(struct service *s)
 {
     struct guard *g = queue_guard(s);
-    struct partition_opts o = {.service = "guard",
-                               .instance = s->instance,
-                               .lease_ttl_ms = s->settings->guard.lease_ttl_ms,
-                               .member_ttl_ms = s->settings->guard.member_ttl_ms,
-                               .on_held = queue_guard_held,
-                               .on_lost = queue_guard_lost,
-                               .ctx = g};
-    if (!g->partitions && !s->draining)
-        g->partitions = partitions_open(&s->loop, s->store, &o);
+    share_take(s, &g->partitions,
+               (struct partition_opts){.lease_ttl_ms = s->settings->guard.lease_ttl_ms,
+                                       .member_ttl_ms = s->settings->guard.member_ttl_ms,
+                                       .on_held = queue_guard_held,
+                                       .on_lost = queue_guard_lost,
+                                       .ctx = g},
+               "no partitions: out of memory");
 }
 
 static void queue_guard_bus_up(struct service *s)
@@ -191,20 +190,9 @@ static void queue_guard_tick(struct service *s)
     guard_queue_tick(queue_guard(s));
 }
 
-static void queue_guard_given_back(void *ctx)
-{
-    service_drained(ctx);
-}
-
 static void queue_guard_drain(struct service *s)
 {
-    struct guard *g = queue_guard(s);
-    struct partitions *p = g->partitions;
-    g->partitions = NULL;
-    if (p)
-        partitions_close(p, queue_guard_given_back, s);
-    else
-        service_drained(s);
+    share_give_back(s, &queue_guard(s)->partitions);
 }
 
 static void queue_guard_stop(struct service *s)
@@ -235,12 +223,9 @@ static int queue_guard_main(int argc, char **argv)
     static const struct service_desc desc = {.name = "guard",
                                              .description = "the queue alone",
                                              .needs = SERVICE_STORE | SERVICE_OUTBOX,
-                                             .subs = subs,
-                                             .n_subs = sizeof subs / sizeof subs[0],
-                                             .cmds = cmds,
-                                             .n_cmds = sizeof cmds / sizeof cmds[0],
-                                             .timers = timers,
-                                             .n_timers = 1,
+                                             SERVICE_TABLE(subs),
+                                             SERVICE_TABLE(cmds),
+                                             SERVICE_TABLE(timers),
                                              .start = queue_guard_start,
                                              .on_bus_up = queue_guard_bus_up,
                                              .on_bus_down = queue_guard_bus_down,

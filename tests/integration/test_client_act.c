@@ -1,26 +1,11 @@
 /* test_client_act.c - an agent acts, sheds load, restarts and monitors: libredoubt against a real NATS server; the test plays the suite. */
-#include "../harness.h"
-#include "client/redoubt.h"
-#include "common/bus.h"
-#include "common/clock.h"
-#include "common/subjects.h"
-#include "common/wire.h"
+#include "client_kit.h"
+
 #include <inttypes.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-#define AGENT "mcp"
-#define MOST  1500
+#define MOST 1500
 
 /* What the guard does with the next request. A row of them is a plan; after its end, and without one, all is forwarded. */
 struct deed {
@@ -31,8 +16,7 @@ struct deed {
 
 /* What the agent saw; filled by the library's thread. */
 struct agent {
-    pthread_mutex_t lock;
-    redoubt *r;
+    struct client_kit *k;
     int given, frozen, ups, downs, results, restarts, looks;
     uint64_t restart_epoch;
     redoubt_result last;
@@ -44,13 +28,9 @@ struct agent {
 
 /* What the suite heard; filled by the test's loop. */
 struct env {
-    struct harness *h;
-    struct harness_proc *nats;
-    struct loop loop;
-    struct bus *bus;
+    struct client_kit k;
     struct bus_sub *guard;
     struct agent agent;
-    bool up, stored, closed, users;
     uint64_t epoch;
     int acks, acks_at_restart, requests, reports, decisions;
     char keys[MOST][129];
@@ -67,11 +47,11 @@ struct env {
 static enum redoubt_ack on_directive(void *ctx, const redoubt_directive *d, char detail[256])
 {
     struct agent *a = ctx;
-    pthread_mutex_lock(&a->lock);
+    pthread_mutex_lock(&a->k->lock);
     d->epoch ? a->given++ : a->frozen++;
     a->directive = *d;
     enum redoubt_ack answer = a->answer;
-    pthread_mutex_unlock(&a->lock);
+    pthread_mutex_unlock(&a->k->lock);
     snprintf(detail, 256, "as told");
     return answer;
 }
@@ -79,18 +59,18 @@ static enum redoubt_ack on_directive(void *ctx, const redoubt_directive *d, char
 static void on_connection(void *ctx, bool up)
 {
     struct agent *a = ctx;
-    pthread_mutex_lock(&a->lock);
+    pthread_mutex_lock(&a->k->lock);
     up ? a->ups++ : a->downs++;
-    pthread_mutex_unlock(&a->lock);
+    pthread_mutex_unlock(&a->k->lock);
 }
 
 static void on_restart(void *ctx, uint64_t epoch)
 {
     struct agent *a = ctx;
-    pthread_mutex_lock(&a->lock);
+    pthread_mutex_lock(&a->k->lock);
     a->restarts++;
     a->restart_epoch = epoch;
-    pthread_mutex_unlock(&a->lock);
+    pthread_mutex_unlock(&a->k->lock);
 }
 
 static void on_monitor(void *ctx, redoubt_monitor *m)
@@ -99,9 +79,9 @@ static void on_monitor(void *ctx, redoubt_monitor *m)
     char text[300];
     memset(text, 'x', sizeof text - 1);
     text[sizeof text - 1] = 0;
-    pthread_mutex_lock(&a->lock);
+    pthread_mutex_lock(&a->k->lock);
     a->looks++;
-    pthread_mutex_unlock(&a->lock);
+    pthread_mutex_unlock(&a->k->lock);
     assert_int_equal(redoubt_monitor_check(m, "disk", true, NULL), 0);
     assert_int_equal(redoubt_monitor_check(m, "auth_log", false, text), 0); /* cut */
     assert_int_equal(redoubt_monitor_check(m, NULL, true, NULL), -1);
@@ -116,34 +96,19 @@ static void on_monitor(void *ctx, redoubt_monitor *m)
 static void on_result(void *ctx, const redoubt_result *result)
 {
     struct agent *a = ctx;
-    pthread_mutex_lock(&a->lock);
+    pthread_mutex_lock(&a->k->lock);
     a->results++;
     a->last = *result;
     a->by_result[result->result]++;
     bool again = a->act_again;
     a->act_again = false;
-    redoubt *r = a->r;
-    pthread_mutex_unlock(&a->lock);
+    redoubt *r = a->k->r;
+    pthread_mutex_unlock(&a->k->lock);
     if (again)
         assert_int_equal(redoubt_act(r, &(redoubt_action){.action = "block_ip"}, on_result, a), 0);
 }
 
 /* ---- the suite's side ---- */
-
-static void say(struct env *v, const char *subject, const void *message)
-{
-    size_t len;
-    struct err e = {""};
-    void *data = wire_pack(message, &len, &e);
-    if (!data)
-        fail_msg("%s", e.text);
-    assert_int_equal(
-        bus_publish(v->bus,
-                    &(struct bus_out){.subject = subject, .type = wire_type(message), .data = data, .len = len},
-                    NULL),
-        0);
-    free(data);
-}
 
 static void reply(struct env *v, const char *to, const char *key, const struct deed *d)
 {
@@ -154,7 +119,7 @@ static void reply(struct env *v, const char *to, const char *key, const struct d
     a.detail = "so says the guard";
     a.status_code = d->status;
     a.retry_after_ms = d->retry_after_ms;
-    say(v, to, &a);
+    client_kit_say(&v->k, to, NULL, &a);
 }
 
 static void on_action(void *ctx, const struct bus_msg *m)
@@ -205,7 +170,7 @@ static void on_action(void *ctx, const struct bus_msg *m)
     case OTHER_TYPE:
         out = junk[d->how];
         out.subject = m->reply;
-        (void)bus_publish(v->bus, &out, NULL);
+        (void)bus_publish(v->k.bus, &out, NULL);
         break;
     case SILENT:
         break;
@@ -248,85 +213,22 @@ static void on_decision(void *ctx, const struct bus_msg *m)
     wire_free(d);
 }
 
-static void on_up(void *ctx)
-{
-    ((struct env *)ctx)->up = true;
-}
-
-static void on_down(void *ctx)
-{
-    ((struct env *)ctx)->up = false;
-}
-
-static void on_stored(void *ctx, const struct bus_stored *r)
-{
-    assert_int_equal(r->status, BUS_OK);
-    ((struct env *)ctx)->stored = true;
-}
-
-static void set_true(void *ctx)
-{
-    *(bool *)ctx = true;
-}
-
 /* What an agent may do, by the client's README, as far as this test needs it. */
 static const char *const least_privilege =
-    "authorization { users: [\n"
-    "  {user: suite, password: s}\n"
-    "  {user: agent, password: a, permissions: {\n"
-    "    publish: [\"redoubt.v1.heartbeat." AGENT "\", \"redoubt.v1.ack." AGENT "\", \"redoubt.v1.decision." AGENT
-    "\",\n"
-    "              \"redoubt.v1.action." AGENT "\", \"redoubt.v1.monitor." AGENT "\",\n"
-    "              \"$JS.API.CONSUMER.CREATE.REDOUBT_STATE\", \"$JS.API.CONSUMER.INFO.REDOUBT_STATE.*\"]\n"
-    "    subscribe: [\"redoubt.v1.directive." AGENT "\", \"redoubt.v1.breaker.>\", \"redoubt.v1.advice.>\",\n"
-    "                \"_INBOX_agent." AGENT ".>\"]}}\n"
-    "] }\n";
-
-/* Turns the test's loop until the expression is true; it may look at what the library's thread fills in. */
-#define UNTIL(v, expr)                                                                                               \
-    do {                                                                                                             \
-        int64_t end_ = clock_mono_ms() + HARNESS_WAIT_MS;                                                            \
-        bool never_ = false, ok_;                                                                                    \
-        for (;;) {                                                                                                   \
-            pthread_mutex_lock(&(v)->agent.lock);                                                                    \
-            ok_ = (expr);                                                                                            \
-            pthread_mutex_unlock(&(v)->agent.lock);                                                                  \
-            if (ok_)                                                                                                 \
-                break;                                                                                               \
-            if (clock_mono_ms() > end_)                                                                              \
-                fail_msg("waited in vain: %s", #expr);                                                               \
-            (void)loop_run_until(&(v)->loop, &never_, 5);                                                            \
-        }                                                                                                            \
-    } while (0)
+    CLIENT_KIT_USERS("\"redoubt.v1.action." AGENT "\", \"redoubt.v1.monitor." AGENT "\"", "", "");
 
 static int set_up_with(void **state, const char *conf)
 {
     struct env *v = calloc(1, sizeof *v);
-    struct err e = {""};
-    signal(SIGPIPE, SIG_IGN);
-    v->h = harness_open();
-    v->nats = harness_nats(v->h, "nats", conf);
-    v->users = conf != NULL;
-    pthread_mutex_init(&v->agent.lock, NULL);
+    client_kit_open(&v->k, conf);
+    v->agent.k = &v->k;
     v->agent.answer = REDOUBT_APPLIED;
-    loop_init(&v->loop);
-    v->bus = bus_open(&v->loop,
-                      &(struct bus_opts){.url = v->nats->url,
-                                         .name = "suite",
-                                         .inbox_prefix = "_INBOX_suite",
-                                         .user = v->users ? "suite" : NULL,
-                                         .password = v->users ? "s" : NULL,
-                                         .on_up = on_up,
-                                         .on_down = on_down,
-                                         .ctx = v},
-                      &e);
-    assert_non_null(v->bus);
-    assert_non_null(bus_subscribe(v->bus, SUBJECT_ACK ">", NULL, on_ack, v));
-    assert_non_null(bus_subscribe(v->bus, SUBJECT_MONITOR ">", NULL, on_report, v));
-    assert_non_null(bus_subscribe(v->bus, SUBJECT_DECISION ">", NULL, on_decision, v));
-    v->guard = bus_subscribe(v->bus, SUBJECT_ACTION ">", "guard", on_action, v);
+    assert_non_null(bus_subscribe(v->k.bus, SUBJECT_ACK ">", NULL, on_ack, v));
+    assert_non_null(bus_subscribe(v->k.bus, SUBJECT_MONITOR ">", NULL, on_report, v));
+    assert_non_null(bus_subscribe(v->k.bus, SUBJECT_DECISION ">", NULL, on_decision, v));
+    v->guard = bus_subscribe(v->k.bus, SUBJECT_ACTION ">", "guard", on_action, v);
     assert_non_null(v->guard);
-    assert_true(loop_run_until(&v->loop, &v->up, HARNESS_WAIT_MS));
+    client_kit_up(&v->k);
     *state = v;
     return 0;
 }
@@ -341,53 +243,29 @@ static int set_up_users(void **state)
     return set_up_with(state, least_privilege);
 }
 
-static void close_agent(struct env *v)
-{
-    redoubt_close(v->agent.r);
-    v->agent.r = NULL;
-}
-
 static int tear_down(void **state)
 {
     struct env *v = *state;
-    close_agent(v);
-    bus_close(v->bus, 1000, set_true, &v->closed);
-    assert_true(loop_run_until(&v->loop, &v->closed, HARNESS_WAIT_MS));
-    loop_done(&v->loop);
-    harness_close(v->h);
-    pthread_mutex_destroy(&v->agent.lock);
+    client_kit_close(&v->k);
     free(v);
     return 0;
 }
 
 static void open_agent(struct env *v, unsigned lease_ms)
 {
-    char error[256] = "";
-    pthread_mutex_lock(&v->agent.lock); /* its callbacks look, too */
-    v->agent.r = redoubt_open(&(redoubt_options){.url = v->nats->url,
-                                                 .user = v->users ? "agent" : NULL,
-                                                 .password = v->users ? "a" : NULL,
-                                                 .agent = AGENT,
-                                                 .instance = "box-1",
-                                                 .heartbeat_ms = 200,
-                                                 .lease_ms = lease_ms,
-                                                 .on_directive = on_directive,
-                                                 .on_connection = on_connection,
-                                                 .on_restart = on_restart,
-                                                 .on_monitor = on_monitor,
-                                                 .ctx = &v->agent},
-                              error);
-    pthread_mutex_unlock(&v->agent.lock);
-    assert_string_equal(error, "");
-    assert_non_null(v->agent.r);
+    client_kit_open_agent(&v->k, (redoubt_options){.heartbeat_ms = 200,
+                                                   .lease_ms = lease_ms,
+                                                   .on_directive = on_directive,
+                                                   .on_connection = on_connection,
+                                                   .on_restart = on_restart,
+                                                   .on_monitor = on_monitor,
+                                                   .ctx = &v->agent});
 }
 
 /* The next directive: `s` says what is not as usual. */
 static void direct_as(struct env *v, PB(AgentState) s, PB(Step) step)
 {
     char id[64];
-    size_t len;
-    struct err e = {""};
     PB(Directive) d = REDOUBT__V1__DIRECTIVE__INIT;
     s.agent = AGENT;
     s.epoch = ++v->epoch;
@@ -400,16 +278,7 @@ static void direct_as(struct env *v, PB(AgentState) s, PB(Step) step)
     d.step = step;
     d.reason = "test";
     snprintf(id, sizeof id, "directive/" AGENT "/%" PRIu64, v->epoch);
-    void *data = wire_pack(&d, &len, &e);
-    if (!data)
-        fail_msg("%s", e.text);
-    v->stored = false;
-    bus_store(v->bus,
-              &(struct bus_out){
-                  .subject = SUBJECT_DIRECTIVE AGENT, .id = id, .type = wire_type(&d), .data = data, .len = len},
-              HARNESS_WAIT_MS, on_stored, v);
-    free(data);
-    assert_true(loop_run_until(&v->loop, &v->stored, HARNESS_WAIT_MS));
+    client_kit_store(&v->k, SUBJECT_DIRECTIVE AGENT, id, &d);
 }
 
 static void direct(struct env *v, PB(Posture) posture)
@@ -427,8 +296,8 @@ static void begin(struct env *v, unsigned lease_ms)
 {
     direct(v, NORMAL);
     open_agent(v, lease_ms);
-    UNTIL(v, v->agent.given == 1 && redoubt_posture_now(v->agent.r) == REDOUBT_NORMAL &&
-                 redoubt_epoch_now(v->agent.r) == v->epoch);
+    UNTIL(v, v->agent.given == 1 && redoubt_posture_now(v->k.r) == REDOUBT_NORMAL &&
+                 redoubt_epoch_now(v->k.r) == v->epoch);
 }
 
 #define PLAN(v, ...)                                                                                                 \
@@ -440,7 +309,7 @@ static void begin(struct env *v, unsigned lease_ms)
 
 static void act(struct env *v, const redoubt_action *a)
 {
-    assert_int_equal(redoubt_act(v->agent.r, a, on_result, &v->agent), 0);
+    assert_int_equal(redoubt_act(v->k.r, a, on_result, &v->agent), 0);
 }
 
 /* Acts and waits; how it ended is in v->agent.last. */
@@ -554,7 +423,7 @@ static void no_guard(struct env *v)
 {
     bus_unsubscribe(v->guard);
     enum bus_status st = BUS_CLOSED;
-    bus_request(v->bus, &(struct bus_out){.subject = SUBJECT_ACTION "nobody", .data = "", .len = 0}, 5000, on_gone,
+    bus_request(v->k.bus, &(struct bus_out){.subject = SUBJECT_ACTION "nobody", .data = "", .len = 0}, 5000, on_gone,
                 &st);
     UNTIL(v, st == BUS_NO_RESPONDERS);
 }
@@ -583,7 +452,7 @@ static void the_deadline(void **state)
     assert_int_equal(v->agent.last.result, REDOUBT_ACT_REFUSED);
     assert_int_equal(v->agent.last.refusal, REDOUBT_REFUSED_UNREACHABLE);
     act(v, &plain);
-    v->guard = bus_subscribe(v->bus, SUBJECT_ACTION ">", "guard", on_action, v);
+    v->guard = bus_subscribe(v->k.bus, SUBJECT_ACTION ">", "guard", on_action, v);
     UNTIL(v, v->agent.by_result[REDOUBT_ACT_FORWARDED] == 1);
     assert_int_equal(v->requests, before + 1);
 }
@@ -597,20 +466,20 @@ static void refused_here_when_it_may_not_act(void **state)
     assert_int_equal(v->agent.last.result, REDOUBT_ACT_REFUSED);
     assert_int_equal(v->agent.last.refusal, REDOUBT_REFUSED_NO_DIRECTIVE);
     assert_true(v->agent.last.epoch == 0);
-    assert_false(redoubt_load(v->agent.r));
+    assert_false(redoubt_load(v->k.r));
     direct(v, FROZEN);
-    UNTIL(v, v->agent.given == 1 && redoubt_epoch_now(v->agent.r) == 1);
+    UNTIL(v, v->agent.given == 1 && redoubt_epoch_now(v->k.r) == 1);
     act_and_wait(v, &plain);
     assert_int_equal(v->agent.last.refusal, REDOUBT_REFUSED_FROZEN);
-    assert_false(redoubt_load(v->agent.r));
+    assert_false(redoubt_load(v->k.r));
     direct(v, NORMAL);
-    UNTIL(v, v->agent.given == 2 && redoubt_epoch_now(v->agent.r) == 2);
-    assert_true(redoubt_load(v->agent.r));
+    UNTIL(v, v->agent.given == 2 && redoubt_epoch_now(v->k.r) == 2);
+    assert_true(redoubt_load(v->k.r));
     act_and_wait(v, &plain);
     assert_int_equal(v->agent.last.result, REDOUBT_ACT_FORWARDED);
     assert_int_equal(v->requests, 1);
     /* Away: what is asked for waits; when the lease is over, it is refused, and what is asked for then as well. */
-    harness_kill(v->nats);
+    harness_kill(v->k.nats);
     UNTIL(v, v->agent.downs == 1);
     act_and_wait(v, &plain);
     assert_int_equal(v->agent.last.refusal, REDOUBT_REFUSED_OUT_OF_TOUCH);
@@ -618,9 +487,9 @@ static void refused_here_when_it_may_not_act(void **state)
     UNTIL(v, v->agent.frozen == 1);
     act_and_wait(v, &plain);
     assert_int_equal(v->agent.last.refusal, REDOUBT_REFUSED_OUT_OF_TOUCH);
-    assert_false(redoubt_load(v->agent.r));
-    harness_start(v->nats);
-    UNTIL(v, v->agent.given == 3 && v->up && redoubt_posture_now(v->agent.r) == REDOUBT_NORMAL);
+    assert_false(redoubt_load(v->k.r));
+    harness_start(v->k.nats);
+    UNTIL(v, v->agent.given == 3 && v->k.up && redoubt_posture_now(v->k.r) == REDOUBT_NORMAL);
     /* Its guard is back, too, or will be in a moment. */
     act_and_wait(v, &plain);
     assert_int_equal(v->agent.last.result, REDOUBT_ACT_FORWARDED);
@@ -630,20 +499,20 @@ static void a_short_loss_is_waited_out(void **state)
 {
     struct env *v = *state;
     begin(v, 20000);
-    harness_kill(v->nats);
+    harness_kill(v->k.nats);
     UNTIL(v, v->agent.downs == 1);
     for (int i = 0; i < 10; i++)
         act(v, &plain);
-    harness_start(v->nats);
+    harness_start(v->k.nats);
     UNTIL(v, v->agent.by_result[REDOUBT_ACT_FORWARDED] == 10);
     /* A server that dies with the request: unknown, so asked again, and the guard sees the same key. */
     int before = v->requests;
     PLAN(v, {.how = SILENT});
     act(v, &plain);
     UNTIL(v, v->requests == before + 1);
-    harness_kill(v->nats);
+    harness_kill(v->k.nats);
     UNTIL(v, v->agent.downs == 2);
-    harness_start(v->nats);
+    harness_start(v->k.nats);
     UNTIL(v, v->agent.by_result[REDOUBT_ACT_FORWARDED] == 11);
     assert_string_equal(v->keys[before], v->keys[before + 1]);
 }
@@ -674,12 +543,12 @@ static void a_newer_directive_meanwhile(void **state)
     assert_int_equal(v->requests, 4);
     /* A directive that cannot be taken over: the epoch stays the old one, and the guard refuses it. */
     direct(v, NORMAL);
-    UNTIL(v, v->agent.given == 4 && redoubt_epoch_now(v->agent.r) == 4);
-    pthread_mutex_lock(&v->agent.lock);
+    UNTIL(v, v->agent.given == 4 && redoubt_epoch_now(v->k.r) == 4);
+    pthread_mutex_lock(&v->k.lock);
     v->agent.answer = REDOUBT_FAILED;
-    pthread_mutex_unlock(&v->agent.lock);
+    pthread_mutex_unlock(&v->k.lock);
     direct(v, REDOUBT__V1__POSTURE__POSTURE_DEGRADED);
-    UNTIL(v, v->agent.given == 5 && redoubt_posture_now(v->agent.r) == REDOUBT_DEGRADED);
+    UNTIL(v, v->agent.given == 5 && redoubt_posture_now(v->k.r) == REDOUBT_DEGRADED);
     PLAN(v, {.decision = REDOUBT_ACT_REFUSED, .refusal = REDOUBT_REFUSED_STALE_EPOCH});
     act_and_wait(v, &(redoubt_action){.action = "block_ip", .timeout_ms = 500});
     assert_true(v->requests == 5 && v->epochs[4] == 4);
@@ -690,18 +559,18 @@ static void many_wait_and_no_more(void **state)
 {
     struct env *v = *state;
     begin(v, 20000);
-    harness_kill(v->nats);
+    harness_kill(v->k.nats);
     UNTIL(v, v->agent.downs == 1);
     int taken = 0;
-    while (redoubt_act(v->agent.r, &plain, on_result, &v->agent) == 0)
+    while (redoubt_act(v->k.r, &plain, on_result, &v->agent) == 0)
         taken++;
     assert_int_equal(taken, 1024);
-    harness_start(v->nats);
+    harness_start(v->k.nats);
     UNTIL(v, v->agent.by_result[REDOUBT_ACT_FORWARDED] == 1024);
     assert_true(v->requests >= 1024); /* what left before the guard was back, was asked again */
-    pthread_mutex_lock(&v->agent.lock);
+    pthread_mutex_lock(&v->k.lock);
     v->agent.act_again = true; /* from inside the callback */
-    pthread_mutex_unlock(&v->agent.lock);
+    pthread_mutex_unlock(&v->k.lock);
     v->requests = 0;
     act(v, &plain);
     UNTIL(v, v->agent.by_result[REDOUBT_ACT_FORWARDED] == 1026);
@@ -744,8 +613,8 @@ static void wrong_requests(void **state)
     };
     redoubt_result result;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        assert_int_equal(redoubt_act(v->agent.r, &wrong[i], on_result, &v->agent), -1);
-        assert_int_equal(redoubt_act_wait(v->agent.r, &wrong[i], &result), -1);
+        assert_int_equal(redoubt_act(v->k.r, &wrong[i], on_result, &v->agent), -1);
+        assert_int_equal(redoubt_act_wait(v->k.r, &wrong[i], &result), -1);
     }
     act_and_wait(v, &(redoubt_action){.action = "a", .parameters = many, .n_parameters = 64});
     assert_int_equal(v->agent.results, 1);
@@ -773,7 +642,7 @@ struct waiting {
 static void *waiting_main(void *arg)
 {
     struct waiting *w = arg;
-    w->status = redoubt_act_wait(w->v->agent.r, &w->action, &w->result);
+    w->status = redoubt_act_wait(w->v->k.r, &w->action, &w->result);
     atomic_store(&w->done, true);
     return NULL;
 }
@@ -811,7 +680,7 @@ static void closing_tells_whoever_waits(void **state)
     UNTIL(v, v->requests == 1);
     act(v, &plain);
     UNTIL(v, v->requests == 2);
-    close_agent(v);
+    client_kit_close_agent(&v->k);
     pthread_join(t, NULL);
     assert_int_equal(w.status, 0);
     assert_int_equal(w.result.result, REDOUBT_ACT_UNKNOWN); /* sent, no answer */
@@ -822,18 +691,18 @@ static void closing_tells_whoever_waits(void **state)
     assert_int_equal(v->agent.last.refusal, REDOUBT_REFUSED_CLOSED);
     /* With the bus away, and with answers on their way. */
     open_agent(v, 20000);
-    UNTIL(v, redoubt_posture_now(v->agent.r) == REDOUBT_NORMAL);
+    UNTIL(v, redoubt_posture_now(v->k.r) == REDOUBT_NORMAL);
     for (int i = 0; i < 200; i++)
         act(v, &plain);
-    close_agent(v);
+    client_kit_close_agent(&v->k);
     assert_int_equal(v->agent.results, 201);
     open_agent(v, 20000);
-    UNTIL(v, redoubt_posture_now(v->agent.r) == REDOUBT_NORMAL);
-    harness_kill(v->nats);
-    UNTIL(v, !v->up);
+    UNTIL(v, redoubt_posture_now(v->k.r) == REDOUBT_NORMAL);
+    harness_kill(v->k.nats);
+    UNTIL(v, !v->k.up);
     for (int i = 0; i < 20; i++)
         act(v, &plain);
-    close_agent(v);
+    client_kit_close_agent(&v->k);
     assert_int_equal(v->agent.results, 221);
 }
 
@@ -889,27 +758,27 @@ static void what_a_directive_says(void **state)
     s.llm_waiting = true;
     s.llm_wanted = "llm.b";
     direct_as(v, s, REDOUBT__V1__STEP__STEP_SHED_LOAD);
-    UNTIL(v, v->agent.given == 2 && redoubt_epoch_now(v->agent.r) == 2);
+    UNTIL(v, v->agent.given == 2 && redoubt_epoch_now(v->k.r) == 2);
     assert_true(d->resources == 2 && d->link == 4 && d->load_percent == 25 && d->llm_waiting);
     int taken = 0;
     for (int i = 0; i < 1000; i++)
-        taken += redoubt_load(v->agent.r);
+        taken += redoubt_load(v->k.r);
     assert_int_equal(taken, 250);
     /* Less load counts at once, more only when it is done. */
-    pthread_mutex_lock(&v->agent.lock);
+    pthread_mutex_lock(&v->k.lock);
     v->agent.answer = REDOUBT_FAILED;
-    pthread_mutex_unlock(&v->agent.lock);
+    pthread_mutex_unlock(&v->k.lock);
     s.load_percent = 50;
     direct_as(v, s, REDOUBT__V1__STEP__STEP_RESTORE_LOAD);
     s.load_percent = 10;
     UNTIL(v, v->agent.given == 3);
     for (int i = taken = 0; i < 1000; i++)
-        taken += redoubt_load(v->agent.r);
+        taken += redoubt_load(v->k.r);
     assert_int_equal(taken, 250);
     direct_as(v, s, REDOUBT__V1__STEP__STEP_SHED_LOAD);
     UNTIL(v, v->agent.given == 4);
     for (int i = taken = 0; i < 1000; i++)
-        taken += redoubt_load(v->agent.r);
+        taken += redoubt_load(v->k.r);
     assert_int_equal(taken, 100);
 }
 
@@ -937,10 +806,10 @@ static void restarts_are_asked_for_once(void **state)
     direct_as(v, s, REDOUBT__V1__STEP__STEP_REQUEST_RESTART); /* once more */
     UNTIL(v, v->agent.restarts == 2 && v->agent.restart_epoch == 6);
     /* Given again after "out of touch": it is the same directive. */
-    harness_kill(v->nats);
+    harness_kill(v->k.nats);
     UNTIL(v, v->agent.frozen == 1);
-    harness_start(v->nats);
-    UNTIL(v, v->agent.given == 7 && v->up);
+    harness_start(v->k.nats);
+    UNTIL(v, v->agent.given == 7 && v->k.up);
     direct(v, NORMAL);
     UNTIL(v, v->agent.given == 8);
     assert_int_equal(v->agent.restarts, 2);
@@ -958,17 +827,17 @@ static void monitoring(void **state)
     UNTIL(v, v->reports >= 3);
     assert_string_equal(v->report, "2 disk 1 auth_log 0");
     /* Without the bus it looks on, and so out of touch; of what it saw meanwhile the newest is told. */
-    harness_kill(v->nats);
+    harness_kill(v->k.nats);
     UNTIL(v, v->agent.frozen == 1);
     int looks = v->agent.looks;
     UNTIL(v, v->agent.looks >= looks + 3);
     assert_true(v->agent.directive.monitor_interval_ms == 150);
     v->reports = 0;
-    harness_start(v->nats);
-    UNTIL(v, v->agent.given == 3 && v->up);
+    harness_start(v->k.nats);
+    UNTIL(v, v->agent.given == 3 && v->k.up);
     UNTIL(v, v->reports >= 3);
     direct(v, NORMAL);
-    UNTIL(v, redoubt_epoch_now(v->agent.r) == 3);
+    UNTIL(v, redoubt_epoch_now(v->k.r) == 3);
     looks = v->agent.looks;
     for (int i = 0; i < 5; i++) { /* no more */
         int before = v->acks;
@@ -986,7 +855,7 @@ static void least_privilege_is_enough(void **state)
     s.monitor_interval_ms = 60000;
     direct_as(v, s, REDOUBT__V1__STEP__STEP_DEGRADE_BACKEND);
     open_agent(v, 0);
-    UNTIL(v, v->reports == 1 && redoubt_epoch_now(v->agent.r) == 1);
+    UNTIL(v, v->reports == 1 && redoubt_epoch_now(v->k.r) == 1);
     act_and_wait(v, &plain);
     assert_int_equal(v->agent.last.result, REDOUBT_ACT_FORWARDED);
 }
@@ -1002,7 +871,7 @@ static void *caller_main(void *arg)
 {
     struct caller *c = arg;
     while (!atomic_load(&c->stop)) {
-        if (redoubt_load(c->v->agent.r) && redoubt_act(c->v->agent.r, &plain, on_result, &c->v->agent) == 0)
+        if (redoubt_load(c->v->k.r) && redoubt_act(c->v->k.r, &plain, on_result, &c->v->agent) == 0)
             atomic_fetch_add(&c->asked, 1);
         usleep(10000);
     }

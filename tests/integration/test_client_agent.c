@@ -1,30 +1,14 @@
 /* test_client_agent.c - libredoubt against a real NATS server; the suite's side is played by a bus of the test's own. */
-#include "../harness.h"
-#include "client/redoubt.h"
-#include "common/bus.h"
-#include "common/clock.h"
-#include "common/subjects.h"
-#include "common/wire.h"
-#include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
+#include "client_kit.h"
+
 #include <stdatomic.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-#define AGENT  "mcp"
 #define TARGET "llm.openai.gpt-4o"
 
 /* What the agent saw; filled by the library's thread. */
 struct agent {
-    pthread_mutex_t lock;
-    redoubt *r;
+    struct client_kit *k;
     int given, frozen, ups, downs;
     uint64_t epochs[64];
     char model[64], reason[64];
@@ -36,12 +20,9 @@ struct agent {
 
 /* What the suite heard; filled by the test's loop. */
 struct env {
-    struct harness *h;
-    struct harness_proc *nats;
-    struct loop loop;
-    struct bus *bus;
+    struct client_kit k;
     struct agent agent;
-    bool up, stored, closed, users, any_order;
+    bool any_order;
     int acks, heartbeats, reports, messages, allows;
     uint64_t ack_epochs[64];
     int ack_status[64];
@@ -59,7 +40,7 @@ struct env {
 static enum redoubt_ack on_directive(void *ctx, const redoubt_directive *d, char detail[256])
 {
     struct agent *a = ctx;
-    pthread_mutex_lock(&a->lock);
+    pthread_mutex_lock(&a->k->lock);
     if (d->epoch == 0)
         a->frozen++;
     else if (a->given < 64)
@@ -68,7 +49,7 @@ static enum redoubt_ack on_directive(void *ctx, const redoubt_directive *d, char
     snprintf(a->model, sizeof a->model, "%s", d->llm_model);
     snprintf(a->reason, sizeof a->reason, "%s", d->reason);
     enum redoubt_ack answer = a->answer;
-    pthread_mutex_unlock(&a->lock);
+    pthread_mutex_unlock(&a->k->lock);
     if (answer == REDOUBT_FAILED)
         snprintf(detail, 256, "model not loaded\n\xff");
     return answer;
@@ -85,21 +66,21 @@ static void on_heartbeat(void *ctx, uint64_t *progress, uint64_t *exceptions, ui
 static void on_connection(void *ctx, bool up)
 {
     struct agent *a = ctx;
-    pthread_mutex_lock(&a->lock);
+    pthread_mutex_lock(&a->k->lock);
     up ? a->ups++ : a->downs++;
-    pthread_mutex_unlock(&a->lock);
+    pthread_mutex_unlock(&a->k->lock);
 }
 
 /* Decides at once, by itself; the test answers instead if the question says so. */
 static void on_selftest(void *ctx, const redoubt_selftest *q)
 {
     struct agent *a = ctx;
-    pthread_mutex_lock(&a->lock);
+    pthread_mutex_lock(&a->k->lock);
     a->asked++;
-    redoubt *r = a->r;
+    redoubt *r = a->k->r;
     snprintf(a->selftest, sizeof a->selftest, "%s", q->id);
     snprintf(a->event, sizeof a->event, "%s", q->event_json);
-    pthread_mutex_unlock(&a->lock);
+    pthread_mutex_unlock(&a->k->lock);
     if (strcmp(q->name, "later") != 0)
         assert_int_equal(redoubt_selftest_answer(r, q->id, "{\"verdict\":\"malicious\"}", NULL), 0);
 }
@@ -223,78 +204,27 @@ static void on_allow(void *ctx, const struct bus_msg *m)
     a.state = REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_HALF_OPEN;
     a.retry_after_ms = 50;
     v->grant = 0;
-    size_t len;
-    void *data = wire_pack(&a, &len, NULL);
-    bus_publish(v->bus, &(struct bus_out){.subject = m->reply, .type = wire_type(&a), .data = data, .len = len},
-                NULL);
-    free(data);
+    client_kit_say(&v->k, m->reply, NULL, &a);
     wire_free(q);
-}
-
-static void on_up(void *ctx)
-{
-    ((struct env *)ctx)->up = true;
-}
-
-static void on_down(void *ctx)
-{
-    ((struct env *)ctx)->up = false;
-}
-
-static void on_stored(void *ctx, const struct bus_stored *r)
-{
-    assert_int_equal(r->status, BUS_OK);
-    ((struct env *)ctx)->stored = true;
-}
-
-static void set_true(void *ctx)
-{
-    *(bool *)ctx = true;
 }
 
 /* The agent may do what its README says, and nothing else. */
 static const char *const least_privilege =
-    "authorization { users: [\n"
-    "  {user: suite, password: s}\n"
-    "  {user: agent, password: a, permissions: {\n"
-    "    publish: [\"redoubt.v1.report.>\", \"redoubt.v1.heartbeat." AGENT "\", \"redoubt.v1.ack." AGENT "\",\n"
-    "              \"redoubt.v1.decision." AGENT
-    "\", \"redoubt.v1.cmd.breaker.allow\", \"$JS.API.CONSUMER.CREATE.REDOUBT_STATE\",\n"
-    "              \"$JS.API.CONSUMER.INFO.REDOUBT_STATE.*\"]\n"
-    "    subscribe: [\"redoubt.v1.directive." AGENT
-    "\", \"redoubt.v1.breaker.>\", \"redoubt.v1.advice.>\", \"redoubt.v1.selftest." AGENT "\",\n"
-    "                \"_INBOX_agent." AGENT ".>\"]\n"
-    "    allow_responses: true}}\n"
-    "] }\n";
+    CLIENT_KIT_USERS("\"redoubt.v1.report.>\", \"redoubt.v1.cmd.breaker.allow\"",
+                     "\"redoubt.v1.selftest." AGENT "\", ", "    allow_responses: true");
 
 static int set_up_with(void **state, const char *conf)
 {
     struct env *v = calloc(1, sizeof *v);
-    struct err e = {""};
-    signal(SIGPIPE, SIG_IGN);
-    v->h = harness_open();
-    v->nats = harness_nats(v->h, "nats", conf);
-    v->users = conf != NULL;
-    pthread_mutex_init(&v->agent.lock, NULL);
+    client_kit_open(&v->k, conf);
+    v->agent.k = &v->k;
     v->agent.answer = REDOUBT_APPLIED;
-    loop_init(&v->loop);
-    v->bus = bus_open(&v->loop,
-                      &(struct bus_opts){.url = v->nats->url,
-                                         .name = "suite",
-                                         .inbox_prefix = "_INBOX_suite",
-                                         .user = v->users ? "suite" : NULL,
-                                         .password = v->users ? "s" : NULL,
-                                         .on_up = on_up,
-                                         .on_down = on_down,
-                                         .ctx = v},
-                      &e);
-    assert_non_null(v->bus);
-    assert_non_null(bus_subscribe(v->bus, SUBJECT_ACK ">", NULL, on_ack, v));
-    assert_non_null(bus_subscribe(v->bus, SUBJECT_HEARTBEAT ">", NULL, on_beat, v));
-    assert_non_null(bus_subscribe(v->bus, SUBJECT_REPORT ">", NULL, on_report, v));
-    assert_non_null(bus_subscribe(v->bus, SUBJECT_CMD "breaker.allow", "breaker", on_allow, v));
-    assert_non_null(bus_subscribe(v->bus, SUBJECT_DECISION ">", NULL, on_decision, v));
-    assert_true(loop_run_until(&v->loop, &v->up, HARNESS_WAIT_MS));
+    assert_non_null(bus_subscribe(v->k.bus, SUBJECT_ACK ">", NULL, on_ack, v));
+    assert_non_null(bus_subscribe(v->k.bus, SUBJECT_HEARTBEAT ">", NULL, on_beat, v));
+    assert_non_null(bus_subscribe(v->k.bus, SUBJECT_REPORT ">", NULL, on_report, v));
+    assert_non_null(bus_subscribe(v->k.bus, SUBJECT_CMD "breaker.allow", "breaker", on_allow, v));
+    assert_non_null(bus_subscribe(v->k.bus, SUBJECT_DECISION ">", NULL, on_decision, v));
+    client_kit_up(&v->k);
     *state = v;
     return 0;
 }
@@ -309,77 +239,23 @@ static int set_up_users(void **state)
     return set_up_with(state, least_privilege);
 }
 
-static void close_agent(struct env *v)
-{
-    redoubt_close(v->agent.r);
-    v->agent.r = NULL;
-}
-
 static int tear_down(void **state)
 {
     struct env *v = *state;
-    close_agent(v);
-    bus_close(v->bus, 1000, set_true, &v->closed);
-    assert_true(loop_run_until(&v->loop, &v->closed, HARNESS_WAIT_MS));
-    loop_done(&v->loop);
-    harness_close(v->h);
-    pthread_mutex_destroy(&v->agent.lock);
+    client_kit_close(&v->k);
     free(v);
     return 0;
 }
 
 static void open_agent(struct env *v, unsigned lease_ms)
 {
-    char error[256] = "";
-    pthread_mutex_lock(&v->agent.lock); /* its callbacks look, too */
-    v->agent.r = redoubt_open(&(redoubt_options){.url = v->nats->url,
-                                                 .user = v->users ? "agent" : NULL,
-                                                 .password = v->users ? "a" : NULL,
-                                                 .agent = AGENT,
-                                                 .instance = "box-1",
-                                                 .heartbeat_ms = 100,
-                                                 .lease_ms = lease_ms,
-                                                 .on_directive = on_directive,
-                                                 .on_heartbeat = on_heartbeat,
-                                                 .on_connection = on_connection,
-                                                 .on_selftest = on_selftest,
-                                                 .ctx = &v->agent},
-                              error);
-    pthread_mutex_unlock(&v->agent.lock);
-    assert_string_equal(error, "");
-    assert_non_null(v->agent.r);
-}
-
-/* Turns the test's loop until the expression is true; it may look at what the library's thread fills in. */
-#define UNTIL(v, expr)                                                                                               \
-    do {                                                                                                             \
-        int64_t end_ = clock_mono_ms() + HARNESS_WAIT_MS;                                                            \
-        bool never_ = false, ok_;                                                                                    \
-        for (;;) {                                                                                                   \
-            pthread_mutex_lock(&(v)->agent.lock);                                                                    \
-            ok_ = (expr);                                                                                            \
-            pthread_mutex_unlock(&(v)->agent.lock);                                                                  \
-            if (ok_)                                                                                                 \
-                break;                                                                                               \
-            if (clock_mono_ms() > end_)                                                                              \
-                fail_msg("waited in vain: %s", #expr);                                                               \
-            (void)loop_run_until(&(v)->loop, &never_, 5);                                                            \
-        }                                                                                                            \
-    } while (0)
-
-static void store(struct env *v, const char *subject, const char *id, const void *message)
-{
-    struct err e = {""};
-    size_t len;
-    void *data = wire_pack(message, &len, &e);
-    if (!data)
-        fail_msg("%s", e.text);
-    v->stored = false;
-    bus_store(v->bus,
-              &(struct bus_out){.subject = subject, .id = id, .type = wire_type(message), .data = data, .len = len},
-              0, on_stored, v);
-    free(data);
-    assert_true(loop_run_until(&v->loop, &v->stored, HARNESS_WAIT_MS));
+    client_kit_open_agent(&v->k, (redoubt_options){.heartbeat_ms = 100,
+                                                   .lease_ms = lease_ms,
+                                                   .on_directive = on_directive,
+                                                   .on_heartbeat = on_heartbeat,
+                                                   .on_connection = on_connection,
+                                                   .on_selftest = on_selftest,
+                                                   .ctx = &v->agent});
 }
 
 /* `again` = published once more by core NATS, as the fallback service does when no acknowledgement comes. */
@@ -404,17 +280,10 @@ static void direct(struct env *v, uint64_t epoch, PB(Posture) posture, const cha
     d.issued_unix_ms = clock_wall_ms();
     d.ack_within_ms = 1000;
     snprintf(id, sizeof id, "directive/" AGENT "/%d", (int)epoch);
-    if (!again) {
-        store(v, SUBJECT_DIRECTIVE AGENT, id, &d);
-        return;
-    }
-    size_t len;
-    void *data = wire_pack(&d, &len, NULL);
-    bus_publish(v->bus,
-                &(struct bus_out){
-                    .subject = SUBJECT_DIRECTIVE AGENT, .id = id, .type = wire_type(&d), .data = data, .len = len},
-                NULL);
-    free(data);
+    if (again)
+        client_kit_say(&v->k, SUBJECT_DIRECTIVE AGENT, id, &d);
+    else
+        client_kit_store(&v->k, SUBJECT_DIRECTIVE AGENT, id, &d);
 }
 
 static void breaker(struct env *v, uint64_t epoch, PB(BreakerState) state, unsigned ramp, int64_t until_unix_ms)
@@ -430,7 +299,7 @@ static void breaker(struct env *v, uint64_t epoch, PB(BreakerState) state, unsig
     b.until_unix_ms = until_unix_ms;
     b.changed_unix_ms = b.since_unix_ms = clock_wall_ms();
     snprintf(id, sizeof id, "breaker/" TARGET "/%d", (int)epoch);
-    store(v, SUBJECT_BREAKER TARGET, id, &b);
+    client_kit_store(&v->k, SUBJECT_BREAKER TARGET, id, &b);
 }
 
 /* ---- the tests ---- */
@@ -440,10 +309,10 @@ static void directives_once_and_in_order(void **state)
     struct env *v = *state;
     direct(v, 1, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false); /* before the agent is there */
     open_agent(v, 0);
-    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_FROZEN);
+    assert_int_equal(redoubt_posture_now(v->k.r), REDOUBT_FROZEN);
     UNTIL(v, v->agent.given == 1 && v->acks == 1);
-    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_NORMAL);
-    assert_true(redoubt_epoch_now(v->agent.r) == 1 && v->ack_epochs[0] == 1);
+    assert_int_equal(redoubt_posture_now(v->k.r), REDOUBT_NORMAL);
+    assert_true(redoubt_epoch_now(v->k.r) == 1 && v->ack_epochs[0] == 1);
     assert_int_equal(v->ack_status[0], REDOUBT_APPLIED);
 
     direct(v, 3, REDOUBT__V1__POSTURE__POSTURE_BACKUP_LLM, "gpt-4o-mini", false);
@@ -459,15 +328,15 @@ static void directives_once_and_in_order(void **state)
     UNTIL(v, v->beat_epoch == 4 && v->beat_posture == REDOUBT_SECURITY_FALLBACK && v->beat_resources);
 
     /* Refused: the stricter posture counts, and the epoch is not the agent's. */
-    pthread_mutex_lock(&v->agent.lock);
+    pthread_mutex_lock(&v->k.lock);
     v->agent.answer = REDOUBT_FAILED;
-    pthread_mutex_unlock(&v->agent.lock);
+    pthread_mutex_unlock(&v->k.lock);
     direct(v, 5, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false);
     UNTIL(v, v->acks == 5);
     assert_int_equal(v->ack_status[4], REDOUBT_FAILED);
     assert_string_equal(v->ack_detail, "model not loaded??");
-    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_SECURITY_FALLBACK);
-    assert_true(redoubt_epoch_now(v->agent.r) == 4);
+    assert_int_equal(redoubt_posture_now(v->k.r), REDOUBT_SECURITY_FALLBACK);
+    assert_true(redoubt_epoch_now(v->k.r) == 4);
     direct(v, 5, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", true);
     UNTIL(v, v->acks == 6);
     assert_int_equal(v->ack_status[5], REDOUBT_FAILED); /* not "already": it is not so */
@@ -483,18 +352,18 @@ static void bad_messages_change_nothing(void **state)
     static const char *const junk[] = {"", "\xff\xff\xff\xff", "not protobuf at all", "\x0a\x05"};
     for (size_t i = 0; i < 4; i++)
         for (int k = 0; k < 2; k++)
-            bus_publish(v->bus,
+            bus_publish(v->k.bus,
                         &(struct bus_out){.subject = k ? SUBJECT_DIRECTIVE AGENT : SUBJECT_BREAKER TARGET,
                                           .data = junk[i],
                                           .len = strlen(junk[i])},
                         NULL);
     char *big = calloc(1, 200000);
-    bus_publish(v->bus, &(struct bus_out){.subject = SUBJECT_DIRECTIVE AGENT, .data = big, .len = 200000}, NULL);
+    bus_publish(v->k.bus, &(struct bus_out){.subject = SUBJECT_DIRECTIVE AGENT, .data = big, .len = 200000}, NULL);
     free(big);
     direct(v, 3, REDOUBT__V1__POSTURE__POSTURE_DEGRADED, "gpt-4o", false);
     UNTIL(v, v->agent.given == 2);
     assert_true(v->agent.epochs[1] == 3);
-    assert_true(redoubt_admit(v->agent.r, TARGET).admitted);
+    assert_true(redoubt_admit(v->k.r, TARGET).admitted);
 }
 
 static void reports_go_out(void **state)
@@ -503,13 +372,13 @@ static void reports_go_out(void **state)
     open_agent(v, 0);
     UNTIL(v, v->agent.ups == 1);
     const redoubt_call ok = {.outcome = REDOUBT_SUCCESS, .status_code = 200, .total_ms = 12};
-    assert_int_equal(redoubt_report(v->agent.r, TARGET, &ok), 0);
+    assert_int_equal(redoubt_report(v->k.r, TARGET, &ok), 0);
     UNTIL(v, v->reports == 1);
     assert_int_equal(v->messages, 1);
-    assert_int_equal(redoubt_report(v->agent.r, "Not A Target", &ok), -1);
-    assert_int_equal(redoubt_report(v->agent.r, "", &ok), -1);
-    assert_int_equal(redoubt_report(v->agent.r, TARGET, &(redoubt_call){.outcome = 99}), -1);
-    assert_int_equal(redoubt_report(v->agent.r, TARGET, &(redoubt_call){.outcome = 1, .status_code = 1000}), -1);
+    assert_int_equal(redoubt_report(v->k.r, "Not A Target", &ok), -1);
+    assert_int_equal(redoubt_report(v->k.r, "", &ok), -1);
+    assert_int_equal(redoubt_report(v->k.r, TARGET, &(redoubt_call){.outcome = 99}), -1);
+    assert_int_equal(redoubt_report(v->k.r, TARGET, &(redoubt_call){.outcome = 1, .status_code = 1000}), -1);
     char longest[TARGET_MAX_LEN + 1];
     for (size_t i = 0; i < TARGET_MAX_LEN; i++)
         longest[i] = i % 32 == 31 ? '.' : 'x';
@@ -517,24 +386,23 @@ static void reports_go_out(void **state)
     longest[TARGET_MAX_LEN - 1] = 'x';
     longest[TARGET_MAX_LEN] = '\0';
     for (int i = 0; i < 5000; i++) {
-        assert_int_equal(redoubt_report(v->agent.r, TARGET, &ok), 0);
-        assert_int_equal(redoubt_report(v->agent.r, longest, &ok),
-                         0); /* 1,000 of them are more than a message holds */
+        assert_int_equal(redoubt_report(v->k.r, TARGET, &ok), 0);
+        assert_int_equal(redoubt_report(v->k.r, longest, &ok), 0); /* 1,000 of them are more than a message holds */
     }
     UNTIL(v, v->reports == 10001);
     assert_true(v->messages < 2000);
 
     /* With the bus away they wait, up to a limit. */
-    harness_kill(v->nats);
+    harness_kill(v->k.nats);
     UNTIL(v, v->agent.downs == 1);
     int taken = 0;
-    while (redoubt_report(v->agent.r, TARGET, &ok) == 0)
+    while (redoubt_report(v->k.r, TARGET, &ok) == 0)
         taken++;
     assert_int_equal(taken, 65536);
-    harness_start(v->nats);
-    UNTIL(v, v->agent.ups == 2 && v->up);
+    harness_start(v->k.nats);
+    UNTIL(v, v->agent.ups == 2 && v->k.up);
     int before = v->reports; /* what waited may have left before this subscriber was back: reports are not kept */
-    UNTIL(v, redoubt_report(v->agent.r, TARGET, &ok) == 0);
+    UNTIL(v, redoubt_report(v->k.r, TARGET, &ok) == 0);
     UNTIL(v, v->reports > before);
 }
 
@@ -545,8 +413,8 @@ static void closing_sends_what_waits(void **state)
     UNTIL(v, v->agent.ups == 1);
     const redoubt_call ok = {.outcome = REDOUBT_ERROR, .status_code = 500};
     for (int i = 0; i < 3000; i++)
-        assert_int_equal(redoubt_report(v->agent.r, TARGET, &ok), 0);
-    close_agent(v);
+        assert_int_equal(redoubt_report(v->k.r, TARGET, &ok), 0);
+    client_kit_close_agent(&v->k);
     UNTIL(v, v->reports == 3000);
 }
 
@@ -555,23 +423,23 @@ static void admission(void **state)
     struct env *v = *state;
     open_agent(v, 0);
     UNTIL(v, v->agent.ups == 1);
-    assert_true(redoubt_admit(v->agent.r, "llm.unheard.of").admitted);
+    assert_true(redoubt_admit(v->k.r, "llm.unheard.of").admitted);
     breaker(v, 1, REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_OPEN, 0, clock_wall_ms() + 30000);
-    UNTIL(v, !redoubt_admit(v->agent.r, TARGET).admitted);
-    assert_true(redoubt_admit(v->agent.r, TARGET).retry_after_ms > 20000);
+    UNTIL(v, !redoubt_admit(v->k.r, TARGET).admitted);
+    assert_true(redoubt_admit(v->k.r, TARGET).retry_after_ms > 20000);
     breaker(v, 2, REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_CLOSED, 100, 0);
-    UNTIL(v, redoubt_admit(v->agent.r, TARGET).admitted);
+    UNTIL(v, redoubt_admit(v->k.r, TARGET).admitted);
 
     breaker(v, 3, REDOUBT__V1__BREAKER_STATE__BREAKER_STATE_HALF_OPEN, 0, 0);
-    UNTIL(v, !redoubt_admit(v->agent.r, TARGET).admitted);
-    UNTIL(v, !redoubt_admit(v->agent.r, TARGET).admitted && v->allows >= 2); /* refused, asked again in time */
+    UNTIL(v, !redoubt_admit(v->k.r, TARGET).admitted);
+    UNTIL(v, !redoubt_admit(v->k.r, TARGET).admitted && v->allows >= 2); /* refused, asked again in time */
     v->grant = 77;
     redoubt_admission a = {0};
-    UNTIL(v, (a = redoubt_admit(v->agent.r, TARGET)).admitted);
+    UNTIL(v, (a = redoubt_admit(v->k.r, TARGET)).admitted);
     assert_true(a.permit_id == 77);
-    assert_false(redoubt_admit(v->agent.r, TARGET).admitted);
+    assert_false(redoubt_admit(v->k.r, TARGET).admitted);
     assert_int_equal(
-        redoubt_report(v->agent.r, TARGET, &(redoubt_call){.outcome = REDOUBT_SUCCESS, .permit_id = a.permit_id}), 0);
+        redoubt_report(v->k.r, TARGET, &(redoubt_call){.outcome = REDOUBT_SUCCESS, .permit_id = a.permit_id}), 0);
     UNTIL(v, v->permit_reported == 77);
 }
 
@@ -581,19 +449,19 @@ static void out_of_touch_and_back(void **state)
     open_agent(v, 300);
     direct(v, 1, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false);
     UNTIL(v, v->agent.given == 1 && v->acks == 1);
-    assert_true(redoubt_admit(v->agent.r, TARGET).admitted);
-    harness_kill(v->nats);
+    assert_true(redoubt_admit(v->k.r, TARGET).admitted);
+    harness_kill(v->k.nats);
     UNTIL(v, v->agent.downs == 1);
     UNTIL(v, v->agent.frozen == 1);
     assert_string_equal(v->agent.reason, "out of touch");
-    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_FROZEN);
-    assert_false(redoubt_admit(v->agent.r, TARGET).admitted);
-    harness_start(v->nats);
+    assert_int_equal(redoubt_posture_now(v->k.r), REDOUBT_FROZEN);
+    assert_false(redoubt_admit(v->k.r, TARGET).admitted);
+    harness_start(v->k.nats);
     UNTIL(v, v->agent.given == 2 && v->agent.ups == 2); /* the last one again */
     assert_true(v->agent.epochs[1] == 1);
-    UNTIL(v, redoubt_posture_now(v->agent.r) == REDOUBT_NORMAL);
+    UNTIL(v, redoubt_posture_now(v->k.r) == REDOUBT_NORMAL);
     assert_int_equal(v->agent.frozen, 1);
-    UNTIL(v, redoubt_admit(v->agent.r, TARGET).admitted);
+    UNTIL(v, redoubt_admit(v->k.r, TARGET).admitted);
 
     /* A short loss is none. */
     direct(v, 2, REDOUBT__V1__POSTURE__POSTURE_BACKUP_LLM, "b", false);
@@ -605,16 +473,16 @@ static void out_of_touch_and_back(void **state)
 static void suite_comes_late(void **state)
 {
     struct env *v = *state;
-    harness_kill(v->nats);
+    harness_kill(v->k.nats);
     open_agent(v, 200);
     UNTIL(v, v->agent.frozen == 1); /* never connected: says so, once */
-    assert_false(redoubt_admit(v->agent.r, TARGET).admitted);
-    harness_start(v->nats);
-    UNTIL(v, v->agent.ups == 1 && v->up);
-    assert_int_equal(redoubt_posture_now(v->agent.r), REDOUBT_FROZEN); /* and no directive yet */
+    assert_false(redoubt_admit(v->k.r, TARGET).admitted);
+    harness_start(v->k.nats);
+    UNTIL(v, v->agent.ups == 1 && v->k.up);
+    assert_int_equal(redoubt_posture_now(v->k.r), REDOUBT_FROZEN); /* and no directive yet */
     direct(v, 1, REDOUBT__V1__POSTURE__POSTURE_NORMAL, "gpt-4o", false);
     UNTIL(v, v->agent.given == 1);
-    UNTIL(v, redoubt_posture_now(v->agent.r) == REDOUBT_NORMAL);
+    UNTIL(v, redoubt_posture_now(v->k.r) == REDOUBT_NORMAL);
 }
 
 static void wrong_options(void **state)
@@ -624,24 +492,23 @@ static void wrong_options(void **state)
     assert_null(redoubt_open(&(redoubt_options){.agent = AGENT, .on_directive = on_directive}, error));
     assert_non_null(strstr(error, "url"));
     assert_null(
-        redoubt_open(&(redoubt_options){.url = v->nats->url, .agent = "No!", .on_directive = on_directive}, error));
+        redoubt_open(&(redoubt_options){.url = v->k.nats->url, .agent = "No!", .on_directive = on_directive}, error));
     assert_non_null(strstr(error, "agent"));
-    assert_null(redoubt_open(&(redoubt_options){.url = v->nats->url, .agent = AGENT}, error));
+    assert_null(redoubt_open(&(redoubt_options){.url = v->k.nats->url, .agent = AGENT}, error));
     assert_non_null(strstr(error, "on_directive"));
     assert_null(redoubt_open(
-        &(redoubt_options){.url = v->nats->url, .agent = AGENT, .on_directive = on_directive, .heartbeat_ms = 5},
+        &(redoubt_options){.url = v->k.nats->url, .agent = AGENT, .on_directive = on_directive, .heartbeat_ms = 5},
         NULL));
     redoubt_close(NULL);
     for (int i = 0; i < 5; i++) { /* opened and closed at once */
         open_agent(v, 0);
-        close_agent(v);
+        client_kit_close_agent(&v->k);
     }
 }
 
 static void ask(struct env *v, const char *id, const char *name, int64_t within_ms)
 {
     char event[64];
-    size_t len;
     snprintf(event, sizeof event, "{\"source\":\"%s\"}", id);
     PB(SelftestQuestion) q = REDOUBT__V1__SELFTEST_QUESTION__INIT;
     q.agent = AGENT;
@@ -649,11 +516,9 @@ static void ask(struct env *v, const char *id, const char *name, int64_t within_
     q.name = (char *)(uintptr_t)name;
     q.event_json = event;
     q.answer_by_unix_ms = clock_wall_ms() + within_ms;
-    void *data = wire_pack(&q, &len, NULL);
-    assert_non_null(data);
-    const struct bus_out o = {.subject = SUBJECT_SELFTEST AGENT, .type = wire_type(&q), .data = data, .len = len};
-    bus_request(v->bus, &o, within_ms, on_selftest_answer, v);
-    free(data);
+    struct bus_out o = client_kit_out(SUBJECT_SELFTEST AGENT, NULL, &q);
+    bus_request(v->k.bus, &o, within_ms, on_selftest_answer, v);
+    free((void *)(uintptr_t)o.data);
 }
 
 static void least_privilege_is_enough(void **state)
@@ -664,12 +529,12 @@ static void least_privilege_is_enough(void **state)
     open_agent(v, 0);
     UNTIL(v, v->agent.given == 1 && v->acks == 1 && v->heartbeats > 0); /* replayed, acknowledged on its stream */
     v->grant = 9;
-    UNTIL(v, redoubt_admit(v->agent.r, TARGET).permit_id == 9);
-    assert_int_equal(redoubt_report(v->agent.r, TARGET, &(redoubt_call){.outcome = REDOUBT_SUCCESS}), 0);
+    UNTIL(v, redoubt_admit(v->k.r, TARGET).permit_id == 9);
+    assert_int_equal(redoubt_report(v->k.r, TARGET, &(redoubt_call){.outcome = REDOUBT_SUCCESS}), 0);
     UNTIL(v, v->reports == 1);
     direct(v, 2, REDOUBT__V1__POSTURE__POSTURE_FROZEN, "", false);
     UNTIL(v, v->agent.given == 2 && v->acks == 2); /* live */
-    assert_int_equal(redoubt_decision(v->agent.r, &(redoubt_decision_t){.event_key = "event-0", .outcome = 1}), 0);
+    assert_int_equal(redoubt_decision(v->k.r, &(redoubt_decision_t){.event_key = "event-0", .outcome = 1}), 0);
     ask(v, "q-1", "now", 5000);
     UNTIL(v, v->decisions == 1 && v->answers == 1);
     assert_int_equal(v->answer_status, BUS_OK);
@@ -695,12 +560,12 @@ static void decisions_go_out(void **state)
         {.event_key = "e", .outcome = (enum redoubt_decided)9},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        assert_int_equal(redoubt_decision(v->agent.r, &wrong[i]), -1);
+        assert_int_equal(redoubt_decision(v->k.r, &wrong[i]), -1);
     text[254] = (char)0xc3; /* the cut comes in the middle of a character */
     text[255] = (char)0xa4;
     text[256] = (char)0xc3;
     const redoubt_decision_t good = {"event-0", "malicious", "block_ip", "203.0.113.7", text, REDOUBT_DECIDED_DENIED};
-    assert_int_equal(redoubt_decision(v->agent.r, &good), 0);
+    assert_int_equal(redoubt_decision(v->k.r, &good), 0);
     UNTIL(v, v->decisions == 1);
     assert_int_equal(strncmp(v->decision, "malicious block_ip 203.0.113.7 xxx", 34), 0);
     assert_string_equal(v->decision + strlen(v->decision) - 5, "x\xc3\xa4 2");
@@ -709,21 +574,20 @@ static void decisions_go_out(void **state)
     for (int i = 1; i <= 10000; i++) {
         snprintf(key, sizeof key, "event-%d", i);
         const redoubt_decision_t d = {.event_key = key, .outcome = REDOUBT_DECIDED_DONE};
-        assert_int_equal(redoubt_decision(v->agent.r, &d), 0);
+        assert_int_equal(redoubt_decision(v->k.r, &d), 0);
     }
     UNTIL(v, v->decisions == 10001);
     assert_in_range(v->decision_messages, 20, 5000);
     /* Away: they wait, up to a limit; beyond it they are refused. */
-    harness_stop(v->nats);
+    harness_stop(v->k.nats);
     UNTIL(v, v->agent.downs == 1);
     int taken = 0;
-    while (redoubt_decision(v->agent.r, &(redoubt_decision_t){.event_key = "e", .outcome = REDOUBT_DECIDED_DONE}) ==
-           0)
+    while (redoubt_decision(v->k.r, &(redoubt_decision_t){.event_key = "e", .outcome = REDOUBT_DECIDED_DONE}) == 0)
         taken++;
     assert_int_equal(taken, 16384);
     v->any_order = true;
-    harness_start(v->nats);
-    UNTIL(v, v->up && v->agent.ups == 2);
+    harness_start(v->k.nats);
+    UNTIL(v, v->k.up && v->agent.ups == 2);
 }
 
 static void selftests_are_answered(void **state)
@@ -742,12 +606,12 @@ static void selftests_are_answered(void **state)
     char text[20000];
     memset(text, ' ', sizeof text - 1);
     text[sizeof text - 1] = 0;
-    assert_int_equal(redoubt_selftest_answer(v->agent.r, "q-9", "{}", NULL), -1); /* nobody asked */
-    assert_int_equal(redoubt_selftest_answer(v->agent.r, "q-1", "{}", NULL), -1); /* answered */
-    assert_int_equal(redoubt_selftest_answer(v->agent.r, "q-2", text, NULL), -1); /* too long */
-    assert_int_equal(redoubt_selftest_answer(v->agent.r, "", "{}", NULL), -1);
-    assert_int_equal(redoubt_selftest_answer(v->agent.r, NULL, "{}", NULL), -1);
-    assert_int_equal(redoubt_selftest_answer(v->agent.r, "q-2", NULL, "no LLM is usable"), 0);
+    assert_int_equal(redoubt_selftest_answer(v->k.r, "q-9", "{}", NULL), -1); /* nobody asked */
+    assert_int_equal(redoubt_selftest_answer(v->k.r, "q-1", "{}", NULL), -1); /* answered */
+    assert_int_equal(redoubt_selftest_answer(v->k.r, "q-2", text, NULL), -1); /* too long */
+    assert_int_equal(redoubt_selftest_answer(v->k.r, "", "{}", NULL), -1);
+    assert_int_equal(redoubt_selftest_answer(v->k.r, NULL, "{}", NULL), -1);
+    assert_int_equal(redoubt_selftest_answer(v->k.r, "q-2", NULL, "no LLM is usable"), 0);
     UNTIL(v, v->answers == 2);
     assert_string_equal(v->answer_error, "no LLM is usable");
     /* More at once than can wait: the others get no answer in time, and nothing breaks. */
@@ -773,13 +637,13 @@ static void *caller_main(void *arg)
 {
     struct caller *c = arg;
     while (!atomic_load(&c->stop)) {
-        redoubt_admission a = redoubt_admit(c->v->agent.r, TARGET);
+        redoubt_admission a = redoubt_admit(c->v->k.r, TARGET);
         const redoubt_call call = {.outcome = a.admitted ? REDOUBT_SUCCESS : REDOUBT_ERROR, .permit_id = a.permit_id};
-        (void)redoubt_report(c->v->agent.r, TARGET, &call);
+        (void)redoubt_report(c->v->k.r, TARGET, &call);
         const redoubt_decision_t d = {.event_key = "not-in-order", .outcome = 9};
-        (void)redoubt_decision(c->v->agent.r, &d);
-        (void)redoubt_posture_now(c->v->agent.r);
-        (void)redoubt_epoch_now(c->v->agent.r);
+        (void)redoubt_decision(c->v->k.r, &d);
+        (void)redoubt_posture_now(c->v->k.r);
+        (void)redoubt_epoch_now(c->v->k.r);
         usleep(50);
     }
     return NULL;
@@ -798,7 +662,7 @@ static void many_threads(void **state)
         direct(v, e, (PB(Posture))(1 + e % 5), "m", false);
         v->grant = e;
     }
-    UNTIL(v, redoubt_epoch_now(v->agent.r) == 20);
+    UNTIL(v, redoubt_epoch_now(v->k.r) == 20);
     atomic_store(&c.stop, true);
     for (int i = 0; i < 4; i++)
         pthread_join(t[i], NULL);
