@@ -104,6 +104,7 @@ function watchEndpoints(api) {
     const of = (d) => endpoints.filter((e) => e.targetRef.name.startsWith(`${d}-`) && e.conditions.ready).length;
     seen.push([of('stable'), of('canary')]);
   }, 10);
+  timer.unref(); // a test that fails ends all the same
   return { seen, end: () => clearInterval(timer) };
 }
 
@@ -130,6 +131,7 @@ describe('rollbacks in Kubernetes', { concurrency: 2, timeout: 240000 }, () => {
         fs.renameSync(`${t.token}.new`, t.token);
         t.api.token = next;
       }, 700);
+      rotation.unref();
       const job = t.order('run', '--to', 'v1');
       await until('the canary to have traffic', () => eyes.seen.at(-1)?.[1] > 0);
       await t.stack.kill('rollback');
