@@ -295,7 +295,7 @@ bool rollback_busy(const struct rollback_doc *d);
 
 /* ---- registry (rollback_registry.c) ---- */
 
-/* By id or name (the newest of that name); "" = the last verified one besides the current. NULL if there is none, with the reason and what to do in why. */
+/* By id or name (of several the newest that can be gone back to, else the newest); "" = the last verified one besides the current. NULL if there is none, with the reason and what to do in why. */
 const struct rollback_version *rollback_choose(const struct rollback_doc *d, const struct rollback_rule *rule,
                                                const char *name, bool force, char *why, size_t size);
 

@@ -103,12 +103,26 @@ static void list_known(const struct rollback_doc *d, char *buf, size_t size)
     }
 }
 
+/* What a person means by an id or a name: of several with one name the newest that can be gone back to, since a change of the configuration on its own, and be it
+ * one that was seen half made, gives a version of its own. If none can, the newest: what is against it is said. */
+static const struct rollback_version *meant(const struct rollback_doc *d, const struct rollback_rule *rule,
+                                            const char *name)
+{
+    char why[ROLLBACK_WHY];
+    for (size_t i = d->n_versions; !find(d, name) && i-- > 0;) {
+        const struct rollback_version *v = &d->versions[i];
+        if (strcmp(v->name, name) == 0 && strcmp(v->id, d->current) != 0 && fit(d, rule, v, why, sizeof why))
+            return v;
+    }
+    return by_name(d, name);
+}
+
 const struct rollback_version *rollback_choose(const struct rollback_doc *d, const struct rollback_rule *rule,
                                                const char *name, bool force, char *why, size_t size)
 {
     char known[320], reason[ROLLBACK_WHY] = "";
     if (*name) {
-        const struct rollback_version *v = by_name(d, name);
+        const struct rollback_version *v = meant(d, rule, name);
         if (!v) {
             list_known(d, known, sizeof known);
             no(why, size, "no version `%.128s` is known; known are: %s", name, *known ? known : "none yet");

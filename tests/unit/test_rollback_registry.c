@@ -217,6 +217,20 @@ static void test_choose(void **unused)
     w.rule.floor = "same";
     assert_ptr_equal(CHOICE("same", false), version(2));
     assert_null(CHOICE(version(1)->id, false));
+    /* The newest that can be gone back to, be it forced or not: the former version under a configuration that came with the next one is nothing that anybody means. */
+    w.rule.floor = NULL;
+    version(2)->state = VERSION_STATE(RECORDED);
+    assert_ptr_equal(CHOICE("same", false), version(1));
+    assert_ptr_equal(CHOICE("same", true), version(1));
+    assert_ptr_equal(CHOICE(version(2)->id, true), version(2));
+    version(1)->state = VERSION_STATE(REJECTED); /* none can: the newest, and why not */
+    assert_null(CHOICE("same", false));
+    assert_non_null(strstr(why, "never verified"));
+    assert_ptr_equal(CHOICE("same", true), version(2));
+    /* What runs is not meant by its name where another one has it, too. */
+    version(2)->state = version(1)->state = VERSION_STATE(VERIFIED);
+    snprintf(version(3)->name, 8, "same");
+    assert_ptr_equal(CHOICE("same", false), version(2));
 }
 
 /* ---- the policy ---- */
