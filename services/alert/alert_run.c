@@ -90,6 +90,7 @@ int64_t alert_runs_wake(struct alert_room *r, int64_t now_ms)
 static void run_free(struct alert_run *x)
 {
     struct alert_room *r = x->room;
+    assert(!x->wake_ms); /* it would stay in the list */
     alert_road_unref(x->road);
     free(x);
     alert_room_unref(r);
@@ -217,9 +218,11 @@ static void carry_out(struct alert_run *x, const struct alert_event *ev, const s
             alert_room_told(x->room, x->road->ways[e->way], e->class, result);
             break;
         case ALERT_WAKE_AT:
-            wait_until(x, e->at_ms);
+            if (!x->over)
+                wait_until(x, e->at_ms);
             break;
         case ALERT_END:
+            stop_waiting(x); /* cancelled between two attempts, it still has a time to wake at */
             x->over = true;
             x->standing = e->standing;
             break;
@@ -308,7 +311,9 @@ struct alert_run *alert_run_start(struct alert_room *r, const struct alert_run_o
 
 void alert_run_cancel(struct alert_run *x)
 {
+    x->unsaid++; /* its end comes later, never from inside: who cancels may be walking a list that it is in */
     apply(x, &(struct alert_event){.kind = ALERT_CANCEL}, NULL);
+    loop_defer(&x->room->service->loop, on_said, x);
 }
 
 void alert_run_drop(struct alert_run *x)

@@ -1,5 +1,6 @@
 /* test_alert_problems.c - problems as people live with them: redoubt-alert as a process with real NATS and Redis; acknowledged, silenced, inhibited,
  * escalated. */
+#include "alert/alert.h"
 #include "alert_story.h"
 
 static void taken_on_and_given_back(void **state)
@@ -33,6 +34,31 @@ static void taken_on_and_given_back(void **state)
     raise_alert(t, "a4", "disk", SEV(CRITICAL), true);
     KIT_WAIT(t->k, delivered(t, "a4", "chat") && is(s, "disk", PS(RESOLVED)));
     assert_int_equal(order(s, "ack", &c)->status, INVALID);
+}
+
+/* An end that is between two attempts when it begins anew is given up, and nothing of it is left: what comes then is told. */
+static void an_end_is_outdated_between_two_attempts(void **state)
+{
+    struct story *s = *state;
+    struct town *t = s->t;
+    begin(s, ONE_ROUTE);
+    raise_alert(t, "began", "disk", SEV(HIGH), false);
+    KIT_WAIT(t->k, delivered(t, "began", "chat"));
+    mode(t, &t->slack, "500");
+    raise_alert(t, "ended", "disk", SEV(HIGH), true);
+    KIT_WAIT(t->k, receipts(t, "ended", "chat", ST(RETRYING)) == 1);
+    raise_alert(t, "again", "disk", SEV(CRITICAL), false);
+    KIT_WAIT(t->k, receipts(t, "again", "record", ST(RECORDED)) == 1);
+    for (int i = 0; i < 10; i++) { /* where the outdated one was, others are */
+        char id[16];
+        snprintf(id, sizeof id, "other-%d", i);
+        raise_alert(t, id, id, SEV(HIGH), false);
+        KIT_WAIT(t->k, receipts(t, id, "record", ST(RECORDED)) == 1);
+    }
+    int64_t later = clock_mono_ms() + 2 * ALERT_BACKOFF_MS;
+    KIT_WAIT(t->k, clock_mono_ms() > later);
+    raise_alert(t, "last", "last", SEV(HIGH), false);
+    KIT_WAIT(t->k, receipts(t, "last", "record", ST(RECORDED)) == 1);
 }
 
 static void an_acknowledgement_ends(void **state)
@@ -173,7 +199,11 @@ int main(int argc, char **argv)
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     signal(SIGPIPE, SIG_IGN);
-    const struct CMUnitTest tests[] = {T(taken_on_and_given_back), T(an_acknowledgement_ends), T(nobody_acknowledges),
-                                       T(silenced), T(inhibited)};
+    const struct CMUnitTest tests[] = {T(taken_on_and_given_back),
+                                       T(an_end_is_outdated_between_two_attempts),
+                                       T(an_acknowledgement_ends),
+                                       T(nobody_acknowledges),
+                                       T(silenced),
+                                       T(inhibited)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
