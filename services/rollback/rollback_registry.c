@@ -109,12 +109,13 @@ static const struct rollback_version *meant(const struct rollback_doc *d, const 
                                             const char *name)
 {
     char why[ROLLBACK_WHY];
-    for (size_t i = d->n_versions; !find(d, name) && i-- > 0;) {
-        const struct rollback_version *v = &d->versions[i];
-        if (strcmp(v->name, name) == 0 && strcmp(v->id, d->current) != 0 && fit(d, rule, v, why, sizeof why))
-            return v;
+    const struct rollback_version *v = find(d, name);
+    for (size_t i = d->n_versions; !v && i-- > 0;) {
+        const struct rollback_version *x = &d->versions[i];
+        if (strcmp(x->name, name) == 0 && strcmp(x->id, d->current) != 0 && fit(d, rule, x, why, sizeof why))
+            v = x;
     }
-    return by_name(d, name);
+    return v ? v : by_name(d, name);
 }
 
 const struct rollback_version *rollback_choose(const struct rollback_doc *d, const struct rollback_rule *rule,
